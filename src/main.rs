@@ -1,0 +1,2 @@
+//! The `kadwire` command.
+fn main() {}
