@@ -1,0 +1,3 @@
+//! Node Discovery v4: the messages and their datagrams.
+
+pub mod message;
