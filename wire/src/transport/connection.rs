@@ -1,0 +1,224 @@
+//! A live connection, as its users hold it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{
+    CloseReason, Endpoint,
+    link::{Link, State},
+};
+use crate::{Blame, PeerId, stats::ConnectionStats, tendermint::node_info::NodeInfo};
+
+/// Who opened the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// The peer dialed us.
+    Inbound,
+    /// We dialed the peer.
+    Outbound,
+}
+
+/// A peer whose identity is proven and whose NodeInfo fits ours. Take it apart as needed; it lives as long as its
+/// [`Receiver`], or until someone closes it.
+#[derive(Debug)]
+pub struct Connection {
+    /// The identity that the handshake proved.
+    pub peer: PeerId,
+    /// What the peer says of itself; its id is `peer`.
+    pub node_info: NodeInfo,
+    /// The other end of the stream. For an inbound socket, the port is not one that can be dialed.
+    pub remote: Endpoint,
+    /// Who opened it.
+    pub direction: Direction,
+    /// The sending half; cheap to clone.
+    pub sender: Sender,
+    /// The receiving half.
+    pub receiver: Receiver,
+}
+
+impl Connection {
+    pub(super) fn new(node_info: NodeInfo, remote: Endpoint, direction: Direction, link: Arc<Link>) -> Self {
+        Connection {
+            peer: PeerId::Tendermint(node_info.id),
+            node_info,
+            remote,
+            direction,
+            sender: Sender { link: link.clone() },
+            receiver: Receiver { link },
+        }
+    }
+
+    /// See [`Sender::send`].
+    pub async fn send(&self, channel: u8, message: Bytes) -> Result<(), SendError> {
+        self.sender.send(channel, message).await
+    }
+
+    /// See [`Receiver::recv`].
+    pub async fn recv(&mut self) -> Option<(u8, Bytes)> {
+        self.receiver.recv().await
+    }
+
+    /// See [`Sender::closed`].
+    pub async fn closed(&self) -> CloseReason {
+        self.sender.closed().await
+    }
+
+    /// See [`Sender::close`].
+    pub fn close(&self, reason: CloseReason) {
+        self.sender.close(reason);
+    }
+
+    /// See [`Sender::flush_and_close`].
+    pub async fn flush_and_close(&self, reason: CloseReason) -> CloseReason {
+        self.sender.flush_and_close(reason).await
+    }
+
+    /// See [`Sender::stats`].
+    pub fn stats(&self) -> ConnectionStats {
+        self.sender.stats()
+    }
+}
+
+/// Sends messages to one peer, and ends the connection. Dropping senders does not end it.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    link: Arc<Link>,
+}
+
+impl Sender {
+    /// Queues a message, waiting for room on its channel only. `Ok` means queued, not received. Cancel-safe: a message whose
+    /// future is dropped was not queued.
+    pub async fn send(&self, channel: u8, message: Bytes) -> Result<(), SendError> {
+        let (spec, shared, places) = self.link.channel(channel).ok_or(SendError::UnknownChannel(channel))?;
+        check(spec.max_message_size, shared, channel, &message)?;
+        places.acquire().await.map_err(|_| SendError::Closed)?.forget();
+        self.link.push(channel, message);
+        Ok(())
+    }
+
+    /// Queues a message if its channel has room now; gives it back in [`TrySendError::Full`] if not.
+    pub fn try_send(&self, channel: u8, message: Bytes) -> Result<(), TrySendError> {
+        let (spec, shared, places) = self.link.channel(channel).ok_or(SendError::UnknownChannel(channel))?;
+        check(spec.max_message_size, shared, channel, &message)?;
+        match places.try_acquire() {
+            Ok(place) => place.forget(),
+            Err(tokio::sync::TryAcquireError::Closed) => return Err(SendError::Closed.into()),
+            Err(tokio::sync::TryAcquireError::NoPermits) => return Err(TrySendError::Full(message)),
+        }
+        self.link.push(channel, message);
+        Ok(())
+    }
+
+    /// Whether [`try_send`](Self::try_send) would find room now.
+    pub fn can_send(&self, channel: u8) -> bool {
+        self.link.channel(channel).is_some_and(|(_, shared, places)| shared && places.available_permits() > 0)
+    }
+
+    /// Whether both sides have the channel.
+    pub fn has_channel(&self, channel: u8) -> bool {
+        self.link.channel(channel).is_some_and(|(_, shared, _)| shared)
+    }
+
+    /// Ends the connection now; what waits to be sent is lost. The first reason given stays.
+    pub fn close(&self, reason: CloseReason) {
+        self.link.close(reason);
+    }
+
+    /// Takes no more messages, writes those that wait, and ends the connection. Waits for the end, whose reason it returns.
+    pub async fn flush_and_close(&self, reason: CloseReason) -> CloseReason {
+        self.link.flush(reason);
+        self.link.closed().await
+    }
+
+    /// Waits until the connection is over, and says why.
+    pub async fn closed(&self) -> CloseReason {
+        self.link.closed().await
+    }
+
+    /// Why the connection is over, if it is.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        match self.link.state() {
+            State::Closed(reason) => Some(reason),
+            State::Open | State::Flushing(_) => None,
+        }
+    }
+
+    /// What the connection has carried.
+    pub fn stats(&self) -> ConnectionStats {
+        self.link.stats()
+    }
+}
+
+fn check(max: usize, shared: bool, channel: u8, message: &Bytes) -> Result<(), SendError> {
+    if !shared {
+        return Err(SendError::NotSharedByPeer(channel));
+    }
+    if message.len() > max {
+        return Err(SendError::TooLarge { len: message.len(), max });
+    }
+    Ok(())
+}
+
+/// Receives messages from one peer. Dropping it ends the connection (unless it is being flushed).
+#[derive(Debug)]
+pub struct Receiver {
+    link: Arc<Link>,
+}
+
+impl Receiver {
+    /// The next whole message and its channel; `None` when the connection is over and all that came before was taken.
+    /// Cancel-safe. As long as it is not called, the peer is not read from.
+    pub async fn recv(&mut self) -> Option<(u8, Bytes)> {
+        self.link.pop().await
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.link.abandon();
+        if !self.link.is_ending() {
+            self.link.close(CloseReason::Dropped);
+        }
+    }
+}
+
+/// Why a message cannot be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// The connection is over or closing.
+    #[error("connection is closed")]
+    Closed,
+    /// This side did not declare the channel.
+    #[error("channel {0:#04x} was not declared")]
+    UnknownChannel(u8),
+    /// The peer does not list the channel; it would end the connection.
+    #[error("the peer does not have channel {0:#04x}")]
+    NotSharedByPeer(u8),
+    /// Larger than the channel allows.
+    #[error("message of {len} bytes, the channel allows {max}")]
+    TooLarge {
+        /// The message, in bytes.
+        len: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+}
+
+impl SendError {
+    /// Never the peer's.
+    pub fn blame(&self) -> Blame {
+        Blame::Local
+    }
+}
+
+/// Why a message cannot be sent now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TrySendError {
+    /// No room on the channel; here is the message.
+    #[error("the channel's queue is full")]
+    Full(Bytes),
+    /// It cannot be sent at all.
+    #[error(transparent)]
+    Refused(#[from] SendError),
+}

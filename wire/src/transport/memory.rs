@@ -1,0 +1,322 @@
+//! Connections inside one process: the same [`Connection`], checks and limits as over TCP, without bytes on a stream.
+//!
+//! Every node of a [`MemoryNetwork`] is found by `memory:<id>`, and by `<id>@ip:port` if it was given a socket address (which
+//! is then only a name). One task per direction carries messages from one side's outbox to the other's inbox.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::{
+    AcceptError, ChannelSpec, CloseReason, Connection, DialError, Direction, Endpoint, HandshakeError, Incoming,
+    IncomingStream, Transport, check_peer,
+    link::{Link, State},
+};
+use crate::{
+    Host, PeerAddress,
+    stats::TransportStats,
+    tendermint::{
+        mconnection::MConnectionError,
+        node_info::{NodeInfo, NodeInfoError},
+    },
+};
+
+/// Streams that may wait to be accepted; more dialers wait.
+const BACKLOG: usize = 64;
+
+/// A dial waits this long for the other side's handshake, as over TCP (CometBFT `handshake_timeout`).
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The nodes that can reach each other in this process; clones are the same network.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryNetwork {
+    nodes: Arc<Mutex<BTreeMap<[u8; 20], Node>>>,
+}
+
+#[derive(Debug)]
+struct Node {
+    address: Option<SocketAddr>,
+    dialers: mpsc::Sender<Dialing>,
+}
+
+/// One node of a [`MemoryNetwork`].
+#[derive(Clone, Debug)]
+pub struct MemoryConfig {
+    /// What the node says of itself; `channels` is replaced by the ids of the field below.
+    pub node_info: NodeInfo,
+    /// Its channels.
+    pub channels: Vec<ChannelSpec>,
+    /// Where it can be dialed, and seems to dial from, besides `memory:<id>`.
+    pub address: Option<SocketAddr>,
+}
+
+impl MemoryNetwork {
+    /// A network without nodes.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a node; it leaves the network when the transport is closed or dropped.
+    pub fn listen(&self, config: MemoryConfig) -> Result<MemoryTransport, MemoryError> {
+        let MemoryConfig { mut node_info, channels, address } = config;
+        node_info.channels = channels.iter().map(|spec| spec.id).collect();
+        node_info.validate().map_err(MemoryError::NodeInfo)?;
+        let (dialers, incoming) = mpsc::channel(BACKLOG);
+        let mut nodes = lock(&self.nodes);
+        let address_taken = address.is_some() && nodes.values().any(|node| node.address == address);
+        if address_taken || nodes.contains_key(&node_info.id) {
+            return Err(MemoryError::Taken);
+        }
+        nodes.insert(node_info.id, Node { address, dialers });
+        drop(nodes);
+        let local = Arc::new(Local { node_info, channels, address, stats: Mutex::default() });
+        let incoming = tokio::sync::Mutex::new(incoming);
+        Ok(MemoryTransport { network: self.clone(), local, incoming, closed: Notify::new() })
+    }
+}
+
+/// Why a node cannot join a [`MemoryNetwork`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryError {
+    /// Another node has this id or address.
+    #[error("id or address is already in the network")]
+    Taken,
+    /// The node's own NodeInfo breaks a rule.
+    #[error(transparent)]
+    NodeInfo(NodeInfoError),
+}
+
+/// One node's view of a [`MemoryNetwork`].
+#[derive(Debug)]
+pub struct MemoryTransport {
+    network: MemoryNetwork,
+    local: Arc<Local>,
+    incoming: tokio::sync::Mutex<mpsc::Receiver<Dialing>>,
+    closed: Notify,
+}
+
+#[derive(Debug)]
+struct Local {
+    node_info: NodeInfo,
+    channels: Vec<ChannelSpec>,
+    address: Option<SocketAddr>,
+    stats: Mutex<TransportStats>,
+}
+
+impl Local {
+    fn endpoint(&self) -> Endpoint {
+        self.address.map_or(Endpoint::Memory(self.node_info.id), Endpoint::Socket)
+    }
+
+    fn count(&self, change: impl FnOnce(&mut TransportStats)) {
+        change(&mut lock(&self.stats));
+    }
+
+    fn count_failure(&self, error: &HandshakeError) {
+        self.count(|stats| stats.count_failure(error.blame()));
+    }
+}
+
+/// What a dialer sends to the node it dials.
+#[derive(Debug)]
+struct Dialing {
+    from: Arc<Local>,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What comes back: the acceptor's NodeInfo and, unless it refused, the dialer's end.
+#[derive(Debug)]
+struct Answer {
+    node_info: NodeInfo,
+    link: Option<Arc<Link>>,
+}
+
+impl Transport for MemoryTransport {
+    async fn dial(&self, address: &PeerAddress) -> Result<Connection, DialError> {
+        self.local.count(|stats| stats.dialed = stats.dialed.saturating_add(1));
+        let expected = address.id().tendermint().ok_or(DialError::Unsupported)?;
+        let (dialers, remote) = self.find(address, expected)?;
+        let (answer, answered) = oneshot::channel();
+        let dialing = Dialing { from: self.local.clone(), answer };
+        let handshake = async {
+            dialers.send(dialing).await.map_err(|_| HandshakeError::Closed)?;
+            let Answer { node_info, link } = answered.await.map_err(|_| HandshakeError::Closed)?;
+            let refuse = |error: HandshakeError| {
+                if let Some(link) = &link {
+                    link.close(CloseReason::requested(error.to_string()));
+                }
+                error
+            };
+            check_peer(&self.local.node_info, Some(expected), node_info.id, &node_info).map_err(refuse)?;
+            let link = link.ok_or(HandshakeError::Closed)?;
+            Ok(Connection::new(node_info, remote, Direction::Outbound, link))
+        };
+        let done = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
+        let result = done.unwrap_or(Err(HandshakeError::Timeout(HANDSHAKE_TIMEOUT)));
+        match &result {
+            Ok(_) => self.local.count(|stats| stats.dials_completed = stats.dials_completed.saturating_add(1)),
+            Err(error) => self.local.count_failure(error),
+        }
+        Ok(result?)
+    }
+
+    async fn accept(&self) -> Result<Incoming, AcceptError> {
+        let mut incoming = self.incoming.lock().await;
+        // `close` ends the channel, once what was dialed before is taken.
+        let dialing = tokio::select! {
+            dialing = incoming.recv() => dialing,
+            () = self.closed.notified() => None,
+        };
+        let Some(dialing) = dialing else {
+            incoming.close();
+            return Err(AcceptError::Closed);
+        };
+        self.local.count(|stats| stats.accepted = stats.accepted.saturating_add(1));
+        let remote = dialing.from.endpoint();
+        Ok(Incoming { remote, stream: IncomingStream::Memory(MemoryIncoming { local: self.local.clone(), dialing }) })
+    }
+
+    fn node_info(&self) -> &NodeInfo {
+        &self.local.node_info
+    }
+
+    fn local(&self) -> Endpoint {
+        self.local.endpoint()
+    }
+
+    fn stats(&self) -> TransportStats {
+        *lock(&self.local.stats)
+    }
+
+    fn close(&self) {
+        lock(&self.network.nodes).remove(&self.local.node_info.id);
+        self.closed.notify_one();
+    }
+}
+
+impl MemoryTransport {
+    fn find(&self, address: &PeerAddress, id: [u8; 20]) -> Result<(mpsc::Sender<Dialing>, Endpoint), DialError> {
+        let nodes = lock(&self.network.nodes);
+        let refused = DialError::Connect(std::io::ErrorKind::ConnectionRefused);
+        match address.host() {
+            Host::Memory => {
+                let node = nodes.get(&id).ok_or(refused)?;
+                Ok((node.dialers.clone(), node.address.map_or(Endpoint::Memory(id), Endpoint::Socket)))
+            }
+            Host::Ip(ip) => {
+                let socket = SocketAddr::new(*ip, address.port());
+                let node = nodes.values().find(|node| node.address == Some(socket)).ok_or(refused)?;
+                Ok((node.dialers.clone(), Endpoint::Socket(socket)))
+            }
+            Host::Name(_) => Err(DialError::Resolve(std::io::ErrorKind::NotFound)),
+        }
+    }
+}
+
+impl Drop for MemoryTransport {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The acceptor's end of a dial, before its handshake.
+#[derive(Debug)]
+pub(super) struct MemoryIncoming {
+    local: Arc<Local>,
+    dialing: Dialing,
+}
+
+impl MemoryIncoming {
+    pub(super) async fn handshake(self, remote: Endpoint) -> Result<Connection, HandshakeError> {
+        let MemoryIncoming { local, dialing: Dialing { from, answer } } = self;
+        let theirs = &from.node_info;
+        let node_info = local.node_info.clone();
+        if let Err(error) = check_peer(&local.node_info, None, theirs.id, theirs) {
+            local.count_failure(&error);
+            // The dialer does its own checks, and sees the stream closed if it finds nothing wrong.
+            let _ = answer.send(Answer { node_info, link: None });
+            return Err(error);
+        }
+        let ours = Link::new(&local.channels, &theirs.channels);
+        let dialers = Link::new(&from.channels, &local.node_info.channels);
+        tokio::spawn(carry(ours.clone(), dialers.clone(), from.channels.clone()));
+        tokio::spawn(carry(dialers.clone(), ours.clone(), local.channels.clone()));
+        if answer.send(Answer { node_info, link: Some(dialers.clone()) }).is_err() {
+            dialers.close(CloseReason::Dropped);
+            ours.close(CloseReason::Remote);
+            local.count_failure(&HandshakeError::Closed);
+            return Err(HandshakeError::Closed);
+        }
+        local.count(|stats| stats.accepts_completed = stats.accepts_completed.saturating_add(1));
+        Ok(Connection::new(theirs.clone(), remote, Direction::Inbound, ours))
+    }
+}
+
+/// Carries messages from one side to the other until either is over; `specs` are the receiving side's channels.
+async fn carry(from: Arc<Link>, to: Arc<Link>, specs: Vec<ChannelSpec>) {
+    loop {
+        // Read before the outbox: what was sent before a flush is still found.
+        let state = from.state();
+        let mut messages = VecDeque::from(from.take());
+        while let Some((channel, message)) = messages.pop_front() {
+            tokio::select! {
+                biased;
+                _ = from.closed() => return to.close(CloseReason::Remote),
+                () = to.room() => {}
+            }
+            if to.is_closed() {
+                return from.close(CloseReason::Remote);
+            }
+            if let Err(error) = accept_message(&specs, channel, &message) {
+                to.close(error.into());
+                return from.close(CloseReason::Remote);
+            }
+            count(&from, &to, message.len());
+            to.deliver([(channel, message)]);
+            from.written(channel, 1);
+        }
+        match state {
+            State::Open if to.is_closed() => return from.close(CloseReason::Remote),
+            State::Open => from.work().await,
+            State::Flushing(reason) => {
+                from.close(reason);
+                return to.close(CloseReason::Remote);
+            }
+            State::Closed(_) => return to.close(CloseReason::Remote),
+        }
+    }
+}
+
+fn accept_message(specs: &[ChannelSpec], channel: u8, message: &Bytes) -> Result<(), MConnectionError> {
+    let spec = specs.iter().find(|spec| spec.id == channel);
+    let spec = spec.ok_or(MConnectionError::UnknownChannel(channel.into()))?;
+    if message.len() > spec.max_message_size {
+        return Err(MConnectionError::MessageTooLarge { channel, max: spec.max_message_size });
+    }
+    Ok(())
+}
+
+fn count(from: &Link, to: &Link, len: usize) {
+    let len = u64::try_from(len).unwrap_or(u64::MAX);
+    let mut stats = from.stats();
+    stats.messages_sent = stats.messages_sent.saturating_add(1);
+    stats.bytes_sent = stats.bytes_sent.saturating_add(len);
+    from.set_stats(stats);
+    let mut stats = to.stats();
+    stats.messages_received = stats.messages_received.saturating_add(1);
+    stats.bytes_received = stats.bytes_received.saturating_add(len);
+    to.set_stats(stats);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+use super::*;
+use crate::{
+    PeerId,
+    tendermint::node_info::Incompatibility,
+    transport::{SendError, TrySendError},
+};
+
+const GOSSIP: ChannelSpec = ChannelSpec { id: 0x30, priority: 1, send_queue: 4, max_message_size: 1000 };
+
+fn node(network: &MemoryNetwork, n: u8) -> MemoryTransport {
+    let address = Some(SocketAddr::from(([127, 0, 0, n], 26656)));
+    network.listen(MemoryConfig { node_info: info(n), channels: vec![GOSSIP], address }).unwrap()
+}
+
+fn info(n: u8) -> NodeInfo {
+    NodeInfo::new([n; 20], "test", format!("node {n}"))
+}
+
+async fn connect(a: &MemoryTransport, b: &MemoryTransport) -> (Connection, Connection) {
+    let address = PeerAddress::memory(b.local.node_info.id);
+    let (dialed, accepted) = tokio::join!(a.dial(&address), async { b.accept().await.unwrap().handshake().await });
+    (dialed.unwrap(), accepted.unwrap())
+}
+
+#[tokio::test]
+async fn two_nodes_talk_both_ways() {
+    let network = MemoryNetwork::new();
+    let (a, b) = (node(&network, 1), node(&network, 2));
+    let (mut to_b, mut to_a) = connect(&a, &b).await;
+    assert_eq!((to_b.peer, to_a.peer), (PeerId::Tendermint([2; 20]), PeerId::Tendermint([1; 20])));
+    assert_eq!((to_b.direction, to_a.direction), (Direction::Outbound, Direction::Inbound));
+    assert_eq!(to_a.remote, Endpoint::Socket("127.0.0.1:26656".parse().unwrap()));
+    assert_eq!(to_a.node_info.moniker, "node 1");
+    for n in 0..100u8 {
+        to_b.send(0x30, Bytes::from(vec![n])).await.unwrap();
+        assert_eq!(to_a.recv().await, Some((0x30, Bytes::from(vec![n]))));
+        to_a.send(0x30, Bytes::from(vec![n, n])).await.unwrap();
+        assert_eq!(to_b.recv().await, Some((0x30, Bytes::from(vec![n, n]))));
+    }
+    assert_eq!((to_b.stats().messages_sent, to_b.stats().messages_received), (100, 100));
+    assert_eq!((a.stats().dials_completed, b.stats().accepts_completed), (1, 1));
+}
+
+#[tokio::test]
+async fn a_socket_address_is_dialed_and_the_id_there_is_checked() {
+    let network = MemoryNetwork::new();
+    let (a, b) = (node(&network, 1), node(&network, 2));
+    let accept = tokio::spawn(async move {
+        loop {
+            let _ = b.accept().await.unwrap().handshake().await;
+        }
+    });
+    let right: PeerAddress = format!("{}@127.0.0.2:26656", "02".repeat(20)).parse().unwrap();
+    assert_eq!(a.dial(&right).await.unwrap().peer, right.id());
+    let wrong: PeerAddress = format!("{}@127.0.0.2:26656", "03".repeat(20)).parse().unwrap();
+    let mismatch = HandshakeError::IdMismatch { expected: [3; 20], proven: [2; 20] };
+    assert_eq!(a.dial(&wrong).await.unwrap_err(), DialError::Handshake(mismatch));
+    for (text, error) in [
+        (format!("{}@127.0.0.9:26656", "02".repeat(20)), DialError::Connect(std::io::ErrorKind::ConnectionRefused)),
+        (format!("memory:{}", "09".repeat(20)), DialError::Connect(std::io::ErrorKind::ConnectionRefused)),
+        (format!("{}@name:26656", "02".repeat(20)), DialError::Resolve(std::io::ErrorKind::NotFound)),
+        (format!("enode://{}@127.0.0.2:26656", "02".repeat(64)), DialError::Unsupported),
+    ] {
+        assert_eq!(a.dial(&text.parse().unwrap()).await.unwrap_err(), error);
+    }
+    accept.abort();
+}
+
+#[tokio::test]
+async fn both_sides_refuse_what_does_not_fit() {
+    let network = MemoryNetwork::new();
+    let a = node(&network, 1);
+    let other_net = NodeInfo { network: "other".into(), ..info(2) };
+    let b = network.listen(MemoryConfig { node_info: other_net, channels: vec![GOSSIP], address: None }).unwrap();
+    let address = PeerAddress::memory([2; 20]);
+    let (dialed, accepted) = tokio::join!(a.dial(&address), async { b.accept().await.unwrap().handshake().await });
+    let different = Incompatibility::Network { ours: "test".into(), theirs: "other".into() };
+    assert_eq!(dialed.unwrap_err(), DialError::Handshake(HandshakeError::Incompatible(different)));
+    assert!(matches!(accepted.unwrap_err(), HandshakeError::Incompatible(Incompatibility::Network { .. })));
+    assert_eq!((a.stats().handshakes_incompatible, b.stats().handshakes_incompatible), (1, 1));
+
+    let itself = PeerAddress::memory([1; 20]);
+    let (dialed, accepted) = tokio::join!(a.dial(&itself), async { a.accept().await.unwrap().handshake().await });
+    assert_eq!(dialed.unwrap_err(), DialError::Handshake(HandshakeError::SelfConnection));
+    assert_eq!(accepted.unwrap_err(), HandshakeError::SelfConnection);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_incoming_may_be_refused_or_left_waiting() {
+    let network = MemoryNetwork::new();
+    let (a, b) = (node(&network, 1), node(&network, 2));
+    let address = PeerAddress::memory([2; 20]);
+    let (dialed, remote) = tokio::join!(a.dial(&address), async { b.accept().await.unwrap().remote() });
+    assert_eq!(remote, a.local());
+    assert_eq!(dialed.unwrap_err(), DialError::Handshake(HandshakeError::Closed));
+    // Nobody accepts: virtual time runs to the time-out.
+    let timeout = HandshakeError::Timeout(HANDSHAKE_TIMEOUT);
+    assert_eq!(a.dial(&address).await.unwrap_err(), DialError::Handshake(timeout));
+    b.close();
+    assert_eq!(b.accept().await.unwrap_err(), AcceptError::Closed);
+    assert!(matches!(a.dial(&address).await.unwrap_err(), DialError::Connect(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_receiver_blocks_the_sender_and_nothing_is_lost() {
+    let network = MemoryNetwork::new();
+    let (a, b) = (node(&network, 1), node(&network, 2));
+    let (to_b, mut to_a) = connect(&a, &b).await;
+    // The inbox takes 1,024 messages, the carrier holds one batch, then the channel's queue of 4 fills up.
+    let mut sent = 0u32;
+    let full = loop {
+        match to_b.sender.try_send(0x30, Bytes::copy_from_slice(&sent.to_be_bytes())) {
+            Ok(()) => sent += 1,
+            Err(full) if sent > 1024 => break full,
+            Err(_) => tokio::task::yield_now().await,
+        }
+        assert!(sent < 1100);
+    };
+    assert!(matches!(full, TrySendError::Full(_)) && !to_b.sender.can_send(0x30));
+    let blocked = to_b.send(0x30, Bytes::copy_from_slice(&sent.to_be_bytes()));
+    let (result, ()) = tokio::join!(blocked, async {
+        for n in 0..=sent {
+            assert_eq!(to_a.recv().await, Some((0x30, Bytes::copy_from_slice(&n.to_be_bytes()))));
+        }
+    });
+    result.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_says_why() {
+    let network = MemoryNetwork::new();
+    let a = node(&network, 1);
+    let extra = ChannelSpec { id: 0x31, max_message_size: 10, ..GOSSIP };
+    let small = ChannelSpec { max_message_size: 10, ..GOSSIP };
+    let b = network.listen(MemoryConfig { node_info: info(2), channels: vec![small, extra], address: None }).unwrap();
+    let (to_b, to_a) = connect(&a, &b).await;
+    assert_eq!(to_a.send(0x31, Bytes::new()).await, Err(SendError::NotSharedByPeer(0x31)));
+    assert_eq!(to_a.send(0x32, Bytes::new()).await, Err(SendError::UnknownChannel(0x32)));
+    assert_eq!(to_a.send(0x30, vec![0; 11].into()).await, Err(SendError::TooLarge { len: 11, max: 10 }));
+    // The dialer's limit is larger than the acceptor's, who ends the connection as over TCP.
+    to_b.send(0x30, vec![0; 11].into()).await.unwrap();
+    let reason = to_a.closed().await;
+    assert_eq!(reason, CloseReason::Protocol(MConnectionError::MessageTooLarge { channel: 0x30, max: 10 }));
+    assert!(reason.blame().is_peer());
+    assert_eq!(to_b.closed().await, CloseReason::Remote);
+    assert_eq!(to_b.send(0x30, Bytes::new()).await, Err(SendError::Closed));
+}
+
+#[tokio::test]
+async fn each_way_to_end_is_seen_on_both_sides() {
+    let network = MemoryNetwork::new();
+    let (a, b) = (node(&network, 1), node(&network, 2));
+
+    // Flushing delivers what was queued.
+    let (to_b, mut to_a) = connect(&a, &b).await;
+    for n in 0..4 {
+        to_b.sender.try_send(0x30, vec![n].into()).unwrap();
+    }
+    let reason = CloseReason::requested("done");
+    assert_eq!(to_b.flush_and_close(reason.clone()).await, reason);
+    for n in 0..4 {
+        assert_eq!(to_a.recv().await, Some((0x30, vec![n].into())));
+    }
+    assert_eq!(to_a.recv().await, None);
+    assert_eq!(to_a.closed().await, CloseReason::Remote);
+
+    // Closing keeps the first reason.
+    let (to_b, mut to_a) = connect(&a, &b).await;
+    to_b.close(CloseReason::requested("evicted"));
+    to_b.close(CloseReason::requested("again"));
+    assert_eq!(to_b.sender.close_reason(), Some(CloseReason::requested("evicted")));
+    assert_eq!(to_a.recv().await, None);
+
+    // Dropping the receiver ends it too.
+    let (to_b, to_a) = connect(&a, &b).await;
+    let Connection { sender, receiver, .. } = to_b;
+    drop(receiver);
+    assert_eq!(sender.closed().await, CloseReason::Dropped);
+    assert_eq!(to_a.closed().await, CloseReason::Remote);
+}

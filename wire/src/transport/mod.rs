@@ -1,0 +1,124 @@
+//! The drivers: they own sockets and clocks, run the handshakes, and yield [`Connection`]s.
+//!
+//! A connection is data: two bounded queues and a reason why it ended. So the memory and TCP transports differ only in who
+//! fills the queues, and only [`Transport`] is a trait. `dial` includes the handshake: its caller hears only of proven
+//! identities. `accept` does not: an [`Incoming`] can be refused by its address before it costs anything.
+
+mod connection;
+mod error;
+mod link;
+mod memory;
+
+use std::{fmt, future::Future, net::IpAddr, net::SocketAddr};
+
+use data_encoding::HEXLOWER;
+
+pub use crate::tendermint::mconnection::ChannelSpec;
+pub use connection::{Connection, Direction, Receiver, SendError, Sender, TrySendError};
+pub use error::{AcceptError, CloseReason, DialError, HandshakeError};
+pub use memory::{MemoryConfig, MemoryError, MemoryNetwork, MemoryTransport};
+
+use crate::{PeerAddress, stats::TransportStats, tendermint::node_info::NodeInfo};
+
+/// A way to reach peers and be reached. Owned or shared by the router; both calls may run at the same time.
+pub trait Transport: Send + Sync + 'static {
+    /// Connects, proves both identities, and checks that the peer is the one the address names. Cancel-safe: dropping the
+    /// future closes the stream.
+    fn dial(&self, address: &PeerAddress) -> impl Future<Output = Result<Connection, DialError>> + Send;
+
+    /// The next stream that somebody opened to us, before any handshake. Cancel-safe. [`AcceptError::Closed`] is final;
+    /// after other errors call it again.
+    fn accept(&self) -> impl Future<Output = Result<Incoming, AcceptError>> + Send;
+
+    /// What this side says of itself, with the channels filled in.
+    fn node_info(&self) -> &NodeInfo;
+
+    /// Where this side listens, with the real port.
+    fn local(&self) -> Endpoint;
+
+    /// Counters since the transport was bound.
+    fn stats(&self) -> TransportStats;
+
+    /// Stops listening: waiting and later calls of `accept` give [`AcceptError::Closed`]. Live connections stay.
+    fn close(&self);
+}
+
+/// One end of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Endpoint {
+    /// IP and TCP port, with IPv4-mapped IPv6 unwrapped.
+    Socket(SocketAddr),
+    /// A node of this process.
+    Memory([u8; 20]),
+}
+
+impl Endpoint {
+    /// The IP, if there is one.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.socket_addr().map(|socket| socket.ip())
+    }
+
+    /// IP and port, if there are.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Endpoint::Socket(socket) => Some(*socket),
+            Endpoint::Memory(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Socket(socket) => write!(f, "{socket}"),
+            Endpoint::Memory(id) => write!(f, "memory:{}", HEXLOWER.encode(id)),
+        }
+    }
+}
+
+/// A stream that somebody opened to us. Nothing has been read or written yet; dropping it closes it.
+#[derive(Debug)]
+pub struct Incoming {
+    remote: Endpoint,
+    stream: IncomingStream,
+}
+
+#[derive(Debug)]
+enum IncomingStream {
+    Memory(memory::MemoryIncoming),
+}
+
+impl Incoming {
+    /// Where it comes from. A socket's port is not one that can be dialed.
+    pub fn remote(&self) -> Endpoint {
+        self.remote
+    }
+
+    /// Runs the handshake to its end, under the transport's time-out.
+    pub async fn handshake(self) -> Result<Connection, HandshakeError> {
+        match self.stream {
+            IncomingStream::Memory(incoming) => incoming.handshake(self.remote).await,
+        }
+    }
+}
+
+/// The checks after both NodeInfos are known, in CometBFT's order (`transport.go`, upgrade): the dialed id, the id that the
+/// NodeInfo names, ourselves, compatibility.
+fn check_peer(
+    local: &NodeInfo,
+    expected: Option<[u8; 20]>,
+    proven: [u8; 20],
+    remote: &NodeInfo,
+) -> Result<(), HandshakeError> {
+    if let Some(expected) = expected.filter(|id| *id != proven) {
+        return Err(HandshakeError::IdMismatch { expected, proven });
+    }
+    remote.validate().map_err(HandshakeError::NodeInfo)?;
+    if remote.id != proven {
+        return Err(HandshakeError::NodeInfoId { claimed: remote.id, proven });
+    }
+    if proven == local.id {
+        return Err(HandshakeError::SelfConnection);
+    }
+    local.compatible_with(remote).map_err(HandshakeError::Incompatible)
+}
