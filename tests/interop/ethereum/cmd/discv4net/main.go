@@ -1,0 +1,42 @@
+// discv4net runs N go-ethereum discv4 nodes in one process, as an internet to crawl. When all have started and the
+// network has settled it prints one JSON line with the bootnodes, and it stays up until it is interrupted.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"kadwire/interop/ethereum/gethnet"
+)
+
+func main() {
+	n := flag.Int("n", 300, "number of nodes")
+	base := flag.String("base", "127.10.0.0", "node i listens on base + 1 + i")
+	port := flag.Int("port", 30303, "UDP port of every node")
+	boot := flag.Int("boot", 3, "the first K nodes are the bootnodes of all others")
+	ramp := flag.Float64("ramp", 40, "nodes started per second")
+	settle := flag.Duration("settle", 10*time.Second, "how long the network runs before the line is printed")
+	flag.Parse()
+	gethnet.Quiet()
+	start := time.Now()
+	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{Nodes: *n, Base: netip.MustParseAddr(*base), Port: *port, Boot: *boot, PerSecond: *ramp})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	time.Sleep(*settle)
+	var bootnodes []string
+	for _, b := range network.Bootnodes {
+		bootnodes = append(bootnodes, b.URLv4())
+	}
+	json.NewEncoder(os.Stdout).Encode(map[string]any{"event": "ready", "nodes": *n, "seconds": time.Since(start).Seconds(), "bootnodes": bootnodes})
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, os.Interrupt, syscall.SIGTERM)
+	<-end
+}

@@ -1,0 +1,132 @@
+package ethereum
+
+import (
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/p2p/enode"
+
+	"kadwire/interop/ethereum/gethnet"
+	"kadwire/interop/harness"
+)
+
+var loopback = netip.MustParseAddr("127.0.0.0")
+
+// networkSize is the number of real go-ethereum nodes that are crawled.
+const networkSize = 120
+
+func TestCrawlFindsRealGethNodes(t *testing.T) {
+	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{Nodes: networkSize, Base: gethnet.Offset(loopback, 32<<16), Port: 30303, Boot: 3, PerSecond: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(network.Stop)
+	// go-ethereum names only nodes whose liveness it has checked, one every 0–3 s: give the bootnodes time for a bucket or two.
+	waitForLive(t, network.Nodes[:3], 12, time.Minute)
+
+	var boot []string
+	ids := map[string]bool{}
+	for _, n := range network.Bootnodes {
+		boot = append(boot, n.URLv4())
+	}
+	for _, n := range network.Nodes {
+		ids[n.Self().ID().String()] = true
+	}
+	out := t.TempDir()
+	got := harness.Run(t, 3*time.Minute, "crawl eth", harness.Kadwire(t), "crawl", "eth", "--bootnodes", strings.Join(boot, ","), "--out", out)
+	if got.Code != 0 {
+		t.Fatalf("exit %d: %s", got.Code, got.Stderr)
+	}
+
+	found := map[string]bool{}
+	for i, line := range harness.Objects(t, filepath.Join(out, "nodes.ndjson")) {
+		id := nodeID(t, line)
+		if found[id] {
+			t.Errorf("nodes.ndjson:%d: %s is there twice", i+1, id)
+		}
+		found[id] = true
+	}
+	ours := 0
+	for id := range found {
+		if ids[id] {
+			ours++
+		} else {
+			t.Errorf("%s is no node of this network", id)
+		}
+	}
+	t.Logf("found %s real go-ethereum nodes in %.1f s", percent(ours, networkSize), got.Took.Seconds())
+	if ours*100 < networkSize*99 {
+		t.Errorf("found %s, want at least 99 %%", percent(ours, networkSize))
+	}
+
+	edges := harness.Objects(t, filepath.Join(out, "edges.ndjson"))
+	if len(edges) < networkSize {
+		t.Errorf("only %d edges", len(edges))
+	}
+	for i, edge := range edges {
+		from, to := edge.Text("from"), edge.Text("to")
+		if !found[from] || !found[to] || from == to {
+			t.Fatalf("edges.ndjson:%d: from %q to %q: not two different nodes of nodes.ndjson", i+1, from, to)
+		}
+	}
+	checkSummary(t, filepath.Join(out, "crawl.json"), len(found), len(edges))
+}
+
+// checkSummary checks the fields of crawl.json against the other two files.
+func checkSummary(t *testing.T, path string, found, edges int) {
+	t.Helper()
+	summary := harness.Object(t, path)
+	for field, want := range map[string]int{"found": found, "edges": edges} {
+		if int(summary.Number(field)) != want {
+			t.Errorf("crawl.json: %s is %v, the file has %d", field, summary[field], want)
+		}
+	}
+	if reachable := int(summary.Number("reachable")); reachable*100 < found*99 || reachable > found {
+		t.Errorf("crawl.json: reachable is %v of %d nodes that all run", summary["reachable"], found)
+	}
+	if summary.Number("seconds") <= 0 {
+		t.Errorf("crawl.json: seconds is %v", summary["seconds"])
+	}
+	if _, ok := summary["errors"].(map[string]any); !ok {
+		t.Errorf("crawl.json: errors is %v, want an object of cause and count", summary["errors"])
+	}
+}
+
+// nodeID is the id of a line of nodes.ndjson, checked against the record when the line has one.
+func nodeID(t *testing.T, line harness.Event) string {
+	t.Helper()
+	id := line.Text("id")
+	for _, field := range []string{"enode", "enr", "record"} {
+		text := line.Text(field)
+		if text == "" {
+			continue
+		}
+		if node, err := enode.Parse(enode.ValidSchemes, text); err != nil {
+			t.Errorf("nodes.ndjson: %s %q: %v", field, text, err)
+		} else if node.ID().String() != id {
+			t.Errorf("nodes.ndjson: %s is of node %s, the id says %s", field, node.ID(), id)
+		}
+	}
+	return id
+}
+
+// waitForLive waits until every one of the nodes has verified so many others.
+func waitForLive(t *testing.T, nodes []*gethnet.Node, want int, within time.Duration) {
+	t.Helper()
+	for start := time.Now(); ; time.Sleep(200 * time.Millisecond) {
+		least := 1 << 30
+		for _, n := range nodes {
+			_, live := n.Live()
+			least = min(least, live)
+		}
+		if least >= want {
+			return
+		}
+		if time.Since(start) > within {
+			t.Fatalf("go-ethereum's own nodes verified only %d others in %v", least, within)
+		}
+	}
+}

@@ -1,0 +1,3 @@
+module kadwire/interop/harness
+
+go 1.25.0
