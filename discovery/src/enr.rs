@@ -222,7 +222,7 @@ impl Enr {
 
     fn pair_items(&self) -> Option<Items<'_>> {
         let mut items = Item::only(&self.0.rlp).ok()?.list().ok()?;
-        (items.required().ok()?, items.required().ok()?); // signature, seq
+        let (_signature, _seq) = (items.required().ok()?, items.required().ok()?);
         Some(items)
     }
 
