@@ -1,0 +1,344 @@
+//! The Ethereum crawl: every node is asked for every useful bucket of its table, then for its record.
+//!
+//! [`Crawl`] is a machine: [`Crawl::poll_question`] says whom to ask what, [`Crawl::handle_answer`] takes the outcome, and the crawl is over when
+//! [`Crawl::is_over`]: nothing left to ask and nothing in flight. A node is visited by one question after the other; many are visited at
+//! once. Endpoint proofs and time-outs of single packets are the business of [`kadwire_discovery`]'s `Discovery`, which the driver asks.
+
+mod buckets;
+mod targets;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::{Instant, SystemTime};
+
+use kadwire_discovery::{NodeId, NodeRecord, Now};
+
+use self::buckets::{Buckets, FULL};
+use self::targets::Targets;
+use super::topology::{Learned, Topology, Vertex};
+use super::{Config, Progress};
+
+/// Endpoints remembered for one node id: the network may hold stale or false ones, and the first heard of need not be the true one.
+const ENDPOINTS: usize = 4;
+
+/// What a crawl knows of an Ethereum node.
+#[derive(Debug, Clone)]
+pub struct EthNode {
+    /// The newest record, else the first endpoint somebody told us.
+    pub record: NodeRecord,
+    /// When it was first heard of.
+    pub first_seen: SystemTime,
+    /// Whether it answered anything.
+    pub reachable: bool,
+    /// Why the last unanswered question to it was not answered.
+    pub error: Option<&'static str>,
+}
+
+impl Vertex for EthNode {
+    type Id = NodeId;
+    fn id(&self) -> NodeId {
+        self.record.id()
+    }
+}
+
+/// A question to one node.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// Whom to ask.
+    pub to: NodeRecord,
+    /// What to ask.
+    pub ask: Ask,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ask {
+    /// FindNode with this target.
+    Neighbors([u8; 64]),
+    /// ENRRequest (EIP-868).
+    Record,
+}
+
+/// The outcome of a [`Question`].
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The nodes of a Neighbors answer, at most sixteen are read.
+    Neighbors(Vec<NodeRecord>),
+    /// Its record.
+    Record(NodeRecord),
+    /// None, for this cause (a key of `errors` in `crawl.json`). `reached` if it showed some sign of life, a Pong say.
+    Failed {
+        /// Short name in lower case.
+        cause: &'static str,
+        /// It lives, but did not answer this.
+        reached: bool,
+    },
+}
+
+/// A visit to one node, from its first question to its last.
+#[derive(Debug)]
+struct Visit {
+    next: Next,
+    /// The endpoint in use, then others heard of.
+    endpoints: Vec<NodeRecord>,
+    /// How often the current question failed.
+    failed: u32,
+}
+
+/// ```text
+///   Buckets(Closest) -> … -> Buckets(Done) -> Record -> gone
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Buckets(Buckets),
+    Record,
+}
+
+/// The machine. See the module.
+#[derive(Debug)]
+pub struct Crawl {
+    config: Config,
+    own: NodeId,
+    targets: Targets,
+    topology: Topology<EthNode>,
+    /// Nodes not yet done with.
+    visits: HashMap<NodeId, Visit>,
+    /// Never visited.
+    fresh: VecDeque<NodeId>,
+    /// In a visit, with a next question.
+    ready: VecDeque<NodeId>,
+    /// To be asked again, when.
+    again: BTreeMap<(Instant, u64), NodeId>,
+    /// Makes the keys of `again` unique.
+    retries: u64,
+    /// Visits that hold one of `config.parallel` places.
+    in_flight: usize,
+    reachable: usize,
+    asked: u64,
+    answered: u64,
+}
+
+impl Crawl {
+    /// A crawl by the node `own`, which is left out of the result.
+    pub fn new(config: Config, own: NodeId) -> Self {
+        Crawl {
+            topology: Topology::new(config.limits),
+            config,
+            own,
+            targets: Targets::new(),
+            visits: HashMap::new(),
+            fresh: VecDeque::new(),
+            ready: VecDeque::new(),
+            again: BTreeMap::new(),
+            retries: 0,
+            in_flight: 0,
+            reachable: 0,
+            asked: 0,
+            answered: 0,
+        }
+    }
+
+    /// Adds a node to start from.
+    pub fn add(&mut self, now: Now, record: NodeRecord) {
+        let id = record.id();
+        if id == self.own {
+            return;
+        }
+        let node = EthNode { record: record.clone(), first_seen: now.wall, reachable: false, error: None };
+        match self.topology.add(node) {
+            Learned::New => {
+                self.visits.insert(id, Visit { next: Next::Buckets(Buckets::Closest), endpoints: vec![record], failed: 0 });
+                self.fresh.push_back(id);
+            }
+            Learned::Known => self.note_endpoint(id, record),
+            Learned::Refused => {}
+        }
+    }
+
+    /// Keeps another endpoint of a node that has not answered yet.
+    fn note_endpoint(&mut self, id: NodeId, record: NodeRecord) {
+        let reachable = self.topology.node(&id).is_some_and(|node| node.reachable);
+        if let Some(visit) = self.visits.get_mut(&id)
+            && !reachable
+            && visit.endpoints.len() < ENDPOINTS
+            && visit.endpoints.iter().all(|known| known.endpoint() != record.endpoint())
+        {
+            visit.endpoints.push(record);
+        }
+    }
+
+    /// Whom to ask what now. Every question must be followed by one [`Self::handle_answer`].
+    pub fn poll_question(&mut self, now: Now) -> Option<Question> {
+        loop {
+            let id = self.ready.pop_front().or_else(|| self.open_visit(now))?;
+            if let Some(question) = self.question(id) {
+                self.asked += 1;
+                return Some(question);
+            }
+            self.close_visit(id);
+        }
+    }
+
+    /// Takes a place for the next node to visit, if one is free.
+    fn open_visit(&mut self, now: Now) -> Option<NodeId> {
+        if self.in_flight >= self.config.parallel {
+            return None;
+        }
+        let due = self.again.first_entry().filter(|entry| entry.key().0 <= now.monotonic);
+        let id = due.map(|entry| entry.remove()).or_else(|| self.fresh.pop_front())?;
+        self.in_flight += 1;
+        Some(id)
+    }
+
+    fn close_visit(&mut self, id: NodeId) {
+        self.visits.remove(&id);
+        self.in_flight -= 1;
+    }
+
+    /// The next question of a visit; `None` when there is no more.
+    fn question(&mut self, id: NodeId) -> Option<Question> {
+        let visit = self.visits.get_mut(&id)?;
+        let to = visit.endpoints.first()?.clone();
+        loop {
+            let Next::Buckets(buckets) = visit.next else { return Some(Question { to, ask: Ask::Record }) };
+            let target = match buckets.distance() {
+                Some(0) => Some(*to.key().as_bytes()),
+                Some(distance) => self.targets.at(&id, distance),
+                None => {
+                    visit.next = Next::Record;
+                    continue;
+                }
+            };
+            match target {
+                Some(target) => return Some(Question { to, ask: Ask::Neighbors(target) }),
+                None => visit.next = Next::Buckets(buckets.skipped()),
+            }
+        }
+    }
+
+    /// Takes the outcome of a question put to `id`.
+    pub fn handle_answer(&mut self, now: Now, id: NodeId, answer: Answer) {
+        if !self.visits.contains_key(&id) {
+            return;
+        }
+        match answer {
+            Answer::Neighbors(nodes) => self.handle_neighbors(now, id, nodes),
+            Answer::Record(record) => self.handle_record(id, record),
+            Answer::Failed { cause, reached } => self.handle_failure(now, id, cause, reached),
+        }
+    }
+
+    fn handle_neighbors(&mut self, now: Now, id: NodeId, nodes: Vec<NodeRecord>) {
+        self.handle_life(id);
+        self.answered += 1;
+        let count = nodes.len();
+        let mut outermost = 0;
+        for node in nodes.into_iter().take(FULL) {
+            let told = node.id();
+            outermost = outermost.max(told.log_distance(&id));
+            self.add(now, node);
+            self.topology.connect(id, told);
+        }
+        self.advance(id, |next| match next {
+            Next::Buckets(buckets) => Some(Next::Buckets(buckets.answered(count, outermost))),
+            Next::Record => None,
+        });
+    }
+
+    fn handle_record(&mut self, id: NodeId, record: NodeRecord) {
+        self.handle_life(id);
+        self.answered += 1;
+        if let Some(node) = self.topology.node_mut(&id)
+            && record.id() == id
+        {
+            node.record = record;
+        }
+        self.advance(id, |_| None);
+    }
+
+    fn handle_failure(&mut self, now: Now, id: NodeId, cause: &'static str, reached: bool) {
+        if reached {
+            self.handle_life(id);
+        }
+        let Some(node) = self.topology.node_mut(&id) else { return };
+        let reachable = node.reachable;
+        node.error = Some(cause);
+        let Some(visit) = self.visits.get_mut(&id) else { return };
+        visit.failed += 1;
+        let attempts = if reachable { self.config.attempts } else { self.config.attempts.max(visit.endpoints.len() as u32) };
+        if visit.failed < attempts {
+            if !reachable {
+                visit.endpoints.rotate_left(1);
+            }
+            // The place goes to somebody else meanwhile.
+            self.in_flight -= 1;
+            self.again.insert((now.monotonic + self.config.retry_after * visit.failed, self.retries), id);
+            self.retries += 1;
+        } else if reachable {
+            self.advance(id, |next| match next {
+                Next::Buckets(buckets) => Some(Next::Buckets(buckets.skipped())),
+                Next::Record => None,
+            });
+        } else {
+            self.close_visit(id);
+        }
+    }
+
+    /// It answered: the endpoint asked is the true one.
+    fn handle_life(&mut self, id: NodeId) {
+        let (Some(node), Some(visit)) = (self.topology.node_mut(&id), self.visits.get_mut(&id)) else { return };
+        if !node.reachable {
+            node.reachable = true;
+            self.reachable += 1;
+            visit.endpoints.truncate(1);
+            if let Some(true_one) = visit.endpoints.first() {
+                node.record = true_one.clone();
+            }
+        }
+    }
+
+    /// Goes on with the visit, or ends it.
+    fn advance(&mut self, id: NodeId, step: impl FnOnce(Next) -> Option<Next>) {
+        let Some(visit) = self.visits.get_mut(&id) else { return };
+        visit.failed = 0;
+        match step(visit.next) {
+            Some(next) => {
+                visit.next = next;
+                self.ready.push_back(id);
+            }
+            None => self.close_visit(id),
+        }
+    }
+
+    /// When to call [`Self::poll_question`] again even if no answer comes.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.again.keys().next().map(|&(due, _)| due).filter(|_| self.in_flight < self.config.parallel)
+    }
+
+    /// Nothing left to ask, nothing in flight.
+    pub fn is_over(&self) -> bool {
+        self.visits.is_empty()
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            found: self.topology.nodes().len(),
+            reachable: self.reachable,
+            edges: self.topology.edge_count(),
+            waiting: self.fresh.len() + self.again.len(),
+            in_flight: self.in_flight,
+            asked: self.asked,
+            answered: self.answered,
+        }
+    }
+
+    /// What was learned.
+    pub fn topology(&self) -> &Topology<EthNode> {
+        &self.topology
+    }
+
+    /// What was learned, at the end.
+    pub fn into_topology(self) -> Topology<EthNode> {
+        self.topology
+    }
+}
