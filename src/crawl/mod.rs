@@ -26,7 +26,12 @@ pub struct Config {
 impl Default for Config {
     /// 256 at a time hides a round trip of 100 ms at 2,000 questions a second; three attempts let one node in a thousand slip at 10 % loss.
     fn default() -> Self {
-        Config { parallel: 256, attempts: 3, retry_after: Duration::from_millis(300), limits: topology::Limits::default() }
+        Config {
+            parallel: 256,
+            attempts: 3,
+            retry_after: Duration::from_millis(300),
+            limits: topology::Limits::default(),
+        }
     }
 }
 

@@ -96,7 +96,13 @@ pub struct Summary {
 
 impl Summary {
     /// Sums up a crawl that began at `started`, took `took` and came to its end, or was stopped.
-    pub fn new<V: Describe>(topology: &Topology<V>, progress: Progress, started: SystemTime, took: Duration, ended: bool) -> Self {
+    pub fn new<V: Describe>(
+        topology: &Topology<V>,
+        progress: Progress,
+        started: SystemTime,
+        took: Duration,
+        ended: bool,
+    ) -> Self {
         let mut errors = BTreeMap::new();
         for cause in topology.nodes().iter().filter_map(Describe::error) {
             *errors.entry(cause.to_owned()).or_insert(0) += 1;
@@ -235,7 +241,10 @@ mod tests {
         assert_eq!(read("edges.ndjson").lines().nth(1), Some(second));
         let json: serde_json::Value = serde_json::from_str(&read("crawl.json")).unwrap();
         assert_eq!((&json["found"], &json["reachable"], &json["edges"]), (&3.into(), &2.into(), &2.into()));
-        assert_eq!((&json["seconds"], &json["errors"]["timeout"], &json["complete"]), (&1.235.into(), &1.into(), &true.into()));
+        assert_eq!(
+            (&json["seconds"], &json["errors"]["timeout"], &json["complete"]),
+            (&1.235.into(), &1.into(), &true.into())
+        );
         assert_eq!(fs::read_dir(&out).unwrap().count(), 3, "no temporary file is left");
     }
 

@@ -69,7 +69,14 @@ impl<V: Vertex> Topology<V> {
     /// An empty graph.
     pub fn new(limits: Limits) -> Self {
         let limits = Limits { nodes: limits.nodes.min(u32::MAX as usize), ..limits };
-        Topology { limits, index: HashMap::new(), nodes: Vec::new(), told: Vec::new(), edges: 0, turned_away: TurnedAway::default() }
+        Topology {
+            limits,
+            index: HashMap::new(),
+            nodes: Vec::new(),
+            told: Vec::new(),
+            edges: 0,
+            turned_away: TurnedAway::default(),
+        }
     }
 
     /// Adds a node unless one of its identity is there, which then stays as it is.
@@ -124,9 +131,10 @@ impl<V: Vertex> Topology<V> {
 
     /// All edges as (who told us, of whom), in the order of [`Self::nodes`].
     pub fn edges(&self) -> impl Iterator<Item = (&V, &V)> {
-        self.nodes.iter().zip(&self.told).flat_map(|(from, told)| {
-            told.iter().filter_map(move |&to| Some((from, self.nodes.get(to as usize)?)))
-        })
+        self.nodes
+            .iter()
+            .zip(&self.told)
+            .flat_map(move |(from, told)| told.iter().filter_map(move |&to| Some((from, self.nodes.get(to as usize)?))))
     }
 
     /// Number of edges.

@@ -102,8 +102,10 @@ mod tests {
     fn a_whole_table_is_told_in_few_questions() {
         let targets = Targets::new();
         let mut rng = StdRng::seed_from_u64(5);
-        for (network, most) in [(0, 2), (1, 2), (15, 2), (16, 3), (40, 4), (300, 8), (5_000, 12), (60_000, 16)] {
-            for _ in 0..20 {
+        for (network, most, times) in
+            [(0, 2, 1), (1, 2, 5), (15, 2, 5), (16, 3, 5), (40, 4, 20), (300, 8, 20), (5_000, 12, 3), (60_000, 16, 1)]
+        {
+            for _ in 0..times {
                 let key: [u8; 64] = std::array::from_fn(|_| rng.random());
                 let own = NodeId::of_target(&key);
                 let table = table(&mut rng, &own, network);
@@ -111,7 +113,8 @@ mod tests {
                 while let Some(distance) = plan.distance() {
                     let target = if distance == 0 { key } else { targets.at(&own, distance).unwrap() };
                     let answer = closest(&table, &target);
-                    plan = plan.answered(answer.len(), answer.iter().map(|id| id.log_distance(&own)).max().unwrap_or(0));
+                    plan =
+                        plan.answered(answer.len(), answer.iter().map(|id| id.log_distance(&own)).max().unwrap_or(0));
                     heard.extend(answer);
                     questions += 1;
                 }

@@ -5,40 +5,25 @@
 //! once. Endpoint proofs and time-outs of single packets are the business of [`kadwire_discovery`]'s `Discovery`, which the driver asks.
 
 mod buckets;
+mod node;
 mod targets;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::{Instant, SystemTime};
+#[cfg(test)]
+mod tests;
 
-use kadwire_discovery::{NodeId, NodeRecord, Now};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Instant;
+
+use kadwire_discovery::{Enr, NodeId, NodeRecord, Now};
 
 use self::buckets::{Buckets, FULL};
+pub use self::node::EthNode;
 use self::targets::Targets;
-use super::topology::{Learned, Topology, Vertex};
+use super::topology::{Learned, Topology};
 use super::{Config, Progress};
 
 /// Endpoints remembered for one node id: the network may hold stale or false ones, and the first heard of need not be the true one.
 const ENDPOINTS: usize = 4;
-
-/// What a crawl knows of an Ethereum node.
-#[derive(Debug, Clone)]
-pub struct EthNode {
-    /// The newest record, else the first endpoint somebody told us.
-    pub record: NodeRecord,
-    /// When it was first heard of.
-    pub first_seen: SystemTime,
-    /// Whether it answered anything.
-    pub reachable: bool,
-    /// Why the last unanswered question to it was not answered.
-    pub error: Option<&'static str>,
-}
-
-impl Vertex for EthNode {
-    type Id = NodeId;
-    fn id(&self) -> NodeId {
-        self.record.id()
-    }
-}
 
 /// A question to one node.
 #[derive(Debug, Clone)]
@@ -64,7 +49,7 @@ pub enum Answer {
     /// The nodes of a Neighbors answer, at most sixteen are read.
     Neighbors(Vec<NodeRecord>),
     /// Its record.
-    Record(NodeRecord),
+    Record(Enr),
     /// None, for this cause (a key of `errors` in `crawl.json`). `reached` if it showed some sign of life, a Pong say.
     Failed {
         /// Short name in lower case.
@@ -143,10 +128,17 @@ impl Crawl {
         if id == self.own {
             return;
         }
-        let node = EthNode { record: record.clone(), first_seen: now.wall, reachable: false, error: None };
+        let node = EthNode {
+            record: record.clone(),
+            enr: record.enr().cloned(),
+            first_seen: now.wall,
+            reachable: false,
+            error: None,
+        };
         match self.topology.add(node) {
             Learned::New => {
-                self.visits.insert(id, Visit { next: Next::Buckets(Buckets::Closest), endpoints: vec![record], failed: 0 });
+                self.visits
+                    .insert(id, Visit { next: Next::Buckets(Buckets::Closest), endpoints: vec![record], failed: 0 });
                 self.fresh.push_back(id);
             }
             Learned::Known => self.note_endpoint(id, record),
@@ -222,7 +214,7 @@ impl Crawl {
         }
         match answer {
             Answer::Neighbors(nodes) => self.handle_neighbors(now, id, nodes),
-            Answer::Record(record) => self.handle_record(id, record),
+            Answer::Record(enr) => self.handle_record(id, enr),
             Answer::Failed { cause, reached } => self.handle_failure(now, id, cause, reached),
         }
     }
@@ -244,13 +236,13 @@ impl Crawl {
         });
     }
 
-    fn handle_record(&mut self, id: NodeId, record: NodeRecord) {
+    fn handle_record(&mut self, id: NodeId, enr: Enr) {
         self.handle_life(id);
         self.answered += 1;
         if let Some(node) = self.topology.node_mut(&id)
-            && record.id() == id
+            && enr.node_id() == id
         {
-            node.record = record;
+            node.enr = Some(enr);
         }
         self.advance(id, |_| None);
     }
@@ -264,7 +256,8 @@ impl Crawl {
         node.error = Some(cause);
         let Some(visit) = self.visits.get_mut(&id) else { return };
         visit.failed += 1;
-        let attempts = if reachable { self.config.attempts } else { self.config.attempts.max(visit.endpoints.len() as u32) };
+        let attempts =
+            if reachable { self.config.attempts } else { self.config.attempts.max(visit.endpoints.len() as u32) };
         if visit.failed < attempts {
             if !reachable {
                 visit.endpoints.rotate_left(1);

@@ -8,7 +8,7 @@ use kadwire_discovery::NodeId;
 
 /// A set of targets dense enough for every bucket that a real table fills.
 #[derive(Debug, Clone)]
-pub struct Targets {
+pub(super) struct Targets {
     /// (first 32 bits of the hash, number of the target), ascending.
     by_hash: Vec<(u32, u32)>,
 }
@@ -19,14 +19,15 @@ const COUNT: u32 = 1 << 15;
 
 impl Targets {
     /// Hashes the targets.
-    pub fn new() -> Self {
-        let mut by_hash: Vec<_> = (0..COUNT).map(|number| (prefix(&NodeId::of_target(&target(number))), number)).collect();
+    pub(super) fn new() -> Self {
+        let mut by_hash: Vec<_> =
+            (0..COUNT).map(|number| (prefix(&NodeId::of_target(&target(number))), number)).collect();
         by_hash.sort_unstable();
         Targets { by_hash }
     }
 
     /// A target whose hash has exactly log-distance `distance` (1–256) to `of`; `None` for a bucket so close that no target falls into it.
-    pub fn at(&self, of: &NodeId, distance: u16) -> Option<[u8; 64]> {
+    pub(super) fn at(&self, of: &NodeId, distance: u16) -> Option<[u8; 64]> {
         let equal_bits = 256_u16.checked_sub(distance).filter(|&bits| bits < 32)?;
         // The wanted hashes begin like `of`, differ in the bit after, and are free from there on.
         let differing = 1_u32 << (31 - equal_bits);
