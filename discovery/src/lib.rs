@@ -19,6 +19,7 @@ mod enr;
 mod error;
 mod key;
 mod key_file;
+pub mod node_db;
 mod record;
 mod rlp_list;
 mod secp256k1;

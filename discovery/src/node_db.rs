@@ -1,0 +1,435 @@
+//! What survives a restart: nodes that answered, and our own signed record. A driver over SQLite (WAL, one writer thread).
+//!
+//! The machine only says "store this" and is given seeds; it never waits for the disk. Writes go through a bounded queue to a
+//! thread that commits them in batches; when the queue is full an update is dropped and counted, since the next check of the
+//! node brings another. A file that is damaged, or of another version, is set aside as `<file>.corrupt-<unix time>` with a
+//! warning, and the store starts empty.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
+
+use crate::{Blame, Enr, NodeId, NodeRecord, PublicKey};
+
+/// Nodes without a pong for so long are dropped by [`NodeDb::expire`] (go-ethereum `nodeDBNodeExpiration`).
+pub const NODE_EXPIRATION: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Most seeds read at a start (go-ethereum `seedCount`).
+pub const SEED_COUNT: u32 = 30;
+
+/// Oldest pong of a usable seed (go-ethereum `seedMaxAge`). Longer than [`NODE_EXPIRATION`] on purpose: expiry only runs
+/// while we do, and after three days off the nodes of three days ago are better than none.
+pub const SEED_MAX_AGE: Duration = Duration::from_secs(5 * 24 * 60 * 60);
+
+/// Most nodes kept: some 30 MB of file. The ones with the oldest pongs go first.
+const MAX_NODES: u32 = 100_000;
+
+/// Writes waiting for the disk. Checks bring about one a second, a crawl some hundreds.
+const QUEUE: usize = 1024;
+
+/// Writes in one transaction.
+const MAX_BATCH: usize = 256;
+
+/// Raised whenever the schema changes; another version is set aside.
+const SCHEMA_VERSION: i64 = 1;
+
+const SCHEMA: &str = "
+    CREATE TABLE nodes (
+        id BLOB PRIMARY KEY,            -- 32 bytes
+        key BLOB NOT NULL,              -- X || Y
+        ip BLOB NOT NULL,               -- 4 or 16 bytes
+        udp INTEGER NOT NULL,
+        tcp INTEGER NOT NULL,
+        enr BLOB,                       -- the signed record, if any
+        seq BLOB NOT NULL,              -- 8 bytes big-endian; 0 for an unsigned record
+        last_pong INTEGER NOT NULL,     -- unix seconds
+        checks INTEGER NOT NULL,        -- checks answered in a row
+        find_failures INTEGER NOT NULL  -- FindNode requests unanswered in a row
+    ) WITHOUT ROWID;
+    CREATE INDEX nodes_by_pong ON nodes (last_pong);
+    CREATE TABLE local (
+        id BLOB PRIMARY KEY,            -- 32 bytes: a data folder may see several keys
+        record BLOB NOT NULL            -- our last signed record
+    ) WITHOUT ROWID;
+    PRAGMA user_version = 1;";
+
+/// Why the store does not open. Damage is no reason: a damaged file is set aside.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeDbError {
+    /// Another process has it open.
+    #[error("node database {} is in use by another process", .0.display())]
+    InUse(PathBuf),
+    /// SQLite refused.
+    #[error("node database {}: {source}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The system refused to move a damaged file, or to start a thread.
+    #[error("node database {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl NodeDbError {
+    /// Always [`Blame::Local`].
+    pub fn blame(&self) -> Blame {
+        Blame::Local
+    }
+}
+
+/// What is kept of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredNode {
+    /// The node as last known.
+    pub record: NodeRecord,
+    /// Its last pong, by the wall clock; kept to the second.
+    pub last_pong: SystemTime,
+    /// Checks answered in a row.
+    pub checks: u32,
+    /// FindNode requests unanswered in a row.
+    pub find_failures: u32,
+}
+
+/// What an opened store already knew.
+#[derive(Clone, Debug, Default)]
+pub struct Remembered {
+    /// At most [`SEED_COUNT`] nodes, drawn at random from those with a pong in the last [`SEED_MAX_AGE`].
+    pub seeds: Vec<StoredNode>,
+    /// Our own record as last published under this key.
+    pub local_record: Option<Enr>,
+    /// Where a damaged file was moved.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Plain counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeDbStats {
+    /// Updates dropped because the queue was full.
+    pub dropped: u64,
+    /// Updates lost because SQLite failed.
+    pub failed: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    dropped: AtomicU64,
+    failed: AtomicU64,
+}
+
+enum Write {
+    Node(Box<StoredNode>),
+    Local(Enr),
+    Expire(SystemTime),
+}
+
+/// The open store. Dropping it ends the writer after what is queued; [`close`](Self::close) waits for that.
+pub struct NodeDb {
+    writes: SyncSender<Write>,
+    counters: Arc<Counters>,
+    writer: JoinHandle<()>,
+}
+
+impl NodeDb {
+    /// Opens or creates the file, reads what it knows, and starts the writer. Blocks on the disk.
+    pub fn open(path: &Path, local: NodeId, now: SystemTime) -> Result<(Self, Remembered), NodeDbError> {
+        let (connection, set_aside) = open_sound(path, now)?;
+        let sqlite = |source| NodeDbError::Sqlite { path: path.to_owned(), source };
+        let seeds = read_seeds(&connection, local, now).map_err(sqlite)?;
+        let local_record = read_local(&connection, local).map_err(sqlite)?;
+        let counters = Arc::new(Counters::default());
+        let (writes, queue) = sync_channel(QUEUE);
+        let writer = Writer { path: path.to_owned(), connection, counters: counters.clone(), now };
+        let writer = std::thread::Builder::new()
+            .name("kadwire-node-db".to_owned())
+            .spawn(move || writer.run(&queue))
+            .map_err(|source| NodeDbError::Io { path: path.to_owned(), source })?;
+        Ok((Self { writes, counters, writer }, Remembered { seeds, local_record, set_aside }))
+    }
+
+    /// Queues a node. Never blocks: dropped and counted when the queue is full.
+    pub fn store(&self, node: StoredNode) {
+        let _counted = self.queue(Write::Node(Box::new(node)));
+    }
+
+    /// Queues our own record. Never blocks; `false` if the queue was full: try again later.
+    pub fn store_local(&self, record: Enr) -> bool {
+        self.queue(Write::Local(record))
+    }
+
+    /// Drops nodes without a pong in the last [`NODE_EXPIRATION`]; to be called about once an hour.
+    pub fn expire(&self, now: SystemTime) {
+        let _counted = self.queue(Write::Expire(now));
+    }
+
+    /// Plain counters.
+    pub fn stats(&self) -> NodeDbStats {
+        NodeDbStats {
+            dropped: self.counters.dropped.load(Ordering::Relaxed),
+            failed: self.counters.failed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Writes what is queued and closes the file. Blocks on the disk.
+    pub fn close(self) {
+        drop(self.writes);
+        if self.writer.join().is_err() {
+            tracing::error!("node database: the writer panicked");
+        }
+    }
+
+    fn queue(&self, write: Write) -> bool {
+        match self.writes.try_send(write) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
+                false
+            }
+        }
+    }
+}
+
+struct Writer {
+    path: PathBuf,
+    connection: Connection,
+    counters: Arc<Counters>,
+    /// The last moment heard of: names a file that has to be set aside.
+    now: SystemTime,
+}
+
+impl Writer {
+    fn run(mut self, queue: &Receiver<Write>) {
+        while let Ok(first) = queue.recv() {
+            let batch: Vec<_> = std::iter::once(first).chain(queue.try_iter().take(MAX_BATCH)).collect();
+            if let Err(error) = self.commit(&batch) {
+                self.counters.failed.fetch_add(batch.len() as u64, Ordering::Relaxed);
+                tracing::warn!(path = %self.path.display(), %error, "node database: write failed");
+                if is_damage(&error) {
+                    self.start_fresh();
+                }
+            }
+        }
+        // Folds the log into the file, so that a stopped node leaves one file.
+        let _ = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+    }
+
+    fn commit(&mut self, batch: &[Write]) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        for write in batch {
+            match write {
+                Write::Node(node) => {
+                    self.now = node.last_pong;
+                    write_node(&transaction, node)?;
+                }
+                Write::Local(record) => write_local(&transaction, record)?,
+                Write::Expire(now) => {
+                    self.now = *now;
+                    expire(&transaction, *now)?;
+                }
+            }
+        }
+        transaction.commit()
+    }
+
+    /// The file was damaged while we had it open: go on with an empty one.
+    fn start_fresh(&mut self) {
+        let Ok(idle) = Connection::open_in_memory() else { return };
+        drop(std::mem::replace(&mut self.connection, idle)); // its lock must go before the file is moved
+        match set_aside(&self.path, self.now).and_then(|_| Ok(open_sound(&self.path, self.now)?.0)) {
+            Ok(connection) => self.connection = connection,
+            Err(error) => tracing::error!(%error, "node database: nothing is stored from now on"),
+        }
+    }
+}
+
+/// Opens the file; if that shows damage or another version, sets it aside and creates a new one.
+fn open_sound(path: &Path, now: SystemTime) -> Result<(Connection, Option<PathBuf>), NodeDbError> {
+    match open_once(path) {
+        Ok(connection) => Ok((connection, None)),
+        Err(error) if is_damage(&error) => {
+            let moved = set_aside(path, now)?;
+            tracing::warn!(path = %path.display(), %error, moved = %moved.display(), "node database set aside");
+            let connection = open_once(path).map_err(|source| NodeDbError::Sqlite { path: path.to_owned(), source })?;
+            Ok((connection, Some(moved)))
+        }
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
+            Err(NodeDbError::InUse(path.to_owned()))
+        }
+        Err(source) => Err(NodeDbError::Sqlite { path: path.to_owned(), source }),
+    }
+}
+
+fn open_once(path: &Path) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(Duration::ZERO)?;
+    // One process only: two would take each other's sequence numbers.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // A power failure may cost the last batch, never the file.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (version, tables) {
+        (0, 0) => transaction.execute_batch(SCHEMA)?,
+        (SCHEMA_VERSION, _) => {
+            let verdict: String = transaction.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+            if verdict != "ok" {
+                return Err(damage(format!("quick_check: {verdict}")));
+            }
+            // Whether our tables are there: anybody can write a version into a file.
+            transaction
+                .prepare("SELECT id, key, ip, udp, tcp, enr, seq, last_pong, checks, find_failures FROM nodes")
+                .and(transaction.prepare("SELECT id, record FROM local"))
+                .map(drop)
+                .map_err(|error| damage(error.to_string()))?;
+        }
+        (version, _) => return Err(damage(format!("version {version}, want {SCHEMA_VERSION}"))),
+    }
+    transaction.commit()?;
+    Ok(connection)
+}
+
+/// A finding of ours in SQLite's words, so that there is one kind of damage.
+fn damage(what: String) -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT), Some(what))
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Moves the file and its log away; a log left behind would be replayed into the next file of that name.
+fn set_aside(path: &Path, now: SystemTime) -> Result<PathBuf, NodeDbError> {
+    let with_suffix = |suffix: &str| {
+        let mut name = OsString::from(path);
+        name.push(suffix);
+        PathBuf::from(name)
+    };
+    let io = |source| NodeDbError::Io { path: path.to_owned(), source };
+    // Two in one second are possible; neither may overwrite the other.
+    let seconds = unix(now);
+    let moved = (seconds..seconds.saturating_add(1000))
+        .map(|number| with_suffix(&format!(".corrupt-{number}")))
+        .find(|candidate| !candidate.exists())
+        .ok_or_else(|| io(io::ErrorKind::AlreadyExists.into()))?;
+    fs::rename(path, &moved).map_err(io)?;
+    for log in ["-wal", "-shm"] {
+        match fs::remove_file(with_suffix(log)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+            _ => (),
+        }
+    }
+    Ok(moved)
+}
+
+fn write_node(connection: &Connection, node: &StoredNode) -> rusqlite::Result<()> {
+    let record = &node.record;
+    // Of two records the one with the higher sequence number stays; what we saw of the node is always newer.
+    let sql = "INSERT INTO nodes (id, key, ip, udp, tcp, enr, seq, last_pong, checks, find_failures)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+        ON CONFLICT (id) DO UPDATE SET
+            ip = iif(excluded.seq >= seq, excluded.ip, ip),
+            udp = iif(excluded.seq >= seq, excluded.udp, udp),
+            tcp = iif(excluded.seq >= seq, excluded.tcp, tcp),
+            enr = iif(excluded.seq >= seq, excluded.enr, enr),
+            seq = max(excluded.seq, seq),
+            last_pong = excluded.last_pong, checks = excluded.checks, find_failures = excluded.find_failures";
+    let ip = match record.ip() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    connection.prepare_cached(sql)?.execute(params![
+        record.id().0,
+        record.key().as_bytes(),
+        ip,
+        record.udp(),
+        record.tcp(),
+        record.enr().map(Enr::encode),
+        record.seq().to_be_bytes(),
+        unix(node.last_pong),
+        node.checks,
+        node.find_failures,
+    ])?;
+    Ok(())
+}
+
+fn write_local(connection: &Connection, record: &Enr) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO local (id, record) VALUES (?1, ?2) ON CONFLICT (id) DO UPDATE SET record = excluded.record";
+    connection.prepare_cached(sql)?.execute(params![record.node_id().0, record.encode()])?;
+    Ok(())
+}
+
+fn expire(connection: &Connection, now: SystemTime) -> rusqlite::Result<()> {
+    let oldest = unix(now).saturating_sub(NODE_EXPIRATION.as_secs() as i64);
+    connection.execute("DELETE FROM nodes WHERE last_pong < ?1", [oldest])?;
+    let surplus = "DELETE FROM nodes WHERE id IN (SELECT id FROM nodes ORDER BY last_pong DESC LIMIT -1 OFFSET ?1)";
+    connection.execute(surplus, [MAX_NODES])?;
+    Ok(())
+}
+
+fn read_seeds(connection: &Connection, local: NodeId, now: SystemTime) -> rusqlite::Result<Vec<StoredNode>> {
+    let oldest = unix(now).saturating_sub(SEED_MAX_AGE.as_secs() as i64);
+    let sql = "SELECT key, ip, udp, tcp, enr, last_pong, checks, find_failures FROM nodes
+        WHERE last_pong >= ?1 AND id != ?2 ORDER BY random() LIMIT ?3";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map(params![oldest, local.0, SEED_COUNT], read_node)?;
+    let nodes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let unreadable = nodes.iter().filter(|node| node.is_none()).count();
+    if unreadable > 0 {
+        tracing::warn!(unreadable, "node database: rows that are no nodes were skipped");
+    }
+    Ok(nodes.into_iter().flatten().collect())
+}
+
+/// `None` if the row holds no node: SQLite keeps pages sound, not their meaning.
+fn read_node(row: &Row<'_>) -> rusqlite::Result<Option<StoredNode>> {
+    let enr = row.get_ref(4)?.as_blob_or_null().ok().flatten();
+    let endpoint = || {
+        let key = PublicKey::from_bytes(row.get_ref(0).ok()?.as_blob().ok()?.try_into().ok()?).ok()?;
+        let ip = row.get_ref(1).ok()?.as_blob().ok()?;
+        let ip = <[u8; 4]>::try_from(ip).map(IpAddr::from).or(<[u8; 16]>::try_from(ip).map(IpAddr::from)).ok()?;
+        NodeRecord::new(key, ip, row.get(2).ok()?, row.get(3).ok()?).ok()
+    };
+    let record = match enr {
+        Some(enr) => Enr::decode(enr).ok().and_then(|enr| NodeRecord::from_enr(enr).ok()).or_else(endpoint),
+        None => endpoint(),
+    };
+    let last_pong = row.get::<_, i64>(5).ok().and_then(|seconds| u64::try_from(seconds).ok());
+    let last_pong = last_pong.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
+    let (Some(record), Some(last_pong)) = (record, last_pong) else { return Ok(None) };
+    let (checks, find_failures) = (row.get(6).unwrap_or(0), row.get(7).unwrap_or(0));
+    Ok(Some(StoredNode { record, last_pong, checks, find_failures }))
+}
+
+fn read_local(connection: &Connection, local: NodeId) -> rusqlite::Result<Option<Enr>> {
+    let sql = "SELECT record FROM local WHERE id = ?1";
+    let record: Option<Vec<u8>> = connection.query_row(sql, [local.0], |row| row.get(0)).optional()?;
+    Ok(record.and_then(|record| Enr::decode(&record).ok()).filter(|record| record.node_id() == local))
+}
+
+/// Seconds since 1970, as SQLite counts.
+fn unix(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_secs()).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

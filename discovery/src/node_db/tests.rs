@@ -1,0 +1,211 @@
+//! The store over restarts, and over what can happen to a file in between.
+
+use super::*;
+use crate::SecretKey;
+use std::net::Ipv4Addr;
+
+const LOCAL: NodeId = NodeId([0; 32]);
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_800_000_000)
+}
+
+fn days(count: u64) -> Duration {
+    Duration::from_secs(count * 24 * 60 * 60)
+}
+
+fn key(number: u32) -> SecretKey {
+    let mut scalar = [1; 32];
+    scalar[..4].copy_from_slice(&number.to_be_bytes());
+    SecretKey::from_bytes(&scalar).unwrap()
+}
+
+fn node(number: u32) -> StoredNode {
+    let ip = IpAddr::from(number.to_be_bytes().map(|byte| byte | 1));
+    let record = NodeRecord::new(*key(number).public(), ip, 30303, 30304).unwrap();
+    StoredNode { record, last_pong: now(), checks: 6, find_failures: 1 }
+}
+
+fn signed(number: u32, seq: u64, udp: u16) -> StoredNode {
+    let enr = Enr::builder(seq).ip(Ipv4Addr::new(10, 0, 0, 1)).udp(udp).sign(&key(number)).unwrap();
+    StoredNode { record: NodeRecord::from_enr(enr).unwrap(), ..node(number) }
+}
+
+/// Opens, writes, closes: one run of a node.
+fn run(path: &Path, now: SystemTime, body: impl FnOnce(&NodeDb)) -> Remembered {
+    let (db, remembered) = NodeDb::open(path, LOCAL, now).unwrap();
+    body(&db);
+    assert_eq!(db.stats(), NodeDbStats::default());
+    db.close();
+    remembered
+}
+
+fn seeds(path: &Path, now: SystemTime) -> Vec<StoredNode> {
+    let mut seeds = run(path, now, |_| ()).seeds;
+    seeds.sort_by_key(|seed| seed.record.udp());
+    seeds
+}
+
+#[test]
+fn nodes_come_back_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    let v6 = NodeRecord::new(*key(3).public(), "2001:db8::1".parse().unwrap(), 1, 0).unwrap();
+    let v6 = StoredNode { record: v6, ..node(3) };
+    let stored = [v6, signed(2, u64::MAX, 2), node(1)]; // by UDP port
+    let first = run(&path, now(), |db| stored.iter().for_each(|node| db.store(node.clone())));
+    assert!(first.seeds.is_empty() && first.set_aside.is_none());
+    assert_eq!(seeds(&path, now()), stored);
+}
+
+#[test]
+fn the_record_with_the_higher_sequence_number_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    run(&path, now(), |db| {
+        db.store(signed(1, 300, 5));
+        db.store(StoredNode { last_pong: now() + days(1), checks: 9, ..signed(1, 299, 6) });
+    });
+    let kept = StoredNode { last_pong: now() + days(1), checks: 9, ..signed(1, 300, 5) };
+    assert_eq!(seeds(&path, now()), [kept]);
+}
+
+#[test]
+fn seeds_are_at_most_thirty_and_at_most_five_days_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    run(&path, now(), |db| {
+        (1..=40).for_each(|number| db.store(node(number)));
+        db.store(StoredNode { last_pong: now() - days(6), ..node(41) });
+        db.store(StoredNode { last_pong: now() + days(2), ..node(42) }); // the clock was set back since
+    });
+    assert_eq!(seeds(&path, now()).len(), 30);
+    assert_eq!(seeds(&path, now() + days(6)), [StoredNode { last_pong: now() + days(2), ..node(42) }]);
+    assert_eq!(seeds(&path, now() + days(8)).len(), 0);
+}
+
+#[test]
+fn we_are_no_seed_of_ours() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    run(&path, now(), |db| db.store(node(1)));
+    let (db, remembered) = NodeDb::open(&path, node(1).record.id(), now()).unwrap();
+    assert!(remembered.seeds.is_empty());
+    db.close();
+}
+
+#[test]
+fn a_day_without_a_pong_is_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    run(&path, now(), |db| {
+        db.store(StoredNode { last_pong: now() - days(2), ..node(1) });
+        db.store(StoredNode { last_pong: now() - days(1), ..node(2) });
+    });
+    // Opening alone forgets nobody.
+    assert_eq!(seeds(&path, now()).len(), 2);
+    run(&path, now(), |db| db.expire(now()));
+    assert_eq!(seeds(&path, now()).len(), 1);
+}
+
+#[test]
+fn our_own_record_is_kept_for_each_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    let records = [1, 2].map(|number| Enr::builder(u64::from(number)).udp(1).sign(&key(number)).unwrap());
+    run(&path, now(), |db| records.iter().for_each(|record| assert!(db.store_local(record.clone()))));
+    for record in records {
+        let (db, remembered) = NodeDb::open(&path, record.node_id(), now()).unwrap();
+        assert_eq!(remembered.local_record, Some(record));
+        db.close();
+    }
+    assert_eq!(run(&path, now(), |_| ()).local_record, None);
+}
+
+#[test]
+fn only_one_process_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    let (first, _) = NodeDb::open(&path, LOCAL, now()).unwrap();
+    assert!(matches!(NodeDb::open(&path, LOCAL, now()), Err(NodeDbError::InUse(_))));
+    first.close();
+    run(&path, now(), |_| ());
+    let nowhere = folder.path().join("absent").join("nodes.db");
+    assert!(matches!(NodeDb::open(&nowhere, LOCAL, now()), Err(NodeDbError::Sqlite { .. })));
+}
+
+/// Damages a good file, and expects it set aside and a fresh one in its place.
+fn is_set_aside(damage: impl FnOnce(&Path)) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    run(&path, now(), |db| (1..=200).for_each(|number| db.store(node(number))));
+    damage(&path);
+    let damaged = fs::read(&path).unwrap();
+    let remembered = run(&path, now(), |db| db.store(node(7)));
+    let moved = folder.path().join("nodes.db.corrupt-1800000000");
+    assert_eq!(remembered.set_aside.as_deref(), Some(&*moved));
+    assert!(remembered.seeds.is_empty());
+    assert!(fs::read(&moved).unwrap().len() >= damaged.len().min(1), "the damaged file is kept");
+    assert_eq!(seeds(&path, now()), [node(7)]);
+    // A second misfortune in the same second overwrites nothing.
+    fs::write(&path, b"not a database at all").unwrap();
+    let again = run(&path, now(), |_| ()).set_aside.unwrap();
+    assert_eq!(again, folder.path().join("nodes.db.corrupt-1800000001"));
+}
+
+#[test]
+fn a_file_that_is_no_database_is_set_aside() {
+    is_set_aside(|path| fs::write(path, vec![0x5a; 5000]).unwrap());
+}
+
+#[test]
+fn a_damaged_file_is_set_aside() {
+    is_set_aside(|path| {
+        let mut bytes = fs::read(path).unwrap();
+        bytes[4096..].iter_mut().for_each(|byte| *byte ^= 0xa5); // every page but the first
+        fs::write(path, bytes).unwrap();
+    });
+}
+
+#[test]
+fn a_truncated_file_is_set_aside() {
+    is_set_aside(|path| {
+        let bytes = fs::read(path).unwrap();
+        fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
+    });
+}
+
+#[test]
+fn another_version_is_set_aside() {
+    is_set_aside(|path| Connection::open(path).unwrap().pragma_update(None, "user_version", 2).unwrap());
+}
+
+#[test]
+fn a_file_with_our_version_but_not_our_tables_is_set_aside() {
+    is_set_aside(|path| Connection::open(path).unwrap().execute_batch("DROP TABLE local").unwrap());
+}
+
+#[test]
+fn a_row_that_is_no_node_is_skipped() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    run(&path, now(), |db| [1, 2, 3].into_iter().for_each(|number| db.store(node(number))));
+    let damage = Connection::open(&path).unwrap();
+    damage.execute("UPDATE nodes SET key = x'00' WHERE id = ?1", [node(1).record.id().0]).unwrap();
+    damage.execute("UPDATE nodes SET last_pong = 'soon' WHERE id = ?1", [node(2).record.id().0]).unwrap();
+    drop(damage);
+    assert_eq!(seeds(&path, now()), [node(3)]);
+}
+
+#[test]
+fn a_full_queue_drops_and_counts() {
+    let (writes, queue) = sync_channel(1);
+    let writer = std::thread::spawn(|| ());
+    let db = NodeDb { writes, counters: Arc::default(), writer };
+    db.store(node(1));
+    db.store(node(2));
+    assert!(!db.store_local(Enr::builder(1).sign(&key(1)).unwrap()));
+    assert_eq!(db.stats(), NodeDbStats { dropped: 2, failed: 0 });
+    drop(queue);
+    db.close();
+}
