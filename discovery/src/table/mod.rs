@@ -1,0 +1,542 @@
+//! The Kademlia table as a machine: which nodes we know, which of them live, and what to do to keep it that way.
+//!
+//! It sends nothing. [`Table::poll_action`] says what it wants (check this node, look up ourselves), and its owner
+//! reports back. Rules: go-ethereum's `p2p/discover/table.go` of today (spec sheet kademlia_table §5); where it
+//! differs, the constant or method says why.
+//!
+//! ```text
+//!            add_found            ┌─────────── fast list ──────┐  answered   ┌── slow list ──┐
+//! (neighbours, bootnodes, seeds)─>│ new, moved, or missed one  │────────────>│ live          │
+//!  add_inbound (proven) ─────────>└──────────┬─────────────────┘<────────────└───────────────┘
+//!                                            │ no checks left     missed: checks / 3
+//!                                            v
+//!                                 gives way to a random replacement
+//! ```
+
+mod bucket;
+mod config;
+mod distance;
+mod lookup;
+mod refresh;
+mod revalidation;
+mod seeds;
+mod subnet_limit;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant, SystemTime};
+
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng};
+
+pub use self::bucket::Entry;
+pub use self::config::TableConfig;
+pub use self::lookup::{ALPHA, Lookup, Step};
+pub use self::seeds::{SEED_COUNT, SEED_MAX_AGE, Seed};
+pub use self::subnet_limit::SubnetLimits;
+
+use self::bucket::Bucket;
+use self::distance::{Closest, bucket_index};
+use self::refresh::Refresh;
+use self::revalidation::{Pace, Revalidation};
+use self::subnet_limit::SubnetCounts;
+use crate::key::NodeId;
+use crate::record::NodeRecord;
+
+/// `at` plus `pause`; an unrepresentable instant stays where it is.
+pub(crate) fn after(at: Instant, pause: Duration) -> Instant {
+    at.checked_add(pause).unwrap_or(at)
+}
+
+/// Why a node did not come into a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotAdded {
+    /// It is this node.
+    #[error("our own id")]
+    Own,
+    /// It contacted us before our own first refresh was done: a restarting node is not to be filled from outside.
+    #[error("inbound node before the first refresh")]
+    Initialising,
+    /// It is there; its record may have been updated.
+    #[error("already in the table")]
+    Known,
+    /// Its bucket is full; it may have become a replacement.
+    #[error("bucket is full")]
+    BucketFull,
+    /// Its network has its share of the table or of the bucket.
+    #[error("too many nodes of its network")]
+    SubnetLimit,
+}
+
+/// Something the owner of the table has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Ping the node, ask for its record if it names a higher sequence number, then [`Table::check_done`].
+    Check(NodeRecord),
+    /// Look up our own id, then [`Table::refresh_lookup_done`].
+    LookupSelf,
+    /// Look up a random target, then [`Table::refresh_lookup_done`].
+    LookupRandom,
+    /// Give [`Table::add_seeds`] stored nodes, when and if there are any; nothing waits for it.
+    LoadSeeds,
+}
+
+/// The outcome of a check.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// It answered, and this is its newer record if there is one.
+    Answered(Option<NodeRecord>),
+    /// It did not.
+    Missed,
+}
+
+/// A change of the table's contents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TableEvent {
+    /// In a bucket now.
+    Added(NodeRecord),
+    /// In no bucket any more.
+    Removed(NodeRecord),
+}
+
+/// Which nodes a question is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prefer {
+    /// Live nodes only, unless there are none at all: what is told to others (go-ethereum `preferLive`).
+    Live,
+    /// All of them: where our own lookups start.
+    All,
+}
+
+/// Smallest bucket, as a fraction of its size, in which `findnode` failures remove a node (go-ethereum
+/// `bucketSize/4`): a small network must not be forgotten because it has nothing to tell.
+const USABLE_BUCKET_DIVISOR: usize = 4;
+
+/// The table. Owns no socket and reads no clock; see the module.
+#[derive(Debug)]
+pub struct Table {
+    local: NodeId,
+    config: TableConfig,
+    rng: StdRng,
+    bootnodes: Vec<NodeRecord>,
+    buckets: Vec<Bucket>,
+    len: usize,
+    subnets: SubnetCounts,
+    revalidation: Revalidation,
+    refresh: Refresh,
+    actions: VecDeque<Action>,
+    events: VecDeque<TableEvent>,
+}
+
+impl Table {
+    /// An empty table of the node `local`; the first refresh is due at `now`.
+    pub fn new(
+        now: Instant,
+        local: NodeId,
+        config: TableConfig,
+        bootnodes: Vec<NodeRecord>,
+        rng: &mut StdRng,
+    ) -> Table {
+        let config = TableConfig { buckets: config.buckets.clamp(1, 256), ..config };
+        Table {
+            local,
+            rng: StdRng::from_rng(rng),
+            bootnodes,
+            buckets: (0..config.buckets).map(|_| Bucket::default()).collect(),
+            len: 0,
+            subnets: SubnetCounts::default(),
+            revalidation: Revalidation::new(config.fast_check, config.slow_check),
+            refresh: Refresh::new(now, config.refresh),
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            config,
+        }
+    }
+
+    // --- Nodes in ---
+
+    /// A node somebody told us of: a neighbour, a bootnode, a seed. It enters unverified and is checked soon.
+    ///
+    /// # Errors
+    /// Why it is not in a bucket because of this call.
+    pub fn add_found(&mut self, now: Instant, record: &NodeRecord) -> Result<(), NotAdded> {
+        self.add(now, record, false)
+    }
+
+    /// A node that contacted us and has proven its endpoint; the caller vouches for the proof.
+    ///
+    /// # Errors
+    /// Why it is not in a bucket because of this call.
+    pub fn add_inbound(&mut self, now: Instant, record: &NodeRecord) -> Result<(), NotAdded> {
+        if !self.refresh.completed_once() {
+            return Err(NotAdded::Initialising);
+        }
+        self.add(now, record, true)
+    }
+
+    /// Adds stored nodes: at most [`SEED_COUNT`], drawn from those that answered within [`SEED_MAX_AGE`].
+    pub fn add_seeds(&mut self, now: Instant, wall: SystemTime, seeds: Vec<Seed>) {
+        for seed in seeds::select(seeds, &self.local, wall, &mut self.rng) {
+            _ = self.add_found(now, &seed.record);
+        }
+    }
+
+    fn add(&mut self, now: Instant, record: &NodeRecord, inbound: bool) -> Result<(), NotAdded> {
+        let id = record.id();
+        if id == self.local {
+            return Err(NotAdded::Own);
+        }
+        let Some(bucket) = self.bucket(&id) else { return Err(NotAdded::Own) };
+        if bucket.get(&id).is_some() {
+            self.bump(now, record, inbound);
+            return Err(NotAdded::Known);
+        }
+        if bucket.entries.len() >= self.config.bucket_size {
+            self.add_replacement(record);
+            return Err(NotAdded::BucketFull);
+        }
+        // A replacement that comes in keeps its place in the counts, unless its address has changed.
+        let replaced = self.bucket_mut(&id).and_then(|bucket| bucket.remove_replacement(&id));
+        if let Some(old) = &replaced {
+            self.uncount(old);
+        }
+        if !self.fits(record) {
+            return Err(NotAdded::SubnetLimit);
+        }
+        self.count(record);
+        self.insert(now, record.clone());
+        Ok(())
+    }
+
+    fn add_replacement(&mut self, record: &NodeRecord) {
+        let (id, limit) = (record.id(), self.config.replacements);
+        let is_there = self.bucket(&id).is_some_and(|bucket| bucket.replacement(&id).is_some());
+        if is_there || !self.fits(record) {
+            return;
+        }
+        self.count(record);
+        if let Some(oldest) = self.bucket_mut(&id).and_then(|bucket| bucket.push_replacement(record.clone(), limit)) {
+            self.uncount(&oldest);
+        }
+    }
+
+    /// Puts a counted node into its bucket.
+    fn insert(&mut self, now: Instant, record: NodeRecord) {
+        let id = record.id();
+        if let Some(bucket) = self.bucket_mut(&id) {
+            bucket.entries.push(Entry::new(record.clone(), now));
+        }
+        self.len = self.len.saturating_add(1);
+        self.revalidation.put(now, id, Pace::Fast, &mut self.rng);
+        self.events.push_back(TableEvent::Added(record));
+    }
+
+    /// Updates the record of a node in its bucket. The node itself (`inbound`) may change anything, others only
+    /// bring a newer signed record. A new endpoint has to prove itself again.
+    ///
+    /// Unlike go-ethereum, an unsigned record of the endpoint we have does not replace a signed one: it says less.
+    fn bump(&mut self, now: Instant, record: &NodeRecord, inbound: bool) {
+        let id = record.id();
+        let Some(entry) = self.bucket(&id).and_then(|bucket| bucket.get(&id)) else { return };
+        let old = entry.record.clone();
+        let moved = record.endpoint() != old.endpoint();
+        let news = record.seq() > old.seq() || (inbound && (moved || old.enr().is_none()));
+        if !news || *record == old {
+            return;
+        }
+        if record.ip() != old.ip() {
+            self.uncount(&old);
+            let fits = self.fits(record);
+            self.count(if fits { record } else { &old });
+            if !fits {
+                return;
+            }
+        }
+        if let Some(entry) = self.bucket_mut(&id).and_then(|bucket| bucket.get_mut(&id)) {
+            entry.record = record.clone();
+            if moved {
+                entry.live = false;
+                entry.seen = None;
+            }
+        }
+        if moved {
+            self.revalidation.put(now, id, Pace::Fast, &mut self.rng);
+        }
+    }
+
+    // --- Nodes out ---
+
+    /// Takes a node out of its bucket; a random replacement takes its place.
+    fn remove(&mut self, now: Instant, id: &NodeId) {
+        let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.remove(id)) else { return };
+        self.len = self.len.saturating_sub(1);
+        self.uncount(&entry.record);
+        self.revalidation.remove(id);
+        self.events.push_back(TableEvent::Removed(entry.record));
+        let waiting = self.bucket(id).map_or(0, |bucket| bucket.replacements.len());
+        if waiting > 0 {
+            let at = self.rng.random_range(0..waiting);
+            if let Some(bucket) = self.bucket_mut(id) {
+                let replacement = bucket.replacements.remove(at);
+                self.insert(now, replacement);
+            }
+        }
+        if self.len == 0 {
+            self.refresh.table_became_empty(now, &mut self.rng);
+        }
+    }
+
+    /// `failures` consecutive `findnode` requests to a node have brought nothing.
+    pub fn find_failed(&mut self, now: Instant, id: &NodeId, failures: u32) {
+        let usable = self.config.bucket_size.checked_div(USABLE_BUCKET_DIVISOR).unwrap_or(0);
+        let is_usable = self.bucket(id).is_some_and(|bucket| bucket.entries.len() >= usable);
+        if failures >= self.config.find_failures && is_usable {
+            self.remove(now, id);
+        }
+    }
+
+    // --- Liveness ---
+
+    /// A node has answered from `from`, whatever it was asked. Makes it live at once: that its next check would
+    /// find the same is no reason to hide it from others until then, as go-ethereum does.
+    pub fn answered(&mut self, now: Instant, id: &NodeId, from: SocketAddr) {
+        if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id))
+            && entry.endpoint() == from
+        {
+            entry.seen = Some(now);
+            entry.misses = 0;
+            if !entry.live {
+                entry.live = true;
+                entry.checks = entry.checks.max(1);
+            }
+        }
+    }
+
+    /// The outcome of [`Action::Check`]. Returns the entry when it passed, for the store.
+    pub fn check_done(&mut self, now: Instant, id: &NodeId, outcome: Check) -> Option<&Entry> {
+        // Without an entry it was removed meanwhile: nothing brings it back.
+        if !self.revalidation.finish(id) || self.get(id).is_none() {
+            return None;
+        }
+        match outcome {
+            Check::Answered(record) => {
+                self.check_passed(now, id, record);
+                self.get(id).filter(|entry| entry.live)
+            }
+            Check::Missed => {
+                self.check_missed(now, id);
+                None
+            }
+        }
+    }
+
+    fn check_passed(&mut self, now: Instant, id: &NodeId, newer: Option<NodeRecord>) {
+        if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id)) {
+            entry.checks = entry.checks.saturating_add(1);
+            entry.misses = 0;
+            entry.live = true;
+            entry.seen = Some(now);
+        }
+        self.revalidation.put(now, *id, Pace::Slow, &mut self.rng);
+        if let Some(record) = newer.filter(|record| record.id() == *id) {
+            self.bump(now, &record, false);
+        }
+    }
+
+    fn check_missed(&mut self, now: Instant, id: &NodeId) {
+        let allowed = self.config.misses;
+        let Some(bucket) = self.bucket_mut(id) else { return };
+        let has_replacement = !bucket.replacements.is_empty();
+        let is_last = bucket.entries.len() <= 1;
+        let Some(entry) = bucket.get_mut(id) else { return };
+        entry.checks = entry.checks.checked_div(3).unwrap_or(0);
+        entry.misses = entry.misses.saturating_add(1);
+        let was_alive = entry.seen.is_some();
+        let spared = !has_replacement && (was_alive || is_last) && entry.misses < allowed;
+        if entry.checks == 0 && !spared {
+            return self.remove(now, id);
+        }
+        if entry.checks == 0 {
+            entry.live = false; // still ours to ask, no longer told to others
+        }
+        self.revalidation.put(now, *id, Pace::Fast, &mut self.rng);
+    }
+
+    // --- Refresh and timers ---
+
+    /// Asks for a refresh now; joins the one that is running.
+    pub fn refresh(&mut self, now: Instant) {
+        self.refresh.request(now);
+    }
+
+    /// A lookup asked for by [`Action::LookupSelf`] or [`Action::LookupRandom`] has ended.
+    pub fn refresh_lookup_done(&mut self, now: Instant) {
+        if self.refresh.lookup_done(now, self.len == 0, &mut self.rng) == refresh::Step::LookupRandom {
+            self.actions.push_back(Action::LookupRandom);
+        }
+    }
+
+    /// Whether the first refresh has ended.
+    pub fn is_initialised(&self) -> bool {
+        self.refresh.completed_once()
+    }
+
+    /// Whether a refresh is running.
+    pub fn is_refreshing(&self) -> bool {
+        self.refresh.is_running()
+    }
+
+    /// Runs what is due.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.refresh.start_if_due(now) {
+            for bootnode in self.bootnodes.clone() {
+                _ = self.add_found(now, &bootnode);
+            }
+            self.actions.extend([Action::LoadSeeds, Action::LookupSelf]);
+        }
+        let (buckets, local, recent) = (&self.buckets, &self.local, self.config.check_not_within);
+        let wants = |id: &NodeId| {
+            let bucket = buckets.get(bucket_index(local.log_distance(id), buckets.len()));
+            let seen = bucket.and_then(|bucket| bucket.get(id)).and_then(Entry::seen);
+            seen.is_none_or(|seen| now.saturating_duration_since(seen) >= recent)
+        };
+        for id in self.revalidation.run(now, &mut self.rng, wants) {
+            if let Some(record) = self.get(&id).map(|entry| entry.record.clone()) {
+                self.actions.push_back(Action::Check(record));
+            }
+        }
+    }
+
+    /// When to call [`Table::handle_timeout`] next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.revalidation.next(), self.refresh.next()].into_iter().flatten().min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next change of contents.
+    pub fn poll_event(&mut self) -> Option<TableEvent> {
+        self.events.pop_front()
+    }
+
+    // --- Questions ---
+
+    /// Nodes in buckets.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no bucket holds a node.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The entry of a node in a bucket.
+    pub fn get(&self, id: &NodeId) -> Option<&Entry> {
+        self.bucket(id)?.get(id)
+    }
+
+    /// The record of a node in a bucket or among the replacements: spares parsing what is known.
+    pub fn record(&self, id: &NodeId) -> Option<&NodeRecord> {
+        let bucket = self.bucket(id)?;
+        bucket.get(id).map(Entry::record).or_else(|| bucket.replacement(id))
+    }
+
+    /// All nodes in buckets, the farthest bucket last.
+    pub fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.buckets.iter().flat_map(|bucket| &bucket.entries)
+    }
+
+    /// All replacements.
+    pub fn replacements(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.buckets.iter().flat_map(|bucket| &bucket.replacements)
+    }
+
+    /// At most `count` nodes closest to `target`, closest first.
+    pub fn closest(&self, target: &NodeId, count: usize, prefer: Prefer) -> Vec<NodeRecord> {
+        if prefer == Prefer::Live {
+            let live = self.closest_of(target, count, |entry| entry.live);
+            if !live.is_empty() {
+                return live.into_nodes();
+            }
+        }
+        self.closest_of(target, count, |_| true).into_nodes()
+    }
+
+    fn closest_of(&self, target: &NodeId, count: usize, wanted: impl Fn(&Entry) -> bool) -> Closest {
+        let mut closest = Closest::new(*target, count);
+        // Nodes in the target's own bucket are closer to it than all others; those in the buckets before are as far
+        // as the target is from us; each bucket after is farther than the one before it.
+        let at = bucket_index(self.local.log_distance(target), self.buckets.len());
+        let (before, rest) = self.buckets.split_at_checked(at).unwrap_or_default();
+        let (own, after) = rest.split_at_checked(1).unwrap_or_default();
+        for group in [own, before].into_iter().chain(after.chunks(1)) {
+            for entry in group.iter().flat_map(|bucket| &bucket.entries).filter(|entry| wanted(entry)) {
+                closest.push(&entry.record);
+            }
+            if closest.is_full() {
+                break;
+            }
+        }
+        closest
+    }
+
+    /// At most `count` random nodes, each bucket giving in turn, so that the few close ones come up as often as the
+    /// many far ones (go-ethereum `ReadRandomNodes`). Nothing before the first refresh is done.
+    pub fn random_nodes(&mut self, count: usize) -> Vec<NodeRecord> {
+        if !self.is_initialised() {
+            return Vec::new();
+        }
+        let mut piles: Vec<Vec<NodeRecord>> = self
+            .buckets
+            .iter()
+            .filter(|bucket| !bucket.entries.is_empty())
+            .map(|bucket| bucket.entries.iter().map(|entry| entry.record.clone()).collect())
+            .collect();
+        piles.shuffle(&mut self.rng);
+        piles.iter_mut().for_each(|pile| pile.shuffle(&mut self.rng));
+        let mut nodes = Vec::new();
+        while nodes.len() < count && !piles.is_empty() {
+            let room = count.saturating_sub(nodes.len());
+            nodes.extend(piles.iter_mut().filter_map(Vec::pop).take(room));
+            piles.retain(|pile| !pile.is_empty());
+        }
+        nodes
+    }
+
+    // --- Counts and places ---
+
+    /// Whether the subnet limits have room for one more.
+    fn fits(&self, record: &NodeRecord) -> bool {
+        let limits = &self.config.subnet_limits;
+        let Some(subnet) = limits.subnet(record.ip()) else { return true };
+        let in_bucket = self.bucket(&record.id()).map_or(0, |bucket| {
+            bucket.records().filter(|other| limits.subnet(other.ip()) == Some(subnet)).count()
+        });
+        self.subnets.count(&subnet) < limits.table && in_bucket < limits.bucket
+    }
+
+    fn count(&mut self, record: &NodeRecord) {
+        self.subnets.add(self.config.subnet_limits.subnet(record.ip()));
+    }
+
+    fn uncount(&mut self, record: &NodeRecord) {
+        self.subnets.remove(self.config.subnet_limits.subnet(record.ip()));
+    }
+
+    fn bucket(&self, id: &NodeId) -> Option<&Bucket> {
+        self.buckets.get(bucket_index(self.local.log_distance(id), self.buckets.len()))
+    }
+
+    fn bucket_mut(&mut self, id: &NodeId) -> Option<&mut Bucket> {
+        let at = bucket_index(self.local.log_distance(id), self.buckets.len());
+        self.buckets.get_mut(at)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! The refresh cycle: when to look for ourselves and for random targets, so that the buckets fill.
+//!
+//! A self lookup and three random ones (go-ethereum `doRefresh`); again after 15–30 minutes, or much sooner, with
+//! back-off, while the table is empty: go-ethereum then waits out the whole interval (its issue #20630).
+
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use super::after;
+
+/// Random lookups after the self lookup (go-ethereum `doRefresh`).
+const RANDOM_LOOKUPS: u32 = 3;
+
+/// First pause with an empty table; doubles with every attempt. Long enough for a dead bootnode to time out.
+const EMPTY_PAUSE: Duration = Duration::from_secs(2);
+
+/// Longest pause with an empty table: a node that lost its network must be back soon after the network is.
+const EMPTY_PAUSE_MAX: Duration = Duration::from_secs(120);
+
+/// What the refresh wants done next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    LookupSelf,
+    LookupRandom,
+    Finished,
+}
+
+#[derive(Debug)]
+enum State {
+    Waiting { until: Instant },
+    Looking { random_left: u32 },
+}
+
+#[derive(Debug)]
+pub(crate) struct Refresh {
+    interval: Duration,
+    state: State,
+    empty_rounds: u32,
+    completed: bool,
+}
+
+impl Refresh {
+    /// The first refresh is due at once.
+    pub(crate) fn new(now: Instant, interval: Duration) -> Refresh {
+        Refresh { interval, state: State::Waiting { until: now }, empty_rounds: 0, completed: false }
+    }
+
+    /// Starts a refresh that is due; the first step is the self lookup.
+    pub(crate) fn start_if_due(&mut self, now: Instant) -> bool {
+        let due = matches!(self.state, State::Waiting { until } if until <= now);
+        if due {
+            self.state = State::Looking { random_left: RANDOM_LOOKUPS };
+        }
+        due
+    }
+
+    /// A lookup of this refresh has ended.
+    pub(crate) fn lookup_done(&mut self, now: Instant, table_is_empty: bool, rng: &mut StdRng) -> Step {
+        match &mut self.state {
+            State::Looking { random_left } if *random_left > 0 && !table_is_empty => {
+                *random_left = random_left.saturating_sub(1);
+                Step::LookupRandom
+            }
+            State::Looking { .. } => {
+                self.completed = true;
+                self.empty_rounds = if table_is_empty { self.empty_rounds.saturating_add(1) } else { 0 };
+                self.state = State::Waiting { until: after(now, self.pause(rng)) };
+                Step::Finished
+            }
+            State::Waiting { .. } => Step::Finished,
+        }
+    }
+
+    /// Asks for a refresh now; joins the one that is running.
+    pub(crate) fn request(&mut self, now: Instant) {
+        if let State::Waiting { until } = &mut self.state {
+            *until = (*until).min(now);
+        }
+    }
+
+    /// The last node has left the table.
+    pub(crate) fn table_became_empty(&mut self, now: Instant, rng: &mut StdRng) {
+        self.empty_rounds = self.empty_rounds.max(1);
+        let pause = self.pause(rng);
+        if let State::Waiting { until } = &mut self.state {
+            *until = (*until).min(after(now, pause));
+        }
+    }
+
+    /// Whether the first refresh has ended: until then nobody who contacts us enters the table.
+    pub(crate) fn completed_once(&self) -> bool {
+        self.completed
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.state, State::Looking { .. })
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting { until } => Some(until),
+            State::Looking { .. } => None,
+        }
+    }
+
+    /// Uniform in [half, whole): nodes that started together drift apart.
+    fn pause(&self, rng: &mut StdRng) -> Duration {
+        let whole = match self.empty_rounds {
+            0 => self.interval,
+            rounds => {
+                let doubling = 2_u32.saturating_pow(rounds.saturating_sub(1));
+                EMPTY_PAUSE.saturating_mul(doubling).min(EMPTY_PAUSE_MAX).min(self.interval)
+            }
+        };
+        let half = whole.checked_div(2).unwrap_or_default();
+        rng.random_range(half..whole.max(half.saturating_add(Duration::from_nanos(1))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::time::Now;
+
+    const INTERVAL: Duration = Duration::from_secs(30 * 60);
+
+    fn refresh_once(refresh: &mut Refresh, now: Instant, empty: bool, rng: &mut StdRng) -> Vec<Step> {
+        assert!(refresh.start_if_due(now));
+        let mut steps = vec![Step::LookupSelf];
+        while *steps.last().unwrap() != Step::Finished {
+            steps.push(refresh.lookup_done(now, empty, rng));
+        }
+        steps
+    }
+
+    #[test]
+    fn self_and_three_random_lookups_then_fifteen_to_thirty_minutes() {
+        let (mut now, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(1));
+        let mut refresh = Refresh::new(now, INTERVAL);
+        for _ in 0..100 {
+            let steps = refresh_once(&mut refresh, now, false, &mut rng);
+            use Step::*;
+            assert_eq!(steps, [LookupSelf, LookupRandom, LookupRandom, LookupRandom, Finished]);
+            let pause = refresh.next().unwrap() - now;
+            assert!((INTERVAL / 2..INTERVAL).contains(&pause), "{pause:?}");
+            now += pause;
+        }
+    }
+
+    #[test]
+    fn an_empty_table_is_refreshed_with_back_off_up_to_two_minutes() {
+        let (mut now, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(2));
+        let mut refresh = Refresh::new(now, INTERVAL);
+        for whole in [2, 4, 8, 16, 32, 64, 120, 120, 120] {
+            refresh_once(&mut refresh, now, true, &mut rng);
+            let pause = refresh.next().unwrap() - now;
+            let whole = Duration::from_secs(whole);
+            assert!((whole / 2..whole).contains(&pause), "{pause:?} of {whole:?}");
+            now += pause;
+        }
+        refresh_once(&mut refresh, now, false, &mut rng);
+        assert!(refresh.next().unwrap() - now >= INTERVAL / 2, "success ends the back-off");
+    }
+
+    #[test]
+    fn requests_join_a_running_refresh() {
+        let (now, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(3));
+        let mut refresh = Refresh::new(now, INTERVAL);
+        assert!(refresh.start_if_due(now));
+        refresh.request(now);
+        assert!(!refresh.start_if_due(now));
+        while refresh.lookup_done(now, false, &mut rng) != Step::Finished {}
+        assert!(refresh.completed_once());
+        assert!(!refresh.start_if_due(now));
+        refresh.request(now);
+        assert!(refresh.start_if_due(now));
+    }
+
+    #[test]
+    fn losing_the_last_node_brings_the_refresh_forward() {
+        let (now, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(4));
+        let mut refresh = Refresh::new(now, INTERVAL);
+        refresh_once(&mut refresh, now, false, &mut rng);
+        refresh.table_became_empty(now, &mut rng);
+        assert!(refresh.next().unwrap() - now < EMPTY_PAUSE);
+    }
+}

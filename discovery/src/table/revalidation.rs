@@ -1,0 +1,229 @@
+//! When to check which node: a fast list for nodes that are new, changed or missed a check, and a slow one for the
+//! others (go-ethereum `table_reval.go`). It only picks; the table acts on the outcome.
+
+use std::time::{Duration, Instant};
+
+use rand::RngExt;
+use rand::rngs::StdRng;
+
+use super::after;
+use crate::key::NodeId;
+
+/// The list that decides how soon a node is checked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    Fast,
+    Slow,
+}
+
+/// Both lists and the checks under way. Order in a list means nothing: nodes are drawn at random.
+#[derive(Debug)]
+pub(crate) struct Revalidation {
+    fast: List,
+    slow: List,
+    active: Vec<NodeId>,
+}
+
+impl Revalidation {
+    /// `fast` and `slow` are the longest pauses between two checks of a list.
+    pub(crate) fn new(fast: Duration, slow: Duration) -> Revalidation {
+        Revalidation { fast: List::new(fast), slow: List::new(slow), active: Vec::new() }
+    }
+
+    /// Puts a node on a list, taking it off the other.
+    pub(crate) fn put(&mut self, now: Instant, id: NodeId, pace: Pace, rng: &mut StdRng) {
+        let (to, from) = match pace {
+            Pace::Fast => (&mut self.fast, &mut self.slow),
+            Pace::Slow => (&mut self.slow, &mut self.fast),
+        };
+        from.remove(&id);
+        to.push(now, id, rng);
+    }
+
+    pub(crate) fn remove(&mut self, id: &NodeId) {
+        self.fast.remove(id);
+        self.slow.remove(id);
+        // A check under way stays in `active` until its outcome, so that the id is not checked twice at a time.
+    }
+
+    /// The nodes to check now: at most one of each list, neither under way already nor refused by `wants`.
+    pub(crate) fn run(
+        &mut self,
+        now: Instant,
+        rng: &mut StdRng,
+        mut wants: impl FnMut(&NodeId) -> bool,
+    ) -> impl Iterator<Item = NodeId> + use<> {
+        let mut picked = [None, None];
+        for (list, pick) in [&mut self.fast, &mut self.slow].into_iter().zip(&mut picked) {
+            if list.next.is_some_and(|next| next <= now) {
+                *pick = list.draw(rng, |id| !self.active.contains(id) && wants(id));
+                self.active.extend(*pick);
+                list.schedule(now, rng);
+            }
+        }
+        picked.into_iter().flatten()
+    }
+
+    /// The check of `id` has ended; `false` if none was under way.
+    pub(crate) fn finish(&mut self, id: &NodeId) -> bool {
+        let Some(at) = self.active.iter().position(|active| active == id) else { return false };
+        self.active.swap_remove(at);
+        true
+    }
+
+    pub(crate) fn next(&self) -> Option<Instant> {
+        [self.fast.next, self.slow.next].into_iter().flatten().min()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pace(&self, id: &NodeId) -> Option<Pace> {
+        match (self.fast.members.contains(id), self.slow.members.contains(id)) {
+            (true, false) => Some(Pace::Fast),
+            (false, true) => Some(Pace::Slow),
+            (false, false) => None,
+            (true, true) => panic!("on both lists"),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct List {
+    interval: Duration,
+    next: Option<Instant>,
+    members: Vec<NodeId>,
+}
+
+/// Draws per member until a list gives up for this turn (go-ethereum `revalidationList.get`).
+const DRAWS_PER_MEMBER: usize = 3;
+
+impl List {
+    fn new(interval: Duration) -> List {
+        List { interval, next: None, members: Vec::new() }
+    }
+
+    fn push(&mut self, now: Instant, id: NodeId, rng: &mut StdRng) {
+        if self.members.contains(&id) {
+            return;
+        }
+        self.members.push(id);
+        if self.next.is_none() {
+            self.schedule(now, rng);
+        }
+    }
+
+    fn remove(&mut self, id: &NodeId) {
+        if let Some(at) = self.members.iter().position(|member| member == id) {
+            self.members.swap_remove(at);
+        }
+        if self.members.is_empty() {
+            self.next = None;
+        }
+    }
+
+    fn draw(&self, rng: &mut StdRng, mut wants: impl FnMut(&NodeId) -> bool) -> Option<NodeId> {
+        if self.members.is_empty() {
+            return None;
+        }
+        (0..self.members.len().saturating_mul(DRAWS_PER_MEMBER))
+            .filter_map(|_| self.members.get(rng.random_range(0..self.members.len())))
+            .find(|id| wants(id))
+            .copied()
+    }
+
+    fn schedule(&mut self, now: Instant, rng: &mut StdRng) {
+        let pause = rng.random_range(Duration::ZERO..self.interval.max(Duration::from_nanos(1)));
+        self.next = Some(after(now, pause));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::time::Now;
+
+    const FAST: Duration = Duration::from_secs(3);
+    const SLOW: Duration = Duration::from_secs(9);
+
+    fn id(n: u8) -> NodeId {
+        NodeId([n; 32])
+    }
+
+    /// Runs for `span` and returns (time since start, id) of every check, each of which ends at once.
+    fn checks(lists: &mut Revalidation, start: Instant, span: Duration, rng: &mut StdRng) -> Vec<(Duration, NodeId)> {
+        let mut done = Vec::new();
+        while let Some(now) = lists.next().filter(|next| *next <= start + span) {
+            let picked: Vec<_> = lists.run(now, rng, |_| true).collect();
+            for id in picked {
+                assert!(lists.finish(&id));
+                done.push((now - start, id));
+            }
+        }
+        done
+    }
+
+    #[test]
+    fn an_empty_list_never_wakes() {
+        let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(1));
+        let mut lists = Revalidation::new(FAST, SLOW);
+        assert_eq!(lists.next(), None);
+        lists.put(start, id(1), Pace::Fast, &mut rng);
+        assert!(lists.next().is_some());
+        lists.remove(&id(1));
+        assert_eq!(lists.next(), None);
+    }
+
+    /// Pauses are uniform in [0, interval), so the mean is half of it: 1.5 s and 4.5 s.
+    #[test]
+    fn the_slow_list_is_three_times_slower() {
+        let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(2));
+        for (pace, interval) in [(Pace::Fast, FAST), (Pace::Slow, SLOW)] {
+            let mut lists = Revalidation::new(FAST, SLOW);
+            (1..=16).for_each(|n| lists.put(start, id(n), pace, &mut rng));
+            let span = interval * 500;
+            let count = checks(&mut lists, start, span, &mut rng).len();
+            assert!((900..1100).contains(&count), "{pace:?}: {count} checks in 500 intervals");
+        }
+    }
+
+    #[test]
+    fn every_node_gets_its_turn() {
+        let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(3));
+        let mut lists = Revalidation::new(FAST, SLOW);
+        (1..=16).for_each(|n| lists.put(start, id(n), Pace::Slow, &mut rng));
+        let mut seen: Vec<_> =
+            checks(&mut lists, start, SLOW * 200, &mut rng).into_iter().map(|(_, id)| id).collect();
+        seen.sort();
+        seen.dedup();
+        assert_eq!(seen.len(), 16);
+    }
+
+    #[test]
+    fn a_node_is_checked_once_at_a_time() {
+        let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(4));
+        let mut lists = Revalidation::new(FAST, SLOW);
+        lists.put(start, id(1), Pace::Fast, &mut rng);
+        assert_eq!(lists.run(start + FAST, &mut rng, |_| true).next(), Some(id(1)));
+        assert_eq!(lists.run(start + FAST * 3, &mut rng, |_| true).next(), None, "its check is under way");
+        // Removed and added again meanwhile: still the same check.
+        lists.remove(&id(1));
+        lists.put(start + FAST * 3, id(1), Pace::Fast, &mut rng);
+        assert_eq!(lists.run(start + FAST * 5, &mut rng, |_| true).next(), None);
+        assert!(lists.finish(&id(1)));
+        assert!(!lists.finish(&id(1)));
+        assert_eq!(lists.run(start + FAST * 7, &mut rng, |_| true).next(), Some(id(1)));
+    }
+
+    #[test]
+    fn moving_between_lists_leaves_no_trace_on_the_other() {
+        let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(5));
+        let mut lists = Revalidation::new(FAST, SLOW);
+        lists.put(start, id(1), Pace::Fast, &mut rng);
+        lists.put(start, id(1), Pace::Slow, &mut rng);
+        assert_eq!(lists.pace(&id(1)), Some(Pace::Slow));
+        lists.put(start, id(1), Pace::Slow, &mut rng);
+        lists.remove(&id(1));
+        assert_eq!(lists.pace(&id(1)), None);
+    }
+}
