@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+mod address;
 pub mod discv4;
 mod enr;
 mod error;
@@ -23,8 +24,10 @@ pub mod node_db;
 mod record;
 mod rlp_list;
 mod secp256k1;
+pub mod table;
 mod time;
 
+pub use address::{RelayError, check_relay, is_lan, is_special};
 pub use enr::{Enr, EnrBuilder, EnrError, MAX_RECORD_SIZE, TendermintEntry};
 pub use error::Blame;
 pub use key::{KeyError, NodeId, PublicKey, SecretKey};

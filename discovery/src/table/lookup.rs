@@ -1,7 +1,7 @@
 //! An iterative search for the nodes closest to a target, as an iterator machine (rust-libp2p `ClosestPeersIter`).
 //!
 //! It holds no node to its word: an answer counts as proof that the answerer lives, the nodes it names are
-//! candidates only, and the result consists of answerers. It never sleeps: the caller asks [`Lookup::next`] whenever
+//! candidates only, and the result consists of answerers. It never sleeps: the caller asks [`Lookup::poll`] whenever
 //! something has changed. Spec sheet kademlia_table §6.
 
 use std::collections::BTreeMap;
@@ -93,7 +93,7 @@ impl Lookup {
     }
 
     /// The next thing to do. Call until it is not [`Step::Query`].
-    pub fn next(&mut self) -> Step {
+    pub fn poll(&mut self) -> Step {
         if self.queries < MAX_QUERIES
             && self.in_flight < self.alpha
             && let Some(distance) = self.next_candidate()
@@ -112,9 +112,10 @@ impl Lookup {
     /// a second attempt is for when there is nothing better to do.
     fn next_candidate(&self) -> Option<[u8; 32]> {
         let mut again = None;
-        let hopeful = self.candidates.iter().filter(|(_, candidate)| {
-            candidate.state != State::Failed || candidate.attempts < self.attempts
-        });
+        let hopeful = self
+            .candidates
+            .iter()
+            .filter(|(_, candidate)| candidate.state != State::Failed || candidate.attempts < self.attempts);
         for (distance, candidate) in hopeful.take(self.count) {
             match candidate.state {
                 State::New => return Some(*distance),
@@ -166,5 +167,143 @@ impl Lookup {
         }
         self.candidates.insert(distance, Candidate { record, state: State::New, attempts: 0 });
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
+
+    use super::*;
+    use crate::SecretKey;
+
+    /// `count` nodes sorted by distance to a random target.
+    fn nodes(count: usize, seed: u64) -> (NodeId, Vec<NodeRecord>) {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let target = NodeId(rng.random());
+        let mut nodes: Vec<_> = (0..count)
+            .map(|_| {
+                let key = *SecretKey::random(&mut rng).public();
+                NodeRecord::new(key, Ipv4Addr::new(24, 0, 0, 1).into(), 30303, 0).unwrap()
+            })
+            .collect();
+        nodes.sort_by_key(|node| target.distance(&node.id()));
+        (target, nodes)
+    }
+
+    fn lookup(target: NodeId, attempts: u32, known: &[NodeRecord]) -> Lookup {
+        Lookup::new(NodeId([0; 32]), target, 16, ALPHA, attempts, known.iter().cloned())
+    }
+
+    /// The queries it wants now.
+    fn queries(lookup: &mut Lookup) -> Vec<NodeRecord> {
+        std::iter::from_fn(|| match lookup.poll() {
+            Step::Query(node) => Some(node),
+            Step::Wait | Step::Finished => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn nothing_known_is_finished_at_once() {
+        let mut lookup = lookup(NodeId([1; 32]), 2, &[]);
+        assert!(matches!(lookup.poll(), Step::Finished));
+        assert!(lookup.into_result().is_empty());
+    }
+
+    #[test]
+    fn three_at_a_time_closest_first() {
+        let (target, nodes) = nodes(6, 1);
+        let mut lookup = lookup(target, 2, &nodes[2..]);
+        assert_eq!(queries(&mut lookup), nodes[2..5]);
+        assert!(matches!(lookup.poll(), Step::Wait));
+        // A closer node is asked before those that were known.
+        assert_eq!(lookup.answered(&nodes[3].id(), nodes[..1].to_vec()), nodes[..1]);
+        assert_eq!(queries(&mut lookup), nodes[..1]);
+    }
+
+    #[test]
+    fn seen_nodes_and_ourselves_are_not_new() {
+        let (target, nodes) = nodes(4, 2);
+        let mut lookup = Lookup::new(nodes[3].id(), target, 16, ALPHA, 2, nodes[..2].to_vec());
+        queries(&mut lookup);
+        assert_eq!(lookup.answered(&nodes[0].id(), nodes.clone()), nodes[2..3]);
+    }
+
+    #[test]
+    fn ends_when_the_sixteen_closest_have_answered() {
+        let (target, nodes) = nodes(40, 3);
+        let mut lookup = lookup(target, 2, &nodes[20..36]);
+        let mut asked = 0;
+        loop {
+            let batch = queries(&mut lookup);
+            if batch.is_empty() {
+                break;
+            }
+            for node in batch {
+                asked += 1;
+                lookup.answered(&node.id(), nodes.clone());
+            }
+        }
+        assert!(matches!(lookup.poll(), Step::Finished));
+        assert_eq!(lookup.into_result(), nodes[..16]);
+        assert!(asked <= 16 + ALPHA, "{asked} queries");
+    }
+
+    #[test]
+    fn silent_nodes_are_asked_again_when_nothing_better_is_left_and_then_give_way() {
+        let (target, nodes) = nodes(17, 4);
+        let mut lookup = lookup(target, 2, &nodes);
+        let silent = nodes[0].id();
+        let mut asked = Vec::new();
+        loop {
+            let batch = queries(&mut lookup);
+            if batch.is_empty() {
+                break;
+            }
+            for node in batch {
+                asked.push(node.id());
+                match node.id() == silent {
+                    true => lookup.failed(&silent),
+                    false => _ = lookup.answered(&node.id(), []),
+                }
+            }
+        }
+        assert_eq!(asked.iter().filter(|id| **id == silent).count(), 2);
+        let last_two: Vec<_> = asked.iter().rev().take(2).collect();
+        assert!(last_two.contains(&&silent), "asked again only at the end");
+        assert_eq!(lookup.into_result(), nodes[1..17], "its place goes to the next");
+    }
+
+    #[test]
+    fn answers_nobody_waits_for_change_nothing() {
+        let (target, nodes) = nodes(3, 5);
+        let mut lookup = lookup(target, 2, &nodes[..1]);
+        lookup.failed(&nodes[2].id());
+        lookup.failed(&nodes[0].id());
+        assert_eq!(queries(&mut lookup), nodes[..1], "not asked yet, so it cannot have failed");
+        lookup.answered(&nodes[0].id(), []);
+        lookup.failed(&nodes[0].id());
+        assert!(matches!(lookup.poll(), Step::Finished));
+        assert_eq!(lookup.into_result(), nodes[..1]);
+    }
+
+    /// Liars that always name closer nodes are asked a bounded number of times, and stored in bounded number.
+    #[test]
+    fn a_lookup_ends_even_if_everybody_lies() {
+        let (target, nodes) = nodes(2000, 6);
+        let mut far = nodes;
+        let mut lookup = lookup(target, 2, &far.split_off(1999));
+        let mut asked = 0;
+        while let Step::Query(node) = lookup.poll() {
+            asked += 1;
+            let at = far.len().saturating_sub(16);
+            lookup.answered(&node.id(), far.split_off(at));
+        }
+        assert!(asked <= MAX_QUERIES);
+        assert!(lookup.candidates.len() <= MAX_CANDIDATES);
     }
 }

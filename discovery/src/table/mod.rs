@@ -389,7 +389,7 @@ impl Table {
 
     /// Runs what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.refresh.start_if_due(now) {
+        if self.refresh.start_if_due(now).is_some() {
             for bootnode in self.bootnodes.clone() {
                 _ = self.add_found(now, &bootnode);
             }
@@ -401,7 +401,7 @@ impl Table {
             let seen = bucket.and_then(|bucket| bucket.get(id)).and_then(Entry::seen);
             seen.is_none_or(|seen| now.saturating_duration_since(seen) >= recent)
         };
-        for id in self.revalidation.run(now, &mut self.rng, wants) {
+        for id in self.revalidation.run(now, &mut self.rng, wants).into_iter().flatten() {
             if let Some(record) = self.get(&id).map(|entry| entry.record.clone()) {
                 self.actions.push_back(Action::Check(record));
             }
@@ -514,9 +514,9 @@ impl Table {
     fn fits(&self, record: &NodeRecord) -> bool {
         let limits = &self.config.subnet_limits;
         let Some(subnet) = limits.subnet(record.ip()) else { return true };
-        let in_bucket = self.bucket(&record.id()).map_or(0, |bucket| {
-            bucket.records().filter(|other| limits.subnet(other.ip()) == Some(subnet)).count()
-        });
+        let in_bucket = self
+            .bucket(&record.id())
+            .map_or(0, |bucket| bucket.records().filter(|other| limits.subnet(other.ip()) == Some(subnet)).count());
         self.subnets.count(&subnet) < limits.table && in_bucket < limits.bucket
     }
 

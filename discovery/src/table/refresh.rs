@@ -48,12 +48,12 @@ impl Refresh {
     }
 
     /// Starts a refresh that is due; the first step is the self lookup.
-    pub(crate) fn start_if_due(&mut self, now: Instant) -> bool {
-        let due = matches!(self.state, State::Waiting { until } if until <= now);
-        if due {
+    pub(crate) fn start_if_due(&mut self, now: Instant) -> Option<Step> {
+        let is_due = matches!(self.state, State::Waiting { until } if until <= now);
+        is_due.then(|| {
             self.state = State::Looking { random_left: RANDOM_LOOKUPS };
-        }
-        due
+            Step::LookupSelf
+        })
     }
 
     /// A lookup of this refresh has ended.
@@ -129,8 +129,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(30 * 60);
 
     fn refresh_once(refresh: &mut Refresh, now: Instant, empty: bool, rng: &mut StdRng) -> Vec<Step> {
-        assert!(refresh.start_if_due(now));
-        let mut steps = vec![Step::LookupSelf];
+        let mut steps = vec![refresh.start_if_due(now).unwrap()];
         while *steps.last().unwrap() != Step::Finished {
             steps.push(refresh.lookup_done(now, empty, rng));
         }
@@ -170,14 +169,14 @@ mod tests {
     fn requests_join_a_running_refresh() {
         let (now, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(3));
         let mut refresh = Refresh::new(now, INTERVAL);
-        assert!(refresh.start_if_due(now));
+        assert!(refresh.start_if_due(now).is_some());
         refresh.request(now);
-        assert!(!refresh.start_if_due(now));
+        assert_eq!(refresh.start_if_due(now), None);
         while refresh.lookup_done(now, false, &mut rng) != Step::Finished {}
         assert!(refresh.completed_once());
-        assert!(!refresh.start_if_due(now));
+        assert_eq!(refresh.start_if_due(now), None);
         refresh.request(now);
-        assert!(refresh.start_if_due(now));
+        assert!(refresh.start_if_due(now).is_some());
     }
 
     #[test]
