@@ -5,6 +5,7 @@ go 1.25.0
 require (
 	github.com/cometbft/cometbft v0.38.26
 	github.com/cosmos/gogoproto v1.7.0
+	kadwire/interop/harness v0.0.0
 )
 
 require (
@@ -62,3 +63,5 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20241202173237-19429a94021a // indirect
 	google.golang.org/protobuf v1.36.5 // indirect
 )
+
+replace kadwire/interop/harness => ../harness

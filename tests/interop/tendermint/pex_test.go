@@ -1,0 +1,88 @@
+package tendermint
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"kadwire/interop/harness"
+	"kadwire/interop/tendermint/comet"
+)
+
+// startNode starts `kadwire node` on ip and gives its Tendermint address, `id@ip:port`.
+func startNode(t *testing.T, ip, chainID string, args ...string) (process *harness.Process, mconn string) {
+	t.Helper()
+	args = append([]string{"node", "--json", "--addr", ip + ":30303", "--laddr", ip + ":26656", "--nat", "extip:" + ip,
+		"--chain-id", chainID, "--datadir", t.TempDir()}, args...)
+	process = harness.Start(t, "node "+ip, harness.Kadwire(t), args...)
+	first := process.Until(startup, "listening", func(harness.Event) bool { return true })
+	if first.Text("event") != "listening" {
+		t.Fatalf("the first line is not of the event listening: %v", first)
+	}
+	return process, first.Text("mconn")
+}
+
+// TestCometBFTNodesFindEachOtherThroughOurs gives CometBFT switches our node as their only seed: they tell it where they listen, ask it
+// for addresses (CometBFT asks whomever it dialed), and dial each other.
+func TestCometBFTNodesFindEachOtherThroughOurs(t *testing.T) {
+	_, mconn := startNode(t, "127.43.1.1", network)
+	var switches []*comet.Switch
+	for i := range 3 {
+		switches = append(switches, start(t, comet.Config{
+			Listen: fmt.Sprintf("127.%d.1.1:26656", 44+i), Network: network, Moniker: fmt.Sprintf("comet%d", i),
+			Pex: true, Dir: t.TempDir(), Seeds: []string{mconn}, EnsurePeers: time.Second,
+		}))
+	}
+	for _, s := range switches {
+		waitUntil(t, 90*time.Second, fmt.Sprintf("%v knows the others", s.Address), func() bool {
+			for _, other := range switches {
+				if other != s && !s.Book.HasAddress(other.Address) {
+					return false
+				}
+			}
+			return true
+		})
+		waitUntil(t, 30*time.Second, fmt.Sprintf("%v has the others as peers", s.Address), func() bool { return s.Peers().Size() >= len(switches) })
+	}
+}
+
+// TestOurNodeLearnsFromCometBFT gives our node one CometBFT switch whose book has others: it asks, and dials them.
+func TestOurNodeLearnsFromCometBFT(t *testing.T) {
+	const n = 5
+	switches, err := comet.StartNetwork(n, network, t.TempDir(), 50, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(switches.Stop)
+	waitForBook(t, switches.Switches[0], n-1, time.Minute)
+	process, _ := startNode(t, "127.43.2.1", network, "--persistent-peers", switches.Switches[0].Address.String())
+	begin := time.Now()
+	waitUntil(t, 90*time.Second, "our node is a peer of every switch", func() bool {
+		for _, s := range switches.Switches {
+			if !hasPeerAt(s, "127.43.2.1") {
+				return false
+			}
+		}
+		return process.Running()
+	})
+	t.Logf("connected to all %d switches after %.1f s", n, time.Since(begin).Seconds())
+}
+
+// hasPeerAt says whether a switch has a peer that says it listens on ip.
+func hasPeerAt(s *comet.Switch, ip string) bool {
+	for _, peer := range s.Peers().List() {
+		if address, err := peer.NodeInfo().NetAddress(); err == nil && address.IP.String() == ip {
+			return true
+		}
+	}
+	return false
+}
+
+func waitUntil(t *testing.T, within time.Duration, what string, holds func() bool) {
+	t.Helper()
+	for begin := time.Now(); !holds(); time.Sleep(50 * time.Millisecond) {
+		if time.Since(begin) > within {
+			t.Fatalf("not after %v: %s", within, what)
+		}
+	}
+}
