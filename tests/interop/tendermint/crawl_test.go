@@ -17,7 +17,7 @@ func TestCrawlFindsEverySwitchBehindASeed(t *testing.T) { crawl(t, true) }
 
 // crawl gives `kadwire crawl tendermint` the address of the one switch that all others know.
 func crawl(t *testing.T, seedMode bool) {
-	switches, err := comet.StartNetwork(networkSize, network, t.TempDir(), 100, seedMode)
+	switches, err := comet.StartNetwork(networkSize, network, t.TempDir(), 100, seedMode, time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,6 +9,9 @@ import (
 	"kadwire/interop/tendermint/comet"
 )
 
+// ensurePeers is the PEX period of CometBFT peers of ours: shorter, but long enough not to ask too soon.
+const ensurePeers = 12 * time.Second
+
 // startNode starts `kadwire node` on ip and gives its Tendermint address, `id@ip:port`.
 func startNode(t *testing.T, ip, chainID string, args ...string) (process *harness.Process, mconn string) {
 	t.Helper()
@@ -30,7 +33,7 @@ func TestCometBFTNodesFindEachOtherThroughOurs(t *testing.T) {
 	for i := range 3 {
 		switches = append(switches, start(t, comet.Config{
 			Listen: fmt.Sprintf("127.%d.1.1:26656", 44+i), Network: network, Moniker: fmt.Sprintf("comet%d", i),
-			Pex: true, Dir: t.TempDir(), Seeds: []string{mconn}, EnsurePeers: time.Second,
+			Pex: true, Dir: t.TempDir(), Seeds: []string{mconn}, EnsurePeers: ensurePeers,
 		}))
 	}
 	for _, s := range switches {
@@ -49,7 +52,7 @@ func TestCometBFTNodesFindEachOtherThroughOurs(t *testing.T) {
 // TestOurNodeLearnsFromCometBFT gives our node one CometBFT switch whose book has others: it asks, and dials them.
 func TestOurNodeLearnsFromCometBFT(t *testing.T) {
 	const n = 5
-	switches, err := comet.StartNetwork(n, network, t.TempDir(), 50, false)
+	switches, err := comet.StartNetwork(n, network, t.TempDir(), 50, false, ensurePeers)
 	if err != nil {
 		t.Fatal(err)
 	}

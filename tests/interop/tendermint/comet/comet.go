@@ -35,7 +35,8 @@ type Config struct {
 	Seeds []string
 	// SeedMode makes it crawl, answer one request and hang up.
 	SeedMode bool
-	// EnsurePeers is the period in which PEX looks for peers (CometBFT: 30 s).
+	// EnsurePeers is the period in which PEX looks for peers and asks one for addresses (CometBFT: 30 s). A node with the default period
+	// hangs up on whoever asks it twice in 10 s.
 	EnsurePeers time.Duration
 	MaxInbound  int
 	Log         log.Logger
@@ -199,12 +200,12 @@ type Network struct {
 
 // StartNetwork starts n switches, each in a /16 of its own (address books count by /16): the first is everybody's seed.
 // With seedMode it is one in CometBFT's sense; without, it is an ordinary node, a hub.
-func StartNetwork(n int, network, dir string, second byte, seedMode bool) (*Network, error) {
+func StartNetwork(n int, network, dir string, second byte, seedMode bool, ensurePeers time.Duration) (*Network, error) {
 	all := &Network{}
 	for i := range n {
 		cfg := Config{
 			Listen: fmt.Sprintf("127.%d.%d.1:26656", int(second)+i, i), Network: network, Moniker: fmt.Sprintf("comet%d", i),
-			Pex: true, Dir: dir, EnsurePeers: time.Second,
+			Pex: true, Dir: dir, EnsurePeers: ensurePeers,
 		}
 		if i == 0 {
 			cfg.SeedMode, cfg.MaxInbound = seedMode, n+10
