@@ -8,6 +8,7 @@ use std::time::Duration;
 
 pub mod discv4;
 pub mod output;
+pub mod tendermint;
 pub mod topology;
 
 /// What every crawl needs to be told.

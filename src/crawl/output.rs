@@ -9,7 +9,7 @@
 //! | | `ip`, `udp`, `tcp` | endpoint |
 //! | | `seq` | sequence number of the record, 0 without one |
 //! | | `tm`? | `{id, port}`: the Tendermint side it announces |
-//! | | `reachable`, `error`? | whether it answered; the cause of the last question not answered |
+//! | | `reachable`, `error`? | whether it answered; why a question to it was given up |
 //! | | `first_seen` | RFC 3339, UTC, milliseconds |
 //! | nodes (tendermint) | `id` | 40 hex digits, from the ed25519 key |
 //! | | `address` | `id@host:port` as others tell it |
@@ -47,7 +47,7 @@ pub trait Describe: Vertex {
     /// Whether it answered.
     fn is_reachable(&self) -> bool;
 
-    /// The cause of the last question it did not answer.
+    /// Why a question to it was given up.
     fn error(&self) -> Option<&str>;
 }
 
@@ -78,7 +78,7 @@ pub struct Summary {
     pub edges: usize,
     /// Wall-clock duration.
     pub seconds: f64,
-    /// Number of nodes by the cause of their last unanswered question.
+    /// Number of nodes that left a question unanswered, by cause.
     pub errors: BTreeMap<String, u64>,
     /// Questions put (asked again counts again).
     pub asked: u64,

@@ -69,6 +69,12 @@ struct Visit {
     failed: u32,
 }
 
+impl Visit {
+    fn is_new(&self, record: &NodeRecord) -> bool {
+        self.endpoints.len() < ENDPOINTS && self.endpoints.iter().all(|known| known.endpoint() != record.endpoint())
+    }
+}
+
 /// ```text
 ///   Buckets(Closest) -> … -> Buckets(Done) -> Record -> gone
 /// ```
@@ -87,6 +93,8 @@ pub struct Crawl {
     topology: Topology<EthNode>,
     /// Nodes not yet done with.
     visits: HashMap<NodeId, Visit>,
+    /// Nodes given up, which never answered at the endpoints heard of.
+    silent: HashMap<NodeId, Visit>,
     /// Never visited.
     fresh: VecDeque<NodeId>,
     /// In a visit, with a next question.
@@ -111,6 +119,7 @@ impl Crawl {
             own,
             targets: Targets::new(),
             visits: HashMap::new(),
+            silent: HashMap::new(),
             fresh: VecDeque::new(),
             ready: VecDeque::new(),
             again: BTreeMap::new(),
@@ -146,15 +155,17 @@ impl Crawl {
         }
     }
 
-    /// Keeps another endpoint of a node that has not answered yet.
+    /// Keeps another endpoint of a node that has not answered yet, and goes back to a node that was given up.
     fn note_endpoint(&mut self, id: NodeId, record: NodeRecord) {
         let reachable = self.topology.node(&id).is_some_and(|node| node.reachable);
-        if let Some(visit) = self.visits.get_mut(&id)
-            && !reachable
-            && visit.endpoints.len() < ENDPOINTS
-            && visit.endpoints.iter().all(|known| known.endpoint() != record.endpoint())
-        {
-            visit.endpoints.push(record);
+        let visit = self.visits.get_mut(&id).or_else(|| self.silent.get_mut(&id));
+        let Some(visit) = visit.filter(|visit| !reachable && visit.is_new(&record)) else { return };
+        visit.endpoints.push(record);
+        if let Some(mut visit) = self.silent.remove(&id) {
+            visit.endpoints.rotate_right(1);
+            visit.failed = 0;
+            self.visits.insert(id, visit);
+            self.fresh.push_back(id);
         }
     }
 
@@ -251,10 +262,8 @@ impl Crawl {
         if reached {
             self.handle_life(id);
         }
-        let Some(node) = self.topology.node_mut(&id) else { return };
+        let (Some(node), Some(visit)) = (self.topology.node_mut(&id), self.visits.get_mut(&id)) else { return };
         let reachable = node.reachable;
-        node.error = Some(cause);
-        let Some(visit) = self.visits.get_mut(&id) else { return };
         visit.failed += 1;
         let attempts =
             if reachable { self.config.attempts } else { self.config.attempts.max(visit.endpoints.len() as u32) };
@@ -266,13 +275,17 @@ impl Crawl {
             self.in_flight -= 1;
             self.again.insert((now.monotonic + self.config.retry_after * visit.failed, self.retries), id);
             self.retries += 1;
-        } else if reachable {
+            return;
+        }
+        node.error = Some(cause);
+        if reachable {
             self.advance(id, |next| match next {
                 Next::Buckets(buckets) => Some(Next::Buckets(buckets.skipped())),
                 Next::Record => None,
             });
-        } else {
-            self.close_visit(id);
+        } else if let Some(visit) = self.visits.remove(&id) {
+            self.in_flight -= 1;
+            self.silent.insert(id, visit);
         }
     }
 

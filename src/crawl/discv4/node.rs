@@ -21,7 +21,7 @@ pub struct EthNode {
     pub first_seen: SystemTime,
     /// Whether it answered anything.
     pub reachable: bool,
-    /// Why the last unanswered question to it was not answered.
+    /// Why a question to it was given up, the last one if several were.
     pub error: Option<&'static str>,
 }
 

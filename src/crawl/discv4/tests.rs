@@ -177,6 +177,7 @@ fn who_misses_a_question_is_asked_again_later() {
     let crawl = network.crawl(Config::default());
     assert_eq!((crawl.progress().found, crawl.progress().reachable), (60, 60));
     assert_eq!(crawled_edges(&crawl), network.edges(|_| true));
+    assert_eq!(errors(&crawl), 0, "nothing was given up");
     assert!(network.now.monotonic - start.monotonic >= Duration::from_millis(900), "300 ms, then 600 ms");
 }
 

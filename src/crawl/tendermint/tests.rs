@@ -1,0 +1,175 @@
+//! Crawls of scripted networks: books of many sizes that answer with samples like CometBFT's, full peers, false addresses.
+
+use std::collections::HashMap;
+
+use kadwire_wire::tendermint::node_info::NodeInfo;
+use rand::seq::SliceRandom;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+
+use super::*;
+use crate::crawl::output::Describe;
+
+struct Scripted {
+    address: PeerAddress,
+    book: Vec<PeerAddress>,
+    /// Closes before it answers, so many times.
+    full: u32,
+    online: bool,
+}
+
+struct Network {
+    rng: StdRng,
+    peers: Vec<Scripted>,
+    place: HashMap<PeerId, usize>,
+    now: Now,
+    visits: usize,
+}
+
+fn address(number: usize) -> PeerAddress {
+    let mut id = [0xab; 20];
+    id[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    let ip = [127, 7, (number / 250) as u8, 1 + (number % 250) as u8];
+    PeerAddress::from_socket(PeerId::Tendermint(id), (ip, 26656).into()).unwrap()
+}
+
+impl Network {
+    /// `count` peers; everyone knows `book` others.
+    fn new(seed: u64, count: usize, book: usize) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let peers = (0..count).map(|own| {
+            let mut others: Vec<_> = (0..count).filter(|&other| other != own).collect();
+            others.shuffle(&mut rng);
+            let book = others.into_iter().take(book).map(address).collect();
+            Scripted { address: address(own), book, full: 0, online: true }
+        });
+        let peers: Vec<_> = peers.collect();
+        let place = (0..count).map(|number| (address(number).id(), number)).collect();
+        Network { rng, peers, place, now: Now::read(), visits: 0 }
+    }
+
+    fn visit(&mut self, to: &PeerAddress) -> Visited {
+        self.visits += 1;
+        let refused = Visited { error: Some("refused"), hopeless: true, ..Visited::default() };
+        let Some(peer) = self.place.get(&to.id()).map(|&place| &mut self.peers[place]) else { return refused };
+        if peer.address != *to || !peer.online {
+            return refused;
+        }
+        let mut info = NodeInfo::new(to.id().tendermint().unwrap(), "test-1", "scripted");
+        info.channels = vec![0];
+        let mut visited = Visited { node_info: Some(info), asked: 1, ..Visited::default() };
+        if peer.full > 0 {
+            peer.full -= 1;
+            return Visited { error: Some("closed"), ..visited };
+        }
+        // pex.md §4, GetSelection.
+        let size = peer.book.len();
+        let selected = (size * 23 / 100).max(size.min(32)).min(250);
+        for _ in 0..if Visited::is_sample(selected) { 2 } else { 1 } {
+            peer.book.shuffle(&mut self.rng);
+            visited.answers.push(peer.book[..selected].to_vec());
+        }
+        visited.asked = visited.answers.len() as u32;
+        visited
+    }
+
+    fn crawl(&mut self, config: Config) -> Crawl {
+        let parallel = config.crawl.parallel;
+        let mut crawl = Crawl::new(config, address(9_999).id());
+        crawl.add(self.now, self.peers[0].address.clone());
+        let mut in_flight: Vec<PeerAddress> = Vec::new();
+        loop {
+            while let Some(address) = crawl.poll_visit(self.now) {
+                assert!(in_flight.iter().all(|other| other.id() != address.id()), "one visit at a time to a peer");
+                in_flight.push(address);
+            }
+            assert!(in_flight.len() <= parallel);
+            if crawl.is_over() {
+                return crawl;
+            }
+            if in_flight.is_empty() {
+                let due = crawl.poll_timeout().expect("not over, so something is due");
+                self.now = self.now.after(due - self.now.monotonic);
+                continue;
+            }
+            let address = in_flight.swap_remove(self.rng.random_range(0..in_flight.len()));
+            let visited = self.visit(&address);
+            crawl.handle_visited(self.now, address.id(), visited);
+        }
+    }
+}
+
+#[test]
+fn a_network_with_small_books_is_visited_once_each() {
+    let mut network = Network::new(1, 50, 10);
+    let crawl = network.crawl(Config::default());
+    assert_eq!((crawl.progress().found, crawl.progress().reachable, network.visits), (50, 50, 50));
+    assert_eq!(crawl.progress().edges, 500, "an answer below 32 is the whole book");
+}
+
+#[test]
+fn a_network_with_full_books_is_covered_by_one_round_of_samples() {
+    let mut network = Network::new(2, 100, 99);
+    let crawl = network.crawl(Config::default());
+    assert_eq!((crawl.progress().found, network.visits), (100, 100));
+}
+
+#[test]
+fn a_node_that_only_one_large_book_knows_is_found_by_asking_again() {
+    for seed in 0..5 {
+        // The hub knows 300 and tells 69 at a time; the others know nobody else.
+        let mut network = Network::new(seed, 301, 0);
+        network.peers[0].book = (1..301).map(address).collect();
+        let crawl = network.crawl(Config::default());
+        assert!(crawl.progress().found > 298, "seed {seed}: {} found", crawl.progress().found);
+        assert!(network.visits < 331, "seed {seed}: {} visits", network.visits);
+    }
+}
+
+#[test]
+fn a_full_peer_is_tried_again_and_a_dead_one_is_not() {
+    let mut network = Network::new(3, 20, 19);
+    network.peers[0].full = 1;
+    network.peers[7].online = false;
+    network.peers[8].full = 99;
+    let crawl = network.crawl(Config::default());
+    assert_eq!((crawl.progress().found, crawl.progress().reachable), (20, 19));
+    let error = |number: usize| crawl.topology().node(&address(number).id()).unwrap().error;
+    assert_eq!((error(0), error(7), error(8)), (None, Some("refused"), Some("closed")));
+    assert_eq!(network.visits, 20 + 2);
+}
+
+#[test]
+fn a_false_address_does_not_hide_a_peer() {
+    let mut network = Network::new(4, 10, 9);
+    for told in &mut network.peers[0].book {
+        *told = PeerAddress::new(told.id(), "127.66.6.6".parse().unwrap(), 6).unwrap();
+    }
+    // Somebody is known truly, else there is no way in.
+    network.peers[0].book[0] = network.peers[3].address.clone();
+    network.peers[0].book.retain(|told| told.id() != address(3).id() || *told == address(3));
+    let crawl = network.crawl(Config::default());
+    assert_eq!(crawl.progress().reachable, 10);
+    assert!(crawl.topology().nodes().iter().all(|node| node.address.port() == 26656));
+}
+
+#[test]
+fn a_row_has_the_documented_fields() {
+    let mut network = Network::new(5, 2, 1);
+    let crawl = network.crawl(Config::default());
+    let row = serde_json::to_value(crawl.topology().nodes()[0].row()).unwrap();
+    assert_eq!(row["address"], address(0).to_string());
+    assert_eq!(
+        (&row["moniker"], &row["network"], &row["channels"]),
+        (&"scripted".into(), &"test-1".into(), &"00".into())
+    );
+    assert_eq!(row["reachable"], true);
+    assert!(row.get("error").is_none());
+    let (from, to) = crawl.topology().edges().next().unwrap();
+    assert_eq!(serde_json::to_value(from.edge(to)).unwrap()["kind"], "pex");
+
+    network.peers[0].online = false;
+    let crawl = network.crawl(Config::default());
+    let row = serde_json::to_value(crawl.topology().nodes()[0].row()).unwrap();
+    assert_eq!((&row["reachable"], &row["error"]), (&false.into(), &"refused".into()));
+    assert!(row.get("moniker").is_none());
+}
