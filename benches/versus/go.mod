@@ -1,0 +1,3 @@
+module kadwire/versus
+
+go 1.25.0

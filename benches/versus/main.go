@@ -1,0 +1,52 @@
+// versus measures kadwire beside go-ethereum v1.17.10 and CometBFT v0.38.26 on this machine, both sides in turns, and prints one table.
+// It is started by `run`, which builds everything; arguments name the parts to measure (discv4, crawl, mconn), all without.
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// Paths of the programs, set by `run`.
+var (
+	bin     = os.Getenv("VERSUS_BIN")     // the Go programs
+	release = os.Getenv("VERSUS_RELEASE") // cargo's release directory
+)
+
+func reference(name string) string { return filepath.Join(bin, name) }
+func kadwire() string              { return filepath.Join(release, "kadwire") }
+func example(name string) string   { return filepath.Join(release, "examples", name) }
+
+// rounds is how often each side is measured; they alternate.
+const rounds = 3
+
+func main() {
+	if bin == "" || release == "" {
+		fail("start it with benches/versus/run")
+	}
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, os.Interrupt, syscall.SIGTERM)
+	go func() { <-end; fail("interrupted") }()
+	wanted := func(part string) bool { return len(os.Args) == 1 || slices.Contains(os.Args[1:], part) }
+	begin := time.Now()
+	if wanted("discv4") {
+		discv4()
+	}
+	if wanted("crawl") {
+		crawl()
+	}
+	if wanted("mconn") {
+		secretConnection()
+		mconnection()
+		pingPong()
+	}
+	killAll()
+	fmt.Printf("\n`benches/versus/run`, %s, %d cores, %.0f s\n\n", time.Now().Format("2006-01-02"), runtime.NumCPU(), time.Since(begin).Seconds())
+	printTable()
+}
