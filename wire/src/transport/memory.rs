@@ -166,6 +166,21 @@ impl Transport for MemoryTransport {
         Ok(result?)
     }
 
+    async fn probe(&self, address: &PeerAddress) -> Result<(), DialError> {
+        let expected = address.id().tendermint().ok_or(DialError::Unsupported)?;
+        let (_, remote) = self.find(address, expected)?;
+        let nodes = lock(&self.network.nodes);
+        let there = nodes.iter().find(|(id, node)| match remote {
+            Endpoint::Memory(at) => **id == at,
+            Endpoint::Socket(_) => node.address == remote.socket_addr(),
+        });
+        let proven = there.map(|(id, _)| *id).ok_or(DialError::Connect(std::io::ErrorKind::ConnectionRefused))?;
+        if proven != expected {
+            return Err(HandshakeError::IdMismatch { expected, proven }.into());
+        }
+        Ok(())
+    }
+
     async fn accept(&self) -> Result<Incoming, AcceptError> {
         let mut incoming = self.incoming.lock().await;
         // `close` ends the channel, once what was dialed before is taken.

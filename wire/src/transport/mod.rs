@@ -26,6 +26,11 @@ pub trait Transport: Send + Sync + 'static {
     /// future closes the stream.
     fn dial(&self, address: &PeerAddress) -> impl Future<Output = Result<Connection, DialError>> + Send;
 
+    /// Finds out whether the node that the address names is there, without becoming its peer: connects, has the identity proven,
+    /// and hangs up before the exchange of NodeInfos, so that the other side sees a handshake cut short and an existing
+    /// connection with it is not disturbed. Cancel-safe.
+    fn probe(&self, address: &PeerAddress) -> impl Future<Output = Result<(), DialError>> + Send;
+
     /// The next stream that somebody opened to us, before any handshake. Cancel-safe. [`AcceptError::Closed`] is final;
     /// after other errors call it again.
     fn accept(&self) -> impl Future<Output = Result<Incoming, AcceptError>> + Send;

@@ -62,8 +62,26 @@ async fn a_socket_address_is_dialed_and_the_id_there_is_checked() {
         (format!("enode://{}@127.0.0.2:26656", "02".repeat(64)), DialError::Unsupported),
     ] {
         assert_eq!(a.dial(&text.parse().unwrap()).await.unwrap_err(), error);
+        assert_eq!(a.probe(&text.parse().unwrap()).await.unwrap_err(), error);
     }
     accept.abort();
+}
+
+#[tokio::test]
+async fn a_probe_proves_who_is_there_and_connects_nobody() {
+    let network = MemoryNetwork::new();
+    let (a, b) = (node(&network, 1), node(&network, 2));
+    for (text, found) in [
+        (format!("{}@127.0.0.2:26656", "02".repeat(20)), Ok(())),
+        (format!("memory:{}", "02".repeat(20)), Ok(())),
+        (
+            format!("{}@127.0.0.2:26656", "03".repeat(20)),
+            Err(HandshakeError::IdMismatch { expected: [3; 20], proven: [2; 20] }.into()),
+        ),
+    ] {
+        assert_eq!(a.probe(&text.parse().unwrap()).await, found);
+    }
+    assert_eq!((b.stats().accepted, a.stats().dialed), (0, 0));
 }
 
 #[tokio::test]
