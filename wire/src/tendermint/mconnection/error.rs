@@ -1,6 +1,6 @@
 //! What ends an MConnection.
 
-use crate::Blame;
+use crate::{Blame, tendermint::protobuf};
 
 /// A rule of the packet layer that was broken; the connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,5 +45,11 @@ impl MConnectionError {
             MConnectionError::UnknownChannel(_) | MConnectionError::MessageTooLarge { .. } => Blame::Misbehaved,
             MConnectionError::PongTimeout => Blame::Local,
         }
+    }
+}
+
+impl From<protobuf::Undecodable> for MConnectionError {
+    fn from(protobuf::Undecodable(why): protobuf::Undecodable) -> Self {
+        MConnectionError::Undecodable(why)
     }
 }

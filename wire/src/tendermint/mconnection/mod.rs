@@ -1,8 +1,311 @@
-//! Messages of several channels over one encrypted stream (CometBFT `p2p/conn/connection.go`).
+//! MConnection: messages of several channels over one encrypted stream (CometBFT `p2p/conn/connection.go`), as a machine.
+//!
+//! Puts in: [`handle_bytes`](MConnection::handle_bytes) (plaintext of the stream, cut anywhere) and
+//! [`handle_timeout`](MConnection::handle_timeout). Command: [`send`](MConnection::send). Takes out:
+//! [`poll_transmit`](MConnection::poll_transmit), [`poll_message`](MConnection::poll_message),
+//! [`poll_sent`](MConnection::poll_sent), [`poll_timeout`](MConnection::poll_timeout).
+//!
+//! Messages are cut into packets; packets of different channels interleave by priority. Nothing is held back to fill a
+//! write: what is queued goes out at the next `poll_transmit`, so CometBFT's flush throttle is only an upper bound here.
 
+mod channel;
+mod config;
 mod error;
+mod packet;
+mod priority;
+mod rate;
 
+use std::{collections::VecDeque, time::Instant};
+
+use bytes::Bytes;
+
+pub use config::{ConfigError, MConnectionConfig};
 pub use error::MConnectionError;
+pub use packet::Plaintext;
+
+use self::{
+    channel::Channel,
+    packet::{PING, PONG, Packet, max_packet_size},
+    priority::{Fading, choose},
+    rate::Rate,
+};
+use crate::{
+    Blame,
+    stats::ConnectionStats,
+    tendermint::{DelimitedError, protobuf::read_varint, split_delimited},
+};
+
+/// One side of a connection, from the end of the NodeInfo exchange to the end of the stream.
+#[derive(Debug)]
+pub struct MConnection {
+    config: MConnectionConfig,
+    channels: Vec<Channel>,
+    fading: Fading,
+    send_rate: Rate,
+    recv_rate: Rate,
+    next_ping: Instant,
+    /// When the pong to the last ping is late.
+    pong_deadline: Option<Instant>,
+    /// To be written before anything else. Several pings at once get one pong.
+    ping_due: bool,
+    pong_due: bool,
+    /// The beginning of a packet whose rest has not arrived.
+    partial: Vec<u8>,
+    messages: VecDeque<(u8, Bytes)>,
+    failed: Option<MConnectionError>,
+    stats: ConnectionStats,
+}
+
+impl MConnection {
+    /// A connection whose first ping is due one interval from `now`.
+    pub fn new(config: MConnectionConfig, channels: &[ChannelSpec], now: Instant) -> Result<Self, ConfigError> {
+        config.validate(channels)?;
+        Ok(MConnection {
+            channels: channels.iter().copied().map(Channel::new).collect(),
+            fading: Fading::new(now),
+            send_rate: Rate::new(config.send_rate, now),
+            recv_rate: Rate::new(config.recv_rate, now),
+            next_ping: now.checked_add(config.ping_interval).unwrap_or(now),
+            pong_deadline: None,
+            ping_due: false,
+            pong_due: false,
+            partial: Vec::new(),
+            messages: VecDeque::new(),
+            failed: None,
+            stats: ConnectionStats::default(),
+            config,
+        })
+    }
+
+    /// Queues a message.
+    pub fn send(&mut self, channel: u8, message: Bytes) -> Result<(), QueueError> {
+        let known = self.channels.iter_mut().find(|known| known.spec.id == channel);
+        let known = known.ok_or(QueueError::UnknownChannel(channel))?;
+        if message.len() > known.spec.max_message_size {
+            return Err(QueueError::TooLarge { len: message.len(), max: known.spec.max_message_size });
+        }
+        if known.pending() >= known.spec.send_queue {
+            return Err(QueueError::Full(message));
+        }
+        known.queue(message);
+        Ok(())
+    }
+
+    /// Whether a message could be queued now.
+    pub fn can_send(&self, channel: u8) -> bool {
+        self.channels.iter().any(|known| known.spec.id == channel && known.pending() < known.spec.send_queue)
+    }
+
+    /// Whether anything waits to be written.
+    pub fn is_sending(&self) -> bool {
+        self.ping_due || self.pong_due || self.channels.iter().any(|channel| channel.pending() > 0)
+    }
+
+    /// Writes packets until about `budget` bytes are written (the last packet may exceed it), the send rate is used up, or
+    /// nothing is left. Returns the bytes written.
+    pub fn poll_transmit(&mut self, now: Instant, out: &mut impl Plaintext, budget: usize) -> usize {
+        let mut written = 0usize;
+        if std::mem::take(&mut self.pong_due) {
+            out.put(&PONG);
+            written = written.saturating_add(PONG.len());
+            bump(&mut self.stats.pongs_sent, 1);
+            bump(&mut self.stats.packets_sent, 1);
+        }
+        if std::mem::take(&mut self.ping_due) {
+            out.put(&PING);
+            written = written.saturating_add(PING.len());
+            bump(&mut self.stats.pings_sent, 1);
+            bump(&mut self.stats.packets_sent, 1);
+        }
+        self.send_rate.spend(written);
+        self.fading.fade(now, self.channels.iter_mut().map(|channel| &mut channel.recently_sent));
+        while written < budget && self.send_rate.is_available(now) {
+            let waiting = self.channels.iter().enumerate().filter(|(_, channel)| channel.pending() > 0);
+            let waiting = waiting.map(|(index, channel)| (index, channel.recently_sent, channel.spec.priority));
+            let Some(channel) = choose(waiting).and_then(|index| self.channels.get_mut(index)) else { break };
+            let (bytes, eof) = channel.put_packet(out, self.config.max_packet_payload);
+            self.send_rate.spend(bytes);
+            written = written.saturating_add(bytes);
+            bump(&mut self.stats.packets_sent, 1);
+            bump(&mut self.stats.messages_sent, u64::from(eof));
+        }
+        bump(&mut self.stats.bytes_sent, written as u64);
+        written
+    }
+
+    /// A channel, and how many of its messages were wholly written since it was last named.
+    pub fn poll_sent(&mut self) -> Option<(u8, usize)> {
+        let channel = self.channels.iter_mut().find(|channel| channel.sent > 0)?;
+        Some((channel.spec.id, std::mem::take(&mut channel.sent)))
+    }
+
+    /// Takes plaintext of the stream, cut anywhere. After an error, every call gives that error; messages that were complete
+    /// before it can still be polled.
+    pub fn handle_bytes(&mut self, now: Instant, plaintext: &[u8]) -> Result<(), MConnectionError> {
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        bump(&mut self.stats.bytes_received, plaintext.len() as u64);
+        // Brings the credit up to date before it is spent.
+        self.recv_rate.is_available(now);
+        self.recv_rate.spend(plaintext.len());
+        let result = self.read_packets(plaintext);
+        self.failed = result.err();
+        result
+    }
+
+    /// Whether more may be read from the stream now under the receive rate. If not, [`poll_timeout`](Self::poll_timeout)
+    /// says when.
+    pub fn may_receive(&mut self, now: Instant) -> bool {
+        self.recv_rate.is_available(now)
+    }
+
+    /// The next whole message and its channel, in the order in which they were completed.
+    pub fn poll_message(&mut self) -> Option<(u8, Bytes)> {
+        let message = self.messages.pop_front();
+        if message.is_none() {
+            self.messages = VecDeque::new();
+        }
+        message
+    }
+
+    /// Sends a ping if one is due, and notices a late pong.
+    pub fn handle_timeout(&mut self, now: Instant) -> Result<(), MConnectionError> {
+        if self.pong_deadline.is_some_and(|deadline| deadline <= now) {
+            self.failed = Some(MConnectionError::PongTimeout);
+        }
+        if let Some(error) = self.failed {
+            return Err(error);
+        }
+        if self.next_ping <= now {
+            self.ping_due = true;
+            // Also when the ping cannot be written: a peer that reads nothing is as dead as one that says nothing.
+            self.pong_deadline = now.checked_add(self.config.pong_timeout);
+            self.next_ping = now.checked_add(self.config.ping_interval).unwrap_or(now);
+        }
+        Ok(())
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called, or a rate allows more. Never `None` while it lives.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let sending = self.channels.iter().any(|channel| channel.pending() > 0);
+        let send = self.send_rate.available_at().filter(|_| sending);
+        [Some(self.next_ping), self.pong_deadline, send, self.recv_rate.available_at()].into_iter().flatten().min()
+    }
+
+    /// What was carried so far.
+    pub fn stats(&self) -> ConnectionStats {
+        self.stats
+    }
+
+    fn read_packets(&mut self, mut input: &[u8]) -> Result<(), MConnectionError> {
+        let max = max_packet_size(self.config.max_packet_payload);
+        // First complete the packet that was begun.
+        while !self.partial.is_empty() {
+            let Some((&next, rest)) = input.split_first() else { return Ok(()) };
+            let missing = missing_bytes(&self.partial, max)?;
+            match input.split_at_checked(missing) {
+                // The prefix is not whole, so that one byte more is all that is known to belong to it.
+                _ if missing == 0 => {
+                    self.partial.push(next);
+                    input = rest;
+                }
+                Some((last, rest)) => {
+                    self.partial.extend_from_slice(last);
+                    input = rest;
+                }
+                None => {
+                    self.partial.extend_from_slice(input);
+                    input = &[];
+                }
+            }
+            let partial = std::mem::take(&mut self.partial);
+            match split(&partial, max)? {
+                Some((packet, _)) => self.handle_packet(packet)?,
+                None => self.partial = partial,
+            }
+        }
+        while let Some((packet, len)) = split(input, max)? {
+            self.handle_packet(packet)?;
+            input = input.get(len..).unwrap_or_default();
+        }
+        self.partial.extend_from_slice(input);
+        Ok(())
+    }
+
+    fn handle_packet(&mut self, packet: &[u8]) -> Result<(), MConnectionError> {
+        bump(&mut self.stats.packets_received, 1);
+        match packet::decode(packet)? {
+            Packet::Ping => {
+                bump(&mut self.stats.pings_received, 1);
+                self.pong_due = true;
+            }
+            Packet::Pong => {
+                bump(&mut self.stats.pongs_received, 1);
+                self.pong_deadline = None;
+            }
+            Packet::Message { channel, eof, data } => {
+                let known = self.channels.iter_mut().find(|known| i32::from(known.spec.id) == channel);
+                let known = known.ok_or(MConnectionError::UnknownChannel(channel))?;
+                if let Some(message) = known.receive(eof, data)? {
+                    bump(&mut self.stats.messages_received, 1);
+                    self.messages.push_back((known.spec.id, message));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn split(bytes: &[u8], max: usize) -> Result<Option<(&[u8], usize)>, MConnectionError> {
+    split_delimited(bytes, max).map_err(|error| match error {
+        DelimitedError::BadLength => MConnectionError::Undecodable("bad length"),
+        DelimitedError::TooLarge(len) => MConnectionError::PacketTooLarge { len, max },
+    })
+}
+
+/// What is missing of the packet that `partial` begins; 0 if its length is not known yet.
+fn missing_bytes(partial: &[u8], max: usize) -> Result<usize, MConnectionError> {
+    match read_varint(partial) {
+        Err(()) => Err(MConnectionError::Undecodable("bad length")),
+        Ok(None) => Ok(0),
+        Ok(Some((len, prefix))) => {
+            let size = usize::try_from(len).ok().filter(|size| *size <= max);
+            let size = size.ok_or(MConnectionError::PacketTooLarge { len, max })?;
+            Ok(size.saturating_add(prefix).saturating_sub(partial.len()))
+        }
+    }
+}
+
+fn bump(counter: &mut u64, by: u64) {
+    *counter = counter.saturating_add(by);
+}
+
+/// Why a message was not queued. Always this side's fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueueError {
+    /// The channel was not declared.
+    #[error("channel {0:#04x} was not declared")]
+    UnknownChannel(u8),
+    /// The channel's queue is full; here is the message.
+    #[error("the channel's queue is full")]
+    Full(Bytes),
+    /// The message is larger than the channel allows.
+    #[error("message of {len} bytes, the channel allows {max}")]
+    TooLarge {
+        /// The message, in bytes.
+        len: usize,
+        /// The limit, in bytes.
+        max: usize,
+    },
+}
+
+impl QueueError {
+    /// Never the peer's.
+    pub fn blame(&self) -> Blame {
+        Blame::Local
+    }
+}
 
 /// One channel of a connection, as its user declares it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,3 +337,6 @@ impl ChannelSpec {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

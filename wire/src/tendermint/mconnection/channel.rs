@@ -1,0 +1,107 @@
+//! One channel of a connection: its queue, the message being sent, and the message being received.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{
+    ChannelSpec, MConnectionError,
+    packet::{Plaintext, payload_on, put_message},
+    priority::RecentlySent,
+};
+
+/// The first allocation for a message of several packets, in bytes (CometBFT `defaultRecvBufferCapacity`).
+const FIRST_RECEIVE_BUFFER: usize = 4096;
+
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) spec: ChannelSpec,
+    /// Messages not begun.
+    queue: VecDeque<Bytes>,
+    /// The rest of the message that was begun.
+    sending: Option<Bytes>,
+    pub(super) recently_sent: RecentlySent,
+    /// Messages whose last packet was written, since last asked.
+    pub(super) sent: usize,
+    /// The message whose packets are arriving.
+    receiving: Vec<u8>,
+}
+
+impl Channel {
+    pub(super) fn new(spec: ChannelSpec) -> Self {
+        Channel {
+            spec,
+            queue: VecDeque::new(),
+            sending: None,
+            recently_sent: RecentlySent::default(),
+            sent: 0,
+            receiving: Vec::new(),
+        }
+    }
+
+    /// Messages queued or begun.
+    pub(super) fn pending(&self) -> usize {
+        self.queue.len().saturating_add(usize::from(self.sending.is_some()))
+    }
+
+    pub(super) fn queue(&mut self, message: Bytes) {
+        self.queue.push_back(message);
+    }
+
+    /// Writes the next packet; returns its bytes, and whether it ended its message. 0 bytes: there is nothing to send.
+    pub(super) fn put_packet(&mut self, out: &mut impl Plaintext, max_payload: usize) -> (usize, bool) {
+        let Some(mut message) = self.sending.take().or_else(|| self.queue.pop_front()) else { return (0, false) };
+        if self.queue.is_empty() {
+            self.queue = VecDeque::new();
+        }
+        let payload = payload_on(self.spec.id, max_payload);
+        let eof = message.len() <= payload;
+        let data = if eof { std::mem::take(&mut message) } else { message.split_to(payload) };
+        let written = put_message(out, self.spec.id, eof, &data);
+        if eof {
+            self.sent = self.sent.saturating_add(1);
+        } else {
+            self.sending = Some(message);
+        }
+        self.recently_sent.add(written);
+        (written, eof)
+    }
+
+    /// Takes the data of one packet; gives the message if this was its last. Memory grows with what has arrived, at most
+    /// twofold, never beyond the channel's limit.
+    pub(super) fn receive(&mut self, eof: bool, data: &[u8]) -> Result<Option<Bytes>, MConnectionError> {
+        let max = self.spec.max_message_size;
+        let len = self.receiving.len().saturating_add(data.len());
+        if len > max {
+            return Err(MConnectionError::MessageTooLarge { channel: self.spec.id, max });
+        }
+        if eof && self.receiving.is_empty() {
+            return Ok(Some(Bytes::copy_from_slice(data)));
+        }
+        let capacity = self.receiving.capacity();
+        if len > capacity {
+            let grown = capacity.saturating_mul(2).max(FIRST_RECEIVE_BUFFER).min(max).max(len);
+            self.receiving.reserve_exact(grown.saturating_sub(self.receiving.len()));
+        }
+        self.receiving.extend_from_slice(data);
+        Ok(eof.then(|| Bytes::from(std::mem::take(&mut self.receiving))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_follows_what_arrived() {
+        let mut channel = Channel::new(ChannelSpec { max_message_size: 1 << 20, ..ChannelSpec::new(1) });
+        for n in 1..=1024usize {
+            assert_eq!(channel.receive(false, &[0; 1024]), Ok(None));
+            assert!(channel.receiving.capacity() <= (2 * n * 1024).max(FIRST_RECEIVE_BUFFER));
+        }
+        let too_large = MConnectionError::MessageTooLarge { channel: 1, max: 1 << 20 };
+        assert_eq!(channel.receive(true, &[0]), Err(too_large));
+        assert_eq!(channel.receive(true, &[]).unwrap().unwrap().len(), 1 << 20);
+        assert_eq!(channel.receiving.capacity(), 0);
+    }
+}

@@ -1,0 +1,415 @@
+//! Frames: 1028 bytes of plaintext (a little-endian length, then 1024 bytes of data padded with zeros) sealed to 1044 by
+//! ChaCha20-Poly1305, the nonce a counter per direction.
+//!
+//! Both buffers work in place on many frames per call: data is copied once into its frame and sealed there; opened frames
+//! close up, without a copy, into one contiguous plaintext.
+
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+
+use crate::Blame;
+
+/// The most data in one frame, in bytes (CometBFT `dataMaxSize`).
+pub const DATA_SIZE: usize = 1024;
+
+/// The length in front of the data, in bytes (CometBFT `dataLenSize`).
+const LEN_SIZE: usize = 4;
+
+/// A frame before it is sealed, in bytes.
+const PLAIN_SIZE: usize = LEN_SIZE + DATA_SIZE;
+
+/// The authenticator, in bytes.
+const TAG_SIZE: usize = 16;
+
+/// A frame on the wire, in bytes.
+pub const SEALED_SIZE: usize = PLAIN_SIZE + TAG_SIZE;
+
+/// Seals the frames of one direction.
+#[derive(Debug)]
+pub struct Sealer {
+    cipher: Cipher,
+}
+
+/// Opens the frames of one direction.
+#[derive(Debug)]
+pub struct Opener {
+    cipher: Cipher,
+}
+
+impl Sealer {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
+        Sealer { cipher: Cipher::new(key) }
+    }
+}
+
+impl Opener {
+    pub(super) fn new(key: &[u8; 32]) -> Self {
+        Opener { cipher: Cipher::new(key) }
+    }
+}
+
+#[derive(Debug)]
+struct Cipher {
+    key: LessSafeKey,
+    /// The number of the next frame.
+    counter: u64,
+}
+
+impl Cipher {
+    #[expect(clippy::unwrap_used, reason = "the key has the length that the algorithm asks for")]
+    fn new(key: &[u8; 32]) -> Self {
+        let key = UnboundKey::new(&CHACHA20_POLY1305, key).unwrap();
+        Cipher { key: LessSafeKey::new(key), counter: 0 }
+    }
+
+    /// Four zero bytes, then the counter, little-endian. No nonce is ever used twice.
+    fn next_nonce(&mut self) -> Result<Nonce, FrameError> {
+        let counter = self.counter;
+        self.counter = counter.checked_add(1).ok_or(FrameError::NonceExhausted)?;
+        let [a, b, c, d, e, f, g, h] = counter.to_le_bytes();
+        Ok(Nonce::assume_unique_for_key([0, 0, 0, 0, a, b, c, d, e, f, g, h]))
+    }
+}
+
+/// Outgoing frames: put plaintext in, seal, write [`sealed`](Self::sealed) to the stream, clear.
+#[derive(Debug, Default)]
+pub struct SealBuffer {
+    /// Whole frames in their place on the wire.
+    bytes: Vec<u8>,
+    /// Bytes at the front that are sealed.
+    sealed: usize,
+    /// Free data bytes in the last frame, if it is not sealed.
+    free: usize,
+}
+
+impl SealBuffer {
+    /// Appends plaintext, filling the last frame before a new one is begun.
+    #[inline]
+    pub fn put(&mut self, mut data: &[u8]) {
+        while !data.is_empty() {
+            if self.free == 0 {
+                // Fresh frames are zero, so padding is in place.
+                self.bytes.resize(self.bytes.len().saturating_add(SEALED_SIZE), 0);
+                self.free = DATA_SIZE;
+            }
+            let (now, later) = data.split_at(data.len().min(self.free));
+            let end = self.bytes.len().saturating_sub(TAG_SIZE);
+            let start = end.saturating_sub(self.free);
+            let Some((place, _)) = self.bytes.get_mut(start..end).and_then(|rest| rest.split_at_mut_checked(now.len()))
+            else {
+                return;
+            };
+            place.copy_from_slice(now);
+            self.free = self.free.saturating_sub(now.len());
+            data = later;
+        }
+    }
+
+    /// Seals all that was put since the last call; the last frame is closed even if it is not full.
+    pub fn seal(&mut self, sealer: &mut Sealer) -> Result<(), FrameError> {
+        let frames = self.bytes.get_mut(self.sealed..).unwrap_or_default();
+        let mut left = frames.len();
+        for frame in frames.chunks_exact_mut(SEALED_SIZE) {
+            left = left.saturating_sub(SEALED_SIZE);
+            let used = if left == 0 { DATA_SIZE.saturating_sub(self.free) } else { DATA_SIZE };
+            let nonce = sealer.cipher.next_nonce()?;
+            let Some((plain, tag_place)) = frame.split_at_mut_checked(PLAIN_SIZE) else { continue };
+            if let Some(len) = plain.first_chunk_mut() {
+                *len = u32::try_from(used).unwrap_or(0).to_le_bytes();
+            }
+            let sealed = sealer.cipher.key.seal_in_place_separate_tag(nonce, Aad::empty(), plain);
+            // Fails only for messages of gigabytes.
+            let tag = sealed.map_err(|_| FrameError::NonceExhausted)?;
+            tag_place.copy_from_slice(tag.as_ref());
+        }
+        self.sealed = self.bytes.len();
+        self.free = 0;
+        Ok(())
+    }
+
+    /// The sealed frames, in order.
+    pub fn sealed(&self) -> &[u8] {
+        self.bytes.get(..self.sealed).unwrap_or_default()
+    }
+
+    /// Whether nothing was put in since the last [`clear`](Self::clear).
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The size on the wire of what was put in, in bytes.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Forgets everything and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        (self.sealed, self.free) = (0, 0);
+    }
+
+    /// Forgets everything and gives the memory back.
+    pub fn release(&mut self) {
+        *self = Self::default();
+    }
+}
+
+/// Incoming frames: read into [`spare`](Self::spare), open, take [`plaintext`](Self::plaintext), consume.
+#[derive(Debug, Default)]
+pub struct OpenBuffer {
+    /// Four bytes in reserve, then plaintext, then a gap, then frames that are not opened yet.
+    bytes: Vec<u8>,
+    plain_start: usize,
+    plain_end: usize,
+    sealed_start: usize,
+}
+
+impl OpenBuffer {
+    /// The buffer, to append bytes from the stream to, with room for at least `room` more.
+    pub fn spare(&mut self, room: usize) -> &mut Vec<u8> {
+        self.compact();
+        self.bytes.reserve(room);
+        &mut self.bytes
+    }
+
+    /// Moves what is left (little, if plaintext is consumed) to the front.
+    fn compact(&mut self) {
+        if self.bytes.is_empty() {
+            self.bytes.resize(LEN_SIZE, 0);
+            (self.plain_start, self.plain_end, self.sealed_start) = (LEN_SIZE, LEN_SIZE, LEN_SIZE);
+        }
+        let plain = self.plain_start..self.plain_end;
+        self.bytes.copy_within(plain, LEN_SIZE);
+        self.plain_end = LEN_SIZE.saturating_add(self.plain_end.saturating_sub(self.plain_start));
+        self.plain_start = LEN_SIZE;
+        let sealed = self.bytes.len().saturating_sub(self.sealed_start);
+        self.bytes.copy_within(self.sealed_start.., self.plain_end);
+        self.sealed_start = self.plain_end;
+        self.bytes.truncate(self.plain_end.saturating_add(sealed));
+    }
+
+    /// Opens every whole frame. After an error the connection is dead; what was opened before it stays readable.
+    pub fn open(&mut self, opener: &mut Opener) -> Result<(), FrameError> {
+        while self.bytes.len().saturating_sub(self.sealed_start) >= SEALED_SIZE {
+            // The frame's length falls on the last four bytes before its data; they are put back below. So data is decrypted
+            // to where it belongs, right behind the plaintext before it.
+            let target = self.plain_end.saturating_sub(LEN_SIZE);
+            let end = self.sealed_start.saturating_add(SEALED_SIZE);
+            let frame_at = self.sealed_start.saturating_sub(target);
+            let Some(place) = self.bytes.get_mut(target..end) else { return Ok(()) };
+            let Some(&before) = place.first_chunk::<LEN_SIZE>() else { return Ok(()) };
+            let nonce = opener.cipher.next_nonce()?;
+            let opened = opener.cipher.key.open_within(nonce, Aad::empty(), place, frame_at..);
+            let len = match opened {
+                Ok(plain) => plain.first_chunk::<LEN_SIZE>().map_or(0, |len| u32::from_le_bytes(*len)),
+                Err(_) => {
+                    restore(&mut self.bytes, target, before);
+                    return Err(FrameError::Decrypt);
+                }
+            };
+            restore(&mut self.bytes, target, before);
+            self.sealed_start = end;
+            let data = usize::try_from(len).ok().filter(|len| *len <= DATA_SIZE);
+            let data = data.ok_or(FrameError::ChunkTooLong(len))?;
+            self.plain_end = self.plain_end.saturating_add(data);
+        }
+        Ok(())
+    }
+
+    /// What was opened and not consumed.
+    pub fn plaintext(&self) -> &[u8] {
+        self.bytes.get(self.plain_start..self.plain_end).unwrap_or_default()
+    }
+
+    /// Takes `len` bytes off the front of the plaintext.
+    pub fn consume(&mut self, len: usize) {
+        self.plain_start = self.plain_start.saturating_add(len).min(self.plain_end);
+    }
+
+    /// Whether there is neither plaintext nor a part of a frame.
+    pub fn is_empty(&self) -> bool {
+        self.plain_start == self.plain_end && self.sealed_start == self.bytes.len()
+    }
+
+    /// Whether a part of a frame waits for the rest.
+    pub fn is_mid_frame(&self) -> bool {
+        self.sealed_start < self.bytes.len()
+    }
+
+    /// Gives the memory back if nothing is in it.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+fn restore(bytes: &mut [u8], at: usize, before: [u8; LEN_SIZE]) {
+    if let Some(place) = bytes.get_mut(at..).and_then(|rest| rest.first_chunk_mut()) {
+        *place = before;
+    }
+}
+
+/// Why a frame cannot be read or written; the connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// The authenticator is wrong: altered, reordered or replayed.
+    #[error("frame cannot be decrypted")]
+    Decrypt,
+    /// The frame claims more data than it has room for.
+    #[error("frame claims {0} bytes of data, at most {DATA_SIZE} fit")]
+    ChunkTooLong(u32),
+    /// 2^64 - 1 frames were carried in one direction.
+    #[error("frame counter is exhausted")]
+    NonceExhausted,
+}
+
+impl FrameError {
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            FrameError::Decrypt | FrameError::ChunkTooLong(_) => Blame::Malformed,
+            FrameError::NonceExhausted => Blame::Local,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pair() -> (Sealer, Opener) {
+        (Sealer::new(&[9; 32]), Opener::new(&[9; 32]))
+    }
+
+    fn seal(sealer: &mut Sealer, parts: &[&[u8]]) -> Vec<u8> {
+        let mut buffer = SealBuffer::default();
+        parts.iter().for_each(|part| buffer.put(part));
+        buffer.seal(sealer).unwrap();
+        buffer.sealed().to_vec()
+    }
+
+    #[test]
+    fn small_pieces_share_a_frame_and_large_ones_span_several() {
+        let (mut sealer, _) = pair();
+        assert_eq!(seal(&mut sealer, &[]).len(), 0);
+        assert_eq!(seal(&mut sealer, &[&[1; 500], &[2; 524]]).len(), SEALED_SIZE);
+        assert_eq!(seal(&mut sealer, &[&[1; 500], &[2; 525]]).len(), 2 * SEALED_SIZE);
+        assert_eq!(seal(&mut sealer, &[&[1; 10 * DATA_SIZE]]).len(), 10 * SEALED_SIZE);
+    }
+
+    #[test]
+    fn what_is_put_after_sealing_begins_a_frame() {
+        let (mut sealer, mut opener) = pair();
+        let mut buffer = SealBuffer::default();
+        buffer.put(b"one");
+        buffer.seal(&mut sealer).unwrap();
+        buffer.put(b"two");
+        assert_eq!(buffer.sealed().len(), SEALED_SIZE);
+        buffer.seal(&mut sealer).unwrap();
+        let mut open = OpenBuffer::default();
+        open.spare(0).extend_from_slice(buffer.sealed());
+        open.open(&mut opener).unwrap();
+        assert_eq!(open.plaintext(), b"onetwo");
+    }
+
+    #[test]
+    fn a_changed_or_repeated_frame_is_refused_and_the_ones_before_stay() {
+        let (mut sealer, mut opener) = pair();
+        let mut sealed = seal(&mut sealer, &[&[7; 2 * DATA_SIZE]]);
+        sealed[SEALED_SIZE + 600] ^= 1;
+        let mut open = OpenBuffer::default();
+        open.spare(0).extend_from_slice(&sealed);
+        assert_eq!(open.open(&mut opener), Err(FrameError::Decrypt));
+        assert_eq!(open.plaintext(), [7; DATA_SIZE]);
+
+        let (mut sealer, mut opener) = pair();
+        let sealed = seal(&mut sealer, &[b"once"]);
+        let mut open = OpenBuffer::default();
+        open.spare(0).extend_from_slice(&[sealed.as_slice(), &sealed].concat());
+        assert_eq!(open.open(&mut opener), Err(FrameError::Decrypt));
+        assert_eq!(open.plaintext(), b"once");
+    }
+
+    #[test]
+    fn a_frame_that_claims_too_much_is_refused() {
+        let (sealer, mut opener) = pair();
+        let mut frame = [0u8; PLAIN_SIZE];
+        frame[..4].copy_from_slice(&1025u32.to_le_bytes());
+        let nonce = Nonce::assume_unique_for_key([0; 12]);
+        let tag = sealer.cipher.key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut frame).unwrap();
+        let mut open = OpenBuffer::default();
+        open.spare(0).extend_from_slice(&[&frame, tag.as_ref()].concat());
+        assert_eq!(open.open(&mut opener), Err(FrameError::ChunkTooLong(1025)));
+    }
+
+    /// Tendermint #3531: a counter that wraps would use nonces again.
+    #[test]
+    fn the_last_nonce_is_an_error_not_a_panic() {
+        let (mut sealer, mut opener) = pair();
+        sealer.cipher.counter = u64::MAX - 1;
+        opener.cipher.counter = u64::MAX - 1;
+        let sealed = seal(&mut sealer, &[b"last"]);
+        let mut buffer = SealBuffer::default();
+        buffer.put(b"one too many");
+        assert_eq!(buffer.seal(&mut sealer), Err(FrameError::NonceExhausted));
+        let mut open = OpenBuffer::default();
+        open.spare(0).extend_from_slice(&[sealed.as_slice(), &sealed].concat());
+        assert_eq!(open.open(&mut opener), Err(FrameError::NonceExhausted));
+        assert_eq!(open.plaintext(), b"last");
+    }
+
+    #[test]
+    fn an_empty_frame_is_nothing() {
+        let (sealer, mut opener) = pair();
+        let mut frame = [0u8; PLAIN_SIZE];
+        let nonce = Nonce::assume_unique_for_key([0; 12]);
+        let tag = sealer.cipher.key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut frame).unwrap();
+        let mut open = OpenBuffer::default();
+        open.spare(0).extend_from_slice(&[&frame, tag.as_ref()].concat());
+        open.open(&mut opener).unwrap();
+        assert!(open.is_empty());
+        open.release();
+        assert_eq!(open.bytes.capacity(), 0);
+    }
+
+    proptest! {
+        /// Whatever the pieces written, read and consumed, the same bytes come out.
+        #[test]
+        fn the_stream_survives_any_fragmentation(
+            parts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..3000), 0..6),
+            reads in proptest::collection::vec(1usize..5000, 1..8),
+            consumes in proptest::collection::vec(0usize..4000, 1..8),
+        ) {
+            let (mut sealer, mut opener) = pair();
+            let mut sealed = Vec::new();
+            for part in &parts {
+                sealed.extend(seal(&mut sealer, &[part]));
+            }
+            let (mut open, mut got, mut rest) = (OpenBuffer::default(), Vec::new(), sealed.as_slice());
+            let (mut reads, mut consumes) = (reads.iter().cycle(), consumes.iter().cycle());
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min(*reads.next().unwrap()));
+                open.spare(now.len()).extend_from_slice(now);
+                open.open(&mut opener).unwrap();
+                let take = open.plaintext().len().min(*consumes.next().unwrap());
+                got.extend_from_slice(&open.plaintext()[..take]);
+                open.consume(take);
+                rest = later;
+            }
+            got.extend_from_slice(open.plaintext());
+            prop_assert_eq!(got, parts.concat());
+            prop_assert!(!open.is_mid_frame());
+        }
+
+        #[test]
+        fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..3000)) {
+            let (_, mut opener) = pair();
+            let mut open = OpenBuffer::default();
+            open.spare(0).extend_from_slice(&bytes);
+            let whole = bytes.len() >= SEALED_SIZE;
+            prop_assert_eq!(open.open(&mut opener), if whole { Err(FrameError::Decrypt) } else { Ok(()) });
+        }
+    }
+}

@@ -1,0 +1,215 @@
+use proptest::prelude::*;
+use rand::{SeedableRng, rngs::StdRng};
+
+use super::*;
+use crate::tendermint::secret_connection::DATA_SIZE;
+
+fn key(seed: u8) -> NodeKey {
+    NodeKey::from_seed(&[seed; 32])
+}
+
+fn rng(seed: u64) -> StdRng {
+    StdRng::seed_from_u64(seed)
+}
+
+/// Runs an honest side against bytes made by `evil`, which is told our ephemeral message.
+fn answer(evil: impl FnOnce(&[u8]) -> Vec<u8>) -> Result<Secured, SecretConnectionError> {
+    let key = key(1);
+    let mut honest = Handshake::new(&key, &mut rng(1));
+    let first = honest.poll_transmit().unwrap();
+    honest.handle_bytes(&evil(&first))?;
+    Ok(honest.poll_secured().expect("handshake is not finished"))
+}
+
+fn ephemeral(value: &[u8]) -> Vec<u8> {
+    delimit(&BytesValue { value: value.to_vec() }.encode_to_vec())
+}
+
+/// A peer that does everything right up to its last message, which `make` chooses from the challenge.
+fn with_last_message(make: impl FnOnce([u8; 32]) -> Vec<u8>) -> Result<Secured, SecretConnectionError> {
+    answer(|first| {
+        let theirs: [u8; 32] = first[3..].try_into().unwrap();
+        let secret = StaticSecret::random_from_rng(&mut rng(2));
+        let public = PublicKey::from(&secret).to_bytes();
+        let dh = secret.diffie_hellman(&PublicKey::from(theirs)).to_bytes();
+        let least = public < theirs;
+        let (lower, upper) = if least { (public, theirs) } else { (theirs, public) };
+        let mut frames = SealBuffer::default();
+        frames.put(&make(challenge(&lower, &upper, &dh)));
+        frames.seal(&mut Sealer::new(&frame_keys(&dh, least).send)).unwrap();
+        [&ephemeral(&public), frames.sealed()].concat()
+    })
+}
+
+fn auth(ed25519: Option<&[u8]>, secp256k1: Option<&[u8]>, sig: &[u8]) -> Vec<u8> {
+    let pub_key = ProtoPublicKey { ed25519: ed25519.map(<[u8]>::to_vec), secp256k1: secp256k1.map(<[u8]>::to_vec) };
+    delimit(&AuthSigMessage { pub_key: Some(pub_key), sig: sig.to_vec() }.encode_to_vec())
+}
+
+/// Carries bytes between two sides, `step` at a time, until both are done.
+fn shake(step: usize) -> (Secured, Secured) {
+    let (a_key, b_key) = (key(1), key(2));
+    let (mut a, mut b) = (Handshake::new(&a_key, &mut rng(1)), Handshake::new(&b_key, &mut rng(2)));
+    let (mut to_a, mut to_b) = (Vec::new(), Vec::new());
+    loop {
+        to_b.extend(a.poll_transmit().unwrap_or_default());
+        to_a.extend(b.poll_transmit().unwrap_or_default());
+        let (n, m) = (to_a.len().min(step), to_b.len().min(step));
+        let taken = a.handle_bytes(&to_a[..n]).unwrap();
+        to_a.drain(..taken);
+        let taken = b.handle_bytes(&to_b[..m]).unwrap();
+        to_b.drain(..taken);
+        if let (State::Done, State::Done) = (&a.state, &b.state) {
+            assert!(to_a.is_empty() && to_b.is_empty());
+            return (a.poll_secured().unwrap(), b.poll_secured().unwrap());
+        }
+    }
+}
+
+#[test]
+fn both_sides_learn_each_others_keys_however_the_bytes_come() {
+    for step in [1, 2, 34, 35, 36, 1043, 1044, 1045, 5000] {
+        let (mut a, mut b) = shake(step);
+        assert_eq!((a.id, b.id), (key(2).id(), key(1).id()));
+        for (sealer, opener, received) in
+            [(&mut a.sealer, &mut b.opener, &mut b.received), (&mut b.sealer, &mut a.opener, &mut a.received)]
+        {
+            let mut frames = SealBuffer::default();
+            frames.put(&[5; 3000]);
+            frames.seal(sealer).unwrap();
+            received.spare(0).extend_from_slice(frames.sealed());
+            received.open(opener).unwrap();
+            assert_eq!(received.plaintext(), [5; 3000]);
+        }
+    }
+}
+
+#[test]
+fn the_wire_has_cometbfts_sizes() {
+    let key = key(1);
+    let mut handshake = Handshake::new(&key, &mut rng(1));
+    let first = handshake.poll_transmit().unwrap();
+    assert_eq!((first.len(), &first[..3]), (35, &[34, 0x0a, 32][..]));
+    handshake.handle_bytes(&ephemeral(&[9; 32])).unwrap();
+    assert_eq!(handshake.poll_transmit().unwrap().len(), SEALED_SIZE);
+    // 102 bytes and their prefix.
+    assert_eq!(auth(Some(&[0; 32]), None, &[0; 64]).len(), 103);
+}
+
+#[test]
+fn bytes_after_the_signature_belong_to_the_next_message() {
+    let peer = key(2);
+    let secured = with_last_message(|challenge| {
+        [auth(Some(&peer.public()), None, &peer.sign(&challenge)), b"node info".to_vec()].concat()
+    });
+    assert_eq!(secured.unwrap().received.plaintext(), b"node info");
+    // The message may lie across frames.
+    let secured = with_last_message(|challenge| {
+        let mut message = AuthSigMessage {
+            pub_key: Some(ProtoPublicKey { ed25519: Some(peer.public().to_vec()), secp256k1: None }),
+            sig: peer.sign(&challenge).to_vec(),
+        }
+        .encode_to_vec();
+        // An unknown field of 300 bytes, then more data than a frame holds.
+        message.extend([0x7a, 0xac, 0x02]);
+        message.extend([0; 300]);
+        [delimit(&message), vec![1; DATA_SIZE]].concat()
+    });
+    assert_eq!(secured.unwrap().received.plaintext().len(), DATA_SIZE - 407);
+}
+
+#[test]
+fn an_evil_ephemeral_key_is_refused() {
+    use SecretConnectionError::*;
+    let mut one = [0u8; 32];
+    one[0] = 1;
+    // A point of order eight on Curve25519.
+    let eight = "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800";
+    let eight = data_encoding::HEXLOWER.decode(eight.as_bytes()).unwrap();
+    for (message, error) in [
+        (ephemeral(&[]), EphemeralLength(0)),
+        (ephemeral(&[1; 31]), EphemeralLength(31)),
+        (ephemeral(&[1; 33]), EphemeralLength(33)),
+        (ephemeral(&[0; 32]), LowOrder),
+        (ephemeral(&one), LowOrder),
+        (ephemeral(&eight), LowOrder),
+        (ephemeral(&[1; 600]), MessageTooLarge(603)),
+        (vec![0xff; 10], Undecodable),
+        (vec![0x80, 0x80, 0x40], MessageTooLarge(1 << 20)),
+        (delimit(&[0xff; 5]), Undecodable),
+        (delimit(&[]), EphemeralLength(0)),
+    ] {
+        assert_eq!(answer(|_| message).unwrap_err(), error);
+        assert!(error.blame().is_peer());
+    }
+    assert_eq!(answer(<[u8]>::to_vec).unwrap_err(), Reflected);
+}
+
+#[test]
+fn an_evil_identity_is_refused() {
+    use SecretConnectionError::*;
+    let peer = key(2);
+    let public = peer.public();
+    let mut identity_point = [0; 32];
+    identity_point[0] = 1;
+    let is_point = |y: &u8| ed25519_dalek::VerifyingKey::from_bytes(&[*y; 32]).is_ok();
+    let no_point = [(0..=u8::MAX).find(|y| !is_point(y)).unwrap(); 32];
+    let mut forged = [0; 64];
+    forged[0] = 1;
+    type Make<'a> = Box<dyn FnOnce([u8; 32]) -> Vec<u8> + 'a>;
+    let cases: Vec<(Make<'_>, SecretConnectionError)> = vec![
+        // Tendermint #4030: a message without a key crashed the node.
+        (
+            Box::new(|c| delimit(&AuthSigMessage { pub_key: None, sig: peer.sign(&c).to_vec() }.encode_to_vec())),
+            MissingKey,
+        ),
+        (Box::new(|c| auth(None, None, &peer.sign(&c))), MissingKey),
+        (Box::new(|c| auth(None, Some(&[2; 33]), &peer.sign(&c))), UnsupportedKey),
+        (Box::new(|c| auth(Some(&public[..31]), None, &peer.sign(&c))), KeyLength(31)),
+        (Box::new(|c| auth(Some(&[]), None, &peer.sign(&c))), KeyLength(0)),
+        (Box::new(|_| auth(Some(&identity_point), None, &forged)), WeakKey),
+        (Box::new(|c| auth(Some(&no_point), None, &peer.sign(&c))), WeakKey),
+        (Box::new(|c| auth(Some(&key(3).public()), None, &peer.sign(&c))), Signature),
+        (Box::new(|_| auth(Some(&public), None, &peer.sign(&[0; 32]))), Signature),
+        (Box::new(|c| auth(Some(&public), None, &peer.sign(&c)[..63])), Signature),
+        (Box::new(|_| auth(Some(&public), None, &[])), Signature),
+        (Box::new(|_| delimit(&[0x0a])), Undecodable),
+        (Box::new(|_| vec![0xff, 0x7f]), MessageTooLarge(16_383)),
+    ];
+    for (make, error) in cases {
+        assert_eq!(with_last_message(make).unwrap_err(), error);
+    }
+    // Not even a frame.
+    let garbage = answer(|_| [ephemeral(&[9; 32]), vec![0; SEALED_SIZE]].concat());
+    assert_eq!(garbage.unwrap_err(), Frame(FrameError::Decrypt));
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..2500), good_start: bool) {
+        let key = key(1);
+        let mut handshake = Handshake::new(&key, &mut rng(1));
+        if good_start {
+            handshake.handle_bytes(&ephemeral(&[9; 32])).unwrap();
+        }
+        let _ = handshake.handle_bytes(&bytes);
+        prop_assert!(handshake.poll_secured().is_none());
+    }
+
+    /// One flipped bit anywhere in what the peer sends never yields a connection with another's identity.
+    #[test]
+    fn a_flipped_bit_is_noticed(at in 0usize..35 + SEALED_SIZE, bit in 0u8..8) {
+        let peer = key(2);
+        let mut bytes = Vec::new();
+        let honest = key(1);
+        let mut theirs = Handshake::new(&peer, &mut rng(2));
+        let mut ours = Handshake::new(&honest, &mut rng(1));
+        bytes.extend(theirs.poll_transmit().unwrap());
+        theirs.handle_bytes(&ours.poll_transmit().unwrap()).unwrap();
+        bytes.extend(theirs.poll_transmit().unwrap());
+        bytes[at] ^= 1 << bit;
+        let _ = ours.handle_bytes(&bytes);
+        // The top bit of an X25519 key is ignored by the curve, but not by the transcript.
+        prop_assert!(ours.poll_secured().is_none());
+    }
+}
