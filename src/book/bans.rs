@@ -1,0 +1,59 @@
+//! Peers kept away for a time. Bans are by id, hold for dialing, accepting and adding, and outlive the process. (CometBFT forgets them at its
+//! end, and lets a banned peer in again at once.)
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use kadwire_wire::address::PeerId;
+
+use super::entry::Entry;
+
+/// Bans kept; each costs whoever earns it a handshake with an identity of its own. When full, the one that ends first does so now.
+pub(crate) const MAX_BANS: usize = 4_096;
+
+/// A ban, and the address to try again after it.
+#[derive(Clone, Debug)]
+pub(crate) struct Ban {
+    pub(crate) until: SystemTime,
+    pub(crate) entry: Option<Entry>,
+}
+
+/// The banned peers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bans {
+    banned: BTreeMap<PeerId, Ban>,
+}
+
+impl Bans {
+    /// Bans a peer until `until`, or longer if it already is.
+    pub(crate) fn add(&mut self, id: PeerId, until: SystemTime, entry: Option<Entry>) {
+        if let Some(ban) = self.banned.get_mut(&id) {
+            ban.until = ban.until.max(until);
+            ban.entry = entry.or(ban.entry.take());
+            return;
+        }
+        if self.banned.len() >= MAX_BANS
+            && let Some(first) = self.banned.iter().min_by_key(|(_, ban)| ban.until).map(|(id, _)| *id)
+        {
+            self.banned.remove(&first);
+        }
+        self.banned.insert(id, Ban { until, entry });
+    }
+
+    pub(crate) fn contains(&self, now: SystemTime, id: &PeerId) -> bool {
+        self.banned.get(id).is_some_and(|ban| ban.until > now)
+    }
+
+    /// Ends the bans that are over, and hands out the addresses that were kept.
+    pub(crate) fn end(&mut self, now: SystemTime) -> Vec<Entry> {
+        let over: Vec<PeerId> = self.banned.iter().filter(|(_, ban)| ban.until <= now).map(|(id, _)| *id).collect();
+        over.iter().filter_map(|id| self.banned.remove(id)?.entry).collect()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Ban)> {
+        self.banned.iter()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.banned.len()
+    }
+}

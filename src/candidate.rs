@@ -1,0 +1,33 @@
+//! The seam between discovery and policy: what somebody *claims*. Every source of peers (discv4, PEX, the configuration, a peer that
+//! dialed us) produces [`Candidate`]s, and nothing else enters the peer policy. A claim is proved only by a handshake.
+
+use kadwire_wire::address::{PeerAddress, PeerId};
+
+/// A peer said to be at an address, and who said so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Who is said to be where.
+    pub address: PeerAddress,
+    /// Who said so.
+    pub source: Source,
+}
+
+/// Who claims that a peer is at an address. It decides where the claim goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Source {
+    /// The operator: a persistent peer, dialed before all others and for ever.
+    Config,
+    /// Ethereum discovery: waits in the dialer's short queue; what is not wanted now is found again later.
+    Discv4,
+    /// An address answered by this connected peer: kept in the address book under the peer's own address group.
+    Pex(PeerId),
+    /// The address that a peer who dialed us gives for itself: kept in the book, but passed on only after we reached it ourselves.
+    Inbound,
+}
+
+impl Candidate {
+    /// A claim of `source` about `address`.
+    pub fn new(address: PeerAddress, source: Source) -> Self {
+        Candidate { address, source }
+    }
+}

@@ -1,0 +1,143 @@
+//! Whether an address may be dialed now, and every reason why not. The same value is logged, counted and tested.
+
+use kadwire_discovery::Now;
+use kadwire_wire::address::{PeerAddress, PeerId};
+
+use super::Dialer;
+
+/// Declares [`WhyNot`], its list and its names from one table, so that none can be forgotten.
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// Why a peer is not dialed, or a connection not taken.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum WhyNot {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl WhyNot {
+            /// Every reason, in a fixed order.
+            pub const ALL: &'static [WhyNot] = &[$(WhyNot::$variant),*];
+
+            /// A short name for metrics: lower case, words joined by `_`.
+            pub fn name(self) -> &'static str {
+                match self { $(WhyNot::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// It is this node.
+    SelfId = "self",
+    /// A dial to this peer is under way.
+    AlreadyDialing = "already_dialing",
+    /// There is a connection with this peer.
+    AlreadyConnected = "already_connected",
+    /// The address is outside the networks the operator allows.
+    NetRestricted = "net_restricted",
+    /// The address was dialed less than 35 s ago.
+    RecentlyDialed = "recently_dialed",
+    /// The last dials to this address failed, and its waiting time is not over.
+    BackingOff = "backing_off",
+    /// The connection with this peer ended less than 2 s ago.
+    CoolingDown = "cooling_down",
+    /// The peer misbehaved and its ban is not over.
+    Banned = "banned",
+    /// All places are taken by peers that score no lower.
+    NoSlots = "no_slots",
+    /// The peer waits in the queue already.
+    AlreadyQueued = "already_queued",
+    /// Too many candidates wait.
+    QueueFull = "queue_full",
+    /// Too many candidates of the same subnet wait.
+    SubnetFull = "subnet_full",
+    /// Too many dials in a short time.
+    TooFast = "too_fast",
+    /// This IP tried to connect too often in the last seconds.
+    TooManyAttempts = "too_many_attempts",
+    /// This IP has too many unfinished handshakes.
+    TooManyHalfOpen = "too_many_half_open",
+    /// This IP has too many connections.
+    TooManyFromIp = "too_many_from_ip",
+    /// Both sides dialed each other at once, and the other connection stays.
+    LostCrossing = "lost_crossing",
+    /// The caller names an attempt or dial that was given up before.
+    Stale = "stale",
+}
+
+impl std::fmt::Display for WhyNot {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl std::error::Error for WhyNot {}
+
+/// How often each reason was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusals([u64; WhyNot::ALL.len()]);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Refusals([0; WhyNot::ALL.len()])
+    }
+}
+
+impl Refusals {
+    /// Counts `why` once more and hands it back.
+    pub(crate) fn count(&mut self, why: WhyNot) -> WhyNot {
+        if let Some(counter) = self.0.get_mut(why as usize) {
+            *counter += 1;
+        }
+        why
+    }
+
+    /// How often `why` was given.
+    pub fn of(&self, why: WhyNot) -> u64 {
+        self.0.get(why as usize).copied().unwrap_or(0)
+    }
+
+    /// All reasons with their counts.
+    pub fn iter(&self) -> impl Iterator<Item = (WhyNot, u64)> + '_ {
+        WhyNot::ALL.iter().map(|why| (*why, self.of(*why)))
+    }
+}
+
+impl Dialer {
+    /// Whether `address` may be dialed at `now`, apart from free places. `known` says what speaks against the peer itself: connected,
+    /// banned. The order is go-ethereum's `checkDial`: what will not change soon comes first.
+    pub fn check_dial(
+        &self,
+        now: Now,
+        address: &PeerAddress,
+        known: impl Fn(&PeerId) -> Result<(), WhyNot>,
+    ) -> Result<(), WhyNot> {
+        let id = address.id();
+        if id == self.config.own_id
+            || address.socket_addr().is_some_and(|socket| self.config.own_sockets.contains(&socket))
+        {
+            return Err(WhyNot::SelfId);
+        }
+        if self.dialing.contains_key(&id) {
+            return Err(WhyNot::AlreadyDialing);
+        }
+        known(&id)?;
+        if let Some(ip) = address.ip()
+            && !self.config.netrestrict.is_empty()
+            && !self.config.netrestrict.iter().any(|net| net.contains(&ip))
+        {
+            return Err(WhyNot::NetRestricted);
+        }
+        if self.cooling.contains(now.monotonic, &id) {
+            return Err(WhyNot::CoolingDown);
+        }
+        if self.history.contains(now.monotonic, address) {
+            return Err(WhyNot::RecentlyDialed);
+        }
+        if self.backoff.waits_until(now.monotonic, address).is_some() {
+            return Err(WhyNot::BackingOff);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,617 @@
+//! The machine that composes book, dial scheduler and set. Every change ends in [`PeerManager::schedule`], which starts the dials that are
+//! due, so that a caller never has to poke it.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
+
+use kadwire_discovery::Now;
+use kadwire_wire::{
+    Blame,
+    address::{PeerAddress, PeerId},
+};
+use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
+
+use super::{
+    Action, Answered, Because, Config, Connected, ConnectionId, Direction, Event, Refused, Report, Score, Slots, State,
+    Stats,
+    eviction::{self, Place},
+    incoming::Incoming,
+    score::{LOWEST, PERSISTENT, Scores},
+    set::PeerSet,
+};
+use crate::{
+    book::{Added, Book, Origin},
+    candidate::{Candidate, Source},
+    dial::{DialConfig, Dialer, Kind, WhyNot},
+};
+
+/// While places are free and addresses are known that could not be dialed, another look is taken after this time.
+const PICK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// While all places are taken, peers with a better score are looked for after this time (CometBFT, `ensurePeersPeriod`).
+const UPGRADE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Addresses looked at in the book for each place to fill (CometBFT, `ensurePeers`: 3), and at least [`MIN_PICKS`].
+const PICKS_PER_PLACE: usize = 3;
+
+/// Addresses looked at in the book at least.
+const MIN_PICKS: usize = 16;
+
+/// Well-scored peers looked at for an upgrade.
+const MAX_UPGRADE_LOOKS: usize = 16;
+
+/// How long a peer that broke the rules is banned (CometBFT, `defaultBanTime`).
+const BAN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Addresses taken from one PEX answer (Tendermint 0.35, `maxAddresses`): one answer of 900 owned 86 % of a CometBFT seed's gossip.
+const MAX_PER_ANSWER: usize = 100;
+
+/// Addresses of one group (/16 of IPv4, /32 of IPv6) taken from one PEX answer, local networks apart.
+const MAX_PER_ANSWER_AND_GROUP: usize = 32;
+
+/// Malformed bytes or broken rules on a connection lower the score by this much.
+const BLAMED: Score = 10;
+
+/// The peer policy. See the module's documentation for how to drive it.
+#[derive(Debug)]
+pub struct PeerManager {
+    own_id: PeerId,
+    slots: Slots,
+    unconditional: BTreeSet<PeerId>,
+    netrestrict: Vec<ipnet::IpNet>,
+    book: Book,
+    dialer: Dialer,
+    set: PeerSet,
+    incoming: Incoming,
+    scores: Scores,
+    rng: StdRng,
+    actions: VecDeque<Action>,
+    events: VecDeque<Event>,
+    wake: Option<Instant>,
+    /// Discovery and the book take turns, so that neither starves the other (go-ethereum's FairMix).
+    book_is_next: bool,
+    stats: Stats,
+}
+
+impl PeerManager {
+    /// A policy that knows what is in `book`. Nothing happens before the first [`PeerManager::handle_timeout`].
+    pub fn new(config: Config, book: Book) -> Self {
+        let mut rng = StdRng::seed_from_u64(config.seed);
+        let mut dialer = Dialer::new(DialConfig {
+            own_id: config.own_id,
+            own_sockets: config.own_sockets.clone(),
+            outbound: config.slots.outbound,
+            dialing: config.slots.dialing,
+            netrestrict: config.netrestrict.clone(),
+            limit_lan: config.limit_lan,
+            persistent_backoff: config.persistent_backoff,
+            seed: rng.random(),
+        });
+        config.persistent.into_iter().for_each(|address| dialer.add_persistent(address));
+        config.seeds.into_iter().for_each(|address| dialer.add_seed(address));
+        let mut book = book;
+        book.add_own(config.own_id, config.own_sockets);
+        PeerManager {
+            own_id: config.own_id,
+            slots: config.slots,
+            unconditional: config.unconditional,
+            netrestrict: config.netrestrict,
+            book,
+            dialer,
+            set: PeerSet::default(),
+            incoming: Incoming::new(config.attempts_per_ip, config.limit_lan),
+            scores: Scores::new(config.scores),
+            rng,
+            actions: VecDeque::new(),
+            events: VecDeque::new(),
+            wake: None,
+            book_is_next: false,
+            stats: Stats::default(),
+        }
+    }
+
+    // What is claimed, commanded and reported.
+
+    /// Takes up what somebody claims. The operator's peers become persistent, discovered ones wait in the dialer's queue, and what peers
+    /// say goes to the book.
+    pub fn add(&mut self, now: Now, candidate: Candidate) -> Result<(), Refused> {
+        let added = self.take_up(now, candidate);
+        if let Err(Refused::Dial(why)) = added {
+            self.stats.refusals.count(why);
+        }
+        self.schedule(now);
+        added
+    }
+
+    fn take_up(&mut self, now: Now, Candidate { address, source }: Candidate) -> Result<(), Refused> {
+        match source {
+            Source::Config => {
+                let id = address.id();
+                if id == self.own_id {
+                    return Err(WhyNot::SelfId.into());
+                }
+                self.dialer.add_persistent(address);
+                self.set.protect(&id, true);
+            }
+            Source::Discv4 => self.dialer.add_candidate(now, address, known(&self.set, &self.book, now))?,
+            Source::Pex(from) => {
+                let origin = self.origin_of(&from).ok_or(Refused::UnknownSource)?;
+                self.book.add(now.wall, &address, &origin)?;
+            }
+            Source::Inbound => {
+                let peer = self.set.standing(&address.id()).ok_or(Refused::UnknownSource)?;
+                let elsewhere = peer.remote.map(|remote| remote.ip().to_canonical()) != address.ip();
+                if peer.direction != Direction::Inbound || elsewhere {
+                    return Err(Refused::NotTheirs);
+                }
+                let origin = Origin { id: address.id(), socket: address.socket_addr() };
+                self.book.add(now.wall, &address, &origin)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes up one PEX answer of a connected peer: a random choice of at most 100 addresses, at most 32 of one group.
+    pub fn add_answer(
+        &mut self,
+        now: Now,
+        from: &PeerId,
+        mut addresses: Vec<PeerAddress>,
+    ) -> Result<Answered, Refused> {
+        let origin = self.origin_of(from).ok_or(Refused::UnknownSource)?;
+        addresses.shuffle(&mut self.rng);
+        let (mut answered, mut taken) = (Answered::default(), 0);
+        let mut groups = std::collections::HashMap::new();
+        for address in addresses {
+            let in_group = match self.book.limited_group(&address) {
+                Some(group) => groups.entry(group).or_insert(0_usize),
+                None => &mut 0,
+            };
+            if taken >= MAX_PER_ANSWER || *in_group >= MAX_PER_ANSWER_AND_GROUP {
+                answered.beyond += 1;
+                continue;
+            }
+            match self.book.add(now.wall, &address, &origin) {
+                Ok(added) => {
+                    taken += 1;
+                    *in_group += 1;
+                    match added {
+                        Added::New => answered.new += 1,
+                        Added::Known => answered.known += 1,
+                    }
+                }
+                Err(_) => answered.refused += 1,
+            }
+        }
+        self.schedule(now);
+        Ok(answered)
+    }
+
+    /// Dials an address at once, for the library's user or a crawler. It must pass [`Dialer::check_dial`] and find a free dial.
+    pub fn dial(&mut self, now: Now, address: PeerAddress) -> Result<(), WhyNot> {
+        let checked = self.dialer.check_dial(now, &address, known(&self.set, &self.book, now));
+        let checked = checked.and_then(|()| match (self.dialer.has_free_dial(), self.dialer.pace_allows(now)) {
+            (true, true) => Ok(()),
+            (false, _) => Err(WhyNot::NoSlots),
+            (_, false) => Err(WhyNot::TooFast),
+        });
+        match checked {
+            Ok(()) => self.start(now, address, Kind::Requested),
+            Err(why) => return Err(self.stats.refusals.count(why)),
+        }
+        self.schedule(now);
+        Ok(())
+    }
+
+    /// No longer keeps a peer; one that is connected stays, and takes a place.
+    pub fn remove_persistent(&mut self, now: Now, id: &PeerId) {
+        self.dialer.remove_persistent(id);
+        if !self.is_protected(id) {
+            self.set.protect(id, false);
+        }
+        self.schedule(now);
+    }
+
+    /// Ends the connection with a peer, if there is one.
+    pub fn disconnect(&mut self, now: Now, id: &PeerId) {
+        self.close_peer(id, Because::Requested);
+        self.schedule(now);
+    }
+
+    /// Takes up what a reactor found about a peer.
+    pub fn report(&mut self, now: Now, id: &PeerId, report: Report) {
+        match report {
+            Report::Good => self.scores.adjust(*id, 1),
+            Report::Bad => self.scores.adjust(*id, -1),
+            Report::Misbehaved => self.ban(now, id, BAN),
+        }
+        self.schedule(now);
+    }
+
+    /// Closes a peer and keeps it away for a time; an earlier, longer ban stays.
+    pub fn ban(&mut self, now: Now, id: &PeerId, time: Duration) {
+        self.stats.banned += 1;
+        self.book.mark_bad(now.wall, id, time);
+        self.close_peer(id, Because::Misbehaved);
+    }
+
+    // What the router saw.
+
+    /// A socket was accepted. On success its handshake may begin; otherwise drop it. Say `handle_accepted` or `handle_incoming_failed`
+    /// when it is over.
+    pub fn handle_incoming(&mut self, now: Now, connection: ConnectionId, ip: Option<IpAddr>) -> Result<(), WhyNot> {
+        let restricted =
+            |ip: IpAddr| !self.netrestrict.is_empty() && !self.netrestrict.iter().any(|net| net.contains(&ip));
+        if ip.is_some_and(|ip| restricted(ip.to_canonical())) {
+            return Err(self.stats.refusals.count(WhyNot::NetRestricted));
+        }
+        let connected = ip.map_or(0, |ip| self.set.inbound_from(ip));
+        match self.incoming.begin(now.monotonic, connection, ip, &self.slots, connected) {
+            Ok(None) => {}
+            Ok(Some(oldest)) => self.actions.push_back(Action::Abort(oldest)),
+            Err(why) => return Err(self.stats.refusals.count(why)),
+        }
+        Ok(())
+    }
+
+    /// The handshake of an accepted socket failed or was cut.
+    pub fn handle_incoming_failed(&mut self, connection: ConnectionId) {
+        self.incoming.end(connection);
+    }
+
+    /// The handshake of an accepted socket proved who it is. On an error the router closes the connection itself.
+    pub fn handle_accepted(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        peer: PeerId,
+        remote: Option<SocketAddr>,
+    ) -> Result<(), WhyNot> {
+        if !self.incoming.end(connection) {
+            return Err(self.stats.refusals.count(WhyNot::Stale));
+        }
+        self.admit(now, connection, peer, remote, None)
+    }
+
+    /// A dial ended with the expected identity. On an error the router closes the connection itself.
+    pub fn handle_dialed(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        address: &PeerAddress,
+        remote: Option<SocketAddr>,
+    ) -> Result<(), WhyNot> {
+        if self.dialer.succeeded(address).is_none() {
+            return Err(self.stats.refusals.count(WhyNot::Stale));
+        }
+        // Proven by our own dial, whatever becomes of the connection.
+        let proven = remote.and_then(|remote| PeerAddress::from_socket(address.id(), remote).ok());
+        self.book.mark_reached(now.wall, proven.as_ref().unwrap_or(address));
+        self.admit(now, connection, address.id(), remote, Some(address.clone()))
+    }
+
+    /// A dial failed: `Local` if nobody answered, otherwise whoever answered is not what was said.
+    pub fn handle_dial_failed(&mut self, now: Now, address: &PeerAddress, blame: Blame) {
+        self.stats.dials_failed += 1;
+        self.book.mark_attempt(now.wall, address);
+        if self.dialer.failed(now, address, blame).is_some() {
+            self.book.remove(address);
+        }
+        self.schedule(now);
+    }
+
+    /// The connection has its queues: reactors are told.
+    pub fn handle_ready(&mut self, connection: ConnectionId) {
+        if let Some(ready) = self.set.ready(connection) {
+            let (peer, direction) = (ready.peer, ready.direction);
+            self.events.push_back(Event::Up { peer, connection, direction });
+        }
+    }
+
+    /// A connection ended, for whatever reason; `blame` says whose fault it was.
+    pub fn handle_closed(&mut self, now: Now, connection: ConnectionId, blame: Blame) {
+        let Some(closed) = self.set.remove(connection) else { return };
+        if closed.announced {
+            self.events.push_back(Event::Down { peer: closed.peer, connection });
+        }
+        if blame.is_peer() {
+            self.scores.adjust(closed.peer, -BLAMED);
+        }
+        let lasted = now.monotonic.saturating_duration_since(closed.since);
+        self.dialer.disconnected(now, closed.peer, closed.dialed.as_ref(), lasted, closed.closed_by_us);
+        self.schedule(now);
+    }
+
+    /// Time has passed: call it first of all, and then whenever [`PeerManager::poll_timeout`] says.
+    pub fn handle_timeout(&mut self, now: Now) {
+        if self.book.need_more() {
+            self.book.reinstate(now.wall);
+        }
+        self.schedule(now);
+    }
+
+    // What comes out.
+
+    /// The next thing the router must do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// The next thing reactors should know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When [`PeerManager::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// How many candidates discovery should bring now. At 0 nothing need be looked up.
+    pub fn wanted(&self) -> usize {
+        self.dialer.wanted(self.set.taken(Direction::Outbound).staying)
+    }
+
+    // What can be read.
+
+    /// The address book.
+    pub fn book(&self) -> &Book {
+        &self.book
+    }
+
+    /// Addresses to answer a peer that asks for some: a random part of the book, without its own.
+    pub fn advertise(&mut self, to: &PeerId) -> Vec<PeerAddress> {
+        let mut selection = self.book.selection();
+        selection.retain(|address| address.id() != *to);
+        selection
+    }
+
+    /// The same as [`PeerManager::advertise`], with `bias` percent of addresses that are not proven old: what seeds answer.
+    pub fn advertise_with_bias(&mut self, to: &PeerId, bias: usize) -> Vec<PeerAddress> {
+        let mut selection = self.book.selection_with_bias(bias);
+        selection.retain(|address| address.id() != *to);
+        selection
+    }
+
+    /// The connections that reactors know of or soon will, in the order they were made.
+    pub fn peers(&self) -> impl Iterator<Item = &Connected> {
+        self.set.iter().filter(|connected| connected.state != State::Closing)
+    }
+
+    /// A peer's connection.
+    pub fn peer(&self, id: &PeerId) -> Option<&Connected> {
+        self.set.standing(id)
+    }
+
+    /// What a peer is worth now.
+    pub fn score(&self, id: &PeerId) -> Score {
+        score(&self.scores, &self.dialer, &self.set, id)
+    }
+
+    /// Whether there is a dial under way to this peer.
+    pub fn is_dialing(&self, id: &PeerId) -> bool {
+        self.dialer.dialing().any(|address| address.id() == *id)
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Stats {
+        let count = |direction| self.peers().filter(|connected| connected.direction == direction).count();
+        Stats {
+            inbound: count(Direction::Inbound),
+            outbound: count(Direction::Outbound),
+            dialing: self.dialer.dialing().count(),
+            half_open: self.incoming.len(),
+            book: self.book.len(),
+            ..self.stats
+        }
+    }
+
+    // How it decides.
+
+    fn admit(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        peer: PeerId,
+        remote: Option<SocketAddr>,
+        dialed: Option<PeerAddress>,
+    ) -> Result<(), WhyNot> {
+        let direction = if dialed.is_some() { Direction::Outbound } else { Direction::Inbound };
+        let admitted = self.find_place(now, peer, direction);
+        match admitted {
+            Ok(admission) => {
+                if let Some((leaving, because)) = admission.leaving {
+                    self.close(leaving, because);
+                    if because == Because::Replaced {
+                        self.set.release_place(leaving);
+                    }
+                }
+                self.set.insert(Connected {
+                    connection,
+                    peer,
+                    direction,
+                    remote,
+                    dialed,
+                    since: now.monotonic,
+                    state: State::Connected,
+                    protected: self.is_protected(&peer),
+                    place: admission.place,
+                    announced: false,
+                    closed_by_us: false,
+                });
+            }
+            Err(why) => {
+                self.stats.refusals.count(why);
+            }
+        }
+        self.schedule(now);
+        admitted.map(|_| ())
+    }
+
+    fn find_place(&self, now: Now, peer: PeerId, direction: Direction) -> Result<Admission, WhyNot> {
+        if peer == self.own_id {
+            return Err(WhyNot::SelfId);
+        }
+        if self.book.is_banned(now.wall, &peer) {
+            return Err(WhyNot::Banned);
+        }
+        if let Some(other) = self.set.resolve(now.monotonic, &self.own_id, &peer, direction)? {
+            return Ok(Admission { place: other.place, leaving: Some((other.connection, Because::Replaced)) });
+        }
+        if self.is_protected(&peer) {
+            return Ok(Admission { place: None, leaving: None });
+        }
+        let score_of = |id: &PeerId| self.score(id);
+        let leaving = match eviction::place(&self.set, &self.slots, direction, self.score(&peer), score_of)? {
+            Place::Free => None,
+            Place::InsteadOf(lower) => Some((lower, Because::Evicted)),
+        };
+        Ok(Admission { place: Some(direction), leaving })
+    }
+
+    fn is_protected(&self, id: &PeerId) -> bool {
+        self.unconditional.contains(id) || self.dialer.is_persistent(id)
+    }
+
+    fn origin_of(&self, id: &PeerId) -> Option<Origin> {
+        self.set.standing(id).map(|peer| Origin { id: *id, socket: peer.remote })
+    }
+
+    fn close_peer(&mut self, id: &PeerId, because: Because) {
+        if let Some(connection) = self.set.standing(id).map(|peer| peer.connection) {
+            self.close(connection, because);
+        }
+    }
+
+    fn close(&mut self, connection: ConnectionId, because: Because) {
+        if let Some(peer) = self.set.close(connection) {
+            self.stats.evicted += u64::from(because == Because::Evicted);
+            self.actions.push_back(Action::Close { connection, peer, because });
+        }
+    }
+
+    fn start(&mut self, now: Now, address: PeerAddress, kind: Kind) {
+        self.stats.dials += 1;
+        self.dialer.start(now, address.clone(), kind);
+        self.actions.push_back(Action::Dial(address));
+    }
+
+    /// Starts every dial that is due: the operator's peers, then discovered candidates and the book in turns, then seeds, then upgrades.
+    fn schedule(&mut self, now: Now) {
+        self.dialer.expire(now);
+        while let Some(address) = self.dialer.next_persistent(now, known(&self.set, &self.book, now)) {
+            self.start(now, address, Kind::Persistent);
+        }
+        let connected = self.set.taken(Direction::Outbound).staying;
+        let mut nobody_left = false;
+        while self.dialer.room(connected) > 0 && self.dialer.pace_allows(now) && !nobody_left {
+            match self.next_dynamic(now, connected) {
+                Some(address) => self.start(now, address, Kind::Dynamic),
+                None => nobody_left = true,
+            }
+        }
+        let ask_seeds = nobody_left && self.book.need_more();
+        if ask_seeds && let Some(seed) = self.dialer.next_seed(now, known(&self.set, &self.book, now)) {
+            self.start(now, seed, Kind::Seed);
+        }
+        self.upgrade(now);
+        self.wake = [
+            self.dialer.next_ready(now, ask_seeds),
+            (self.dialer.room(connected) > 0 && !self.book.is_empty()).then(|| now.monotonic + PICK_INTERVAL),
+            (connected >= self.slots.outbound && self.scores.best() > Some(0))
+                .then(|| now.monotonic + UPGRADE_INTERVAL),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+    }
+
+    fn next_dynamic(&mut self, now: Now, connected: usize) -> Option<PeerAddress> {
+        self.book_is_next = !self.book_is_next;
+        if self.book_is_next {
+            let discovered = self.dialer.next_candidate(now, known(&self.set, &self.book, now));
+            discovered.or_else(|| self.pick(now, connected))
+        } else {
+            let picked = self.pick(now, connected);
+            picked.or_else(|| self.dialer.next_candidate(now, known(&self.set, &self.book, now)))
+        }
+    }
+
+    /// An address from the book that may be dialed. The more peers there are, the more of them may be untried ones (CometBFT).
+    fn pick(&mut self, now: Now, connected: usize) -> Option<PeerAddress> {
+        let bias = connected.min(8) * 10 + 10;
+        let looks =
+            (self.dialer.room(connected) * PICKS_PER_PLACE).max(MIN_PICKS).min(self.book.len() * PICKS_PER_PLACE);
+        for _ in 0..looks {
+            let address = self.book.pick(bias)?.clone();
+            if self.dialer.check_dial(now, &address, known(&self.set, &self.book, now)).is_ok() {
+                return Some(address);
+            }
+        }
+        None
+    }
+
+    /// With all outbound places taken, dials known peers whose score is strictly higher than the lowest connected ones'.
+    fn upgrade(&mut self, now: Now) {
+        let taken = self.set.taken(Direction::Outbound);
+        let spare = self.slots.upgrade.saturating_sub(taken.open.saturating_sub(self.slots.outbound));
+        let under_way = self.dialer.dialing_of(Kind::Upgrade);
+        if taken.staying < self.slots.outbound
+            || self.slots.outbound == 0
+            || under_way >= spare
+            || self.scores.best() <= Some(0)
+        {
+            return;
+        }
+        // Each upgrade under way has a claim on one of the lowest.
+        let lowest = eviction::lowest_scores(&self.set, Direction::Outbound, |id| self.score(id));
+        let mut targets = lowest.into_iter().skip(under_way).take(spare - under_way).peekable();
+        let candidates: Vec<PeerId> = self.scores.ranked().map(|(id, _)| id).take(MAX_UPGRADE_LOOKS).collect();
+        for id in candidates {
+            let Some(target) = targets.peek() else { return };
+            if self.score(&id) <= *target || !self.dialer.has_free_dial() || !self.dialer.pace_allows(now) {
+                continue;
+            }
+            let Some(address) = self.book.address_of(&id).cloned() else { continue };
+            if self.dialer.check_dial(now, &address, known(&self.set, &self.book, now)).is_ok() {
+                targets.next();
+                self.start(now, address, Kind::Upgrade);
+            }
+        }
+    }
+}
+
+/// The place that a newcomer takes and who leaves for it.
+#[derive(Clone, Copy, Debug)]
+struct Admission {
+    place: Option<Direction>,
+    leaving: Option<(ConnectionId, Because)>,
+}
+
+/// What speaks against dialing a peer, apart from the dial scheduler's own reasons.
+fn known<'a>(set: &'a PeerSet, book: &'a Book, now: Now) -> impl Fn(&PeerId) -> Result<(), WhyNot> + 'a {
+    move |id| {
+        if set.is_open(id) {
+            return Err(WhyNot::AlreadyConnected);
+        }
+        if book.is_banned(now.wall, id) {
+            return Err(WhyNot::Banned);
+        }
+        Ok(())
+    }
+}
+
+/// The operator's word counts first, then a persistent peer is worth most; a connected one has made up for the dials that failed before.
+fn score(scores: &Scores, dialer: &Dialer, set: &PeerSet, id: &PeerId) -> Score {
+    if let Some(fixed) = scores.fixed(id) {
+        return fixed;
+    }
+    if dialer.is_persistent(id) {
+        return PERSISTENT;
+    }
+    let failures = if set.standing(id).is_some() { 0 } else { dialer.failures_of(id) };
+    scores.of(id).saturating_sub(Score::try_from(failures).unwrap_or(Score::MAX)).max(LOWEST)
+}

@@ -1,0 +1,198 @@
+//! The peer policy: whom to know, whom to dial, who stays. A machine: one task, the router, owns it and tells it the time; there is no lock
+//! on it and no second opinion about peers.
+//!
+//! [`PeerManager`] composes the [book](crate::book) (what we know and how good it is), the [dial scheduler](crate::dial) (whether and when
+//! to try) and the set of connections with its rules of [eviction](Slots) (who stays). Facts: ADR-062, go-ethereum `p2p/server.go`,
+//! CometBFT `p2p/switch.go`; what differs says so where it does.
+//!
+//! ```text
+//! Candidate --add--> book, queue --schedule--> Action::Dial --> handle_dialed / handle_dial_failed
+//! socket --handle_incoming--> half-open --> handle_accepted / handle_incoming_failed
+//! connected --handle_ready--> Event::Up ... Action::Close ... handle_closed --> Event::Down
+//! ```
+//!
+//! The contract of driving it: after every call, take all of [`PeerManager::poll_action`] and [`PeerManager::poll_event`], and call
+//! [`PeerManager::handle_timeout`] at [`PeerManager::poll_timeout`]. Each [`Action::Dial`] is answered once, by `handle_dialed` or
+//! `handle_dial_failed`; each connection taken ends with one `handle_closed`.
+
+mod eviction;
+mod incoming;
+mod manager;
+mod score;
+mod set;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use kadwire_wire::address::{PeerAddress, PeerId};
+
+pub use crate::dial::{Refusals, WhyNot};
+pub use eviction::Slots;
+pub use manager::PeerManager;
+pub use score::{Report, Score};
+pub use set::{Connected, ConnectionId, Direction, State};
+
+use crate::book::NotAdded;
+
+/// What the peer policy must be told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node's identity.
+    pub own_id: PeerId,
+    /// Where this node is known to listen; never dialed.
+    pub own_sockets: BTreeSet<SocketAddr>,
+    /// How many connections and dials there may be.
+    pub slots: Slots,
+    /// Peers to keep connected whatever it takes.
+    pub persistent: Vec<PeerAddress>,
+    /// Peers that are always let in.
+    pub unconditional: BTreeSet<PeerId>,
+    /// Whom to ask when nobody else is known.
+    pub seeds: Vec<PeerAddress>,
+    /// If not empty, only these networks are dialed or let in.
+    pub netrestrict: Vec<IpNet>,
+    /// Scores that the operator gives, in place of reported ones.
+    pub scores: BTreeMap<PeerId, Score>,
+    /// Attempts of one IP to connect within 10 s (CometBFT, `max_incoming_connection_attempts`: 100).
+    pub attempts_per_ip: u32,
+    /// Whether limits per IP and subnet hold for private networks and, those per IP, for loopback. go-ethereum exempts both.
+    pub limit_lan: bool,
+    /// The longest wait between two dials of a persistent peer (CometBFT, `persistent_peers_max_dial_period`).
+    pub persistent_backoff: Duration,
+    /// Where randomness starts.
+    pub seed: u64,
+}
+
+impl Config {
+    /// The defaults: 40 inbound, 10 outbound, nobody known.
+    pub fn new(own_id: PeerId) -> Self {
+        Config {
+            own_id,
+            own_sockets: BTreeSet::new(),
+            slots: Slots::default(),
+            persistent: Vec::new(),
+            unconditional: BTreeSet::new(),
+            seeds: Vec::new(),
+            netrestrict: Vec::new(),
+            scores: BTreeMap::new(),
+            attempts_per_ip: 100,
+            limit_lan: false,
+            persistent_backoff: crate::dial::PERSISTENT_BACKOFF,
+            seed: 0,
+        }
+    }
+}
+
+/// What the router must do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Connect to this address and prove its identity.
+    Dial(PeerAddress),
+    /// End this connection.
+    Close {
+        /// Which one.
+        connection: ConnectionId,
+        /// Whose it is.
+        peer: PeerId,
+        /// Why.
+        because: Because,
+    },
+    /// Drop this inbound connection, whose handshake is not done: newer ones need its room.
+    Abort(ConnectionId),
+}
+
+/// Why the policy ends a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Because {
+    /// A peer with a better score takes its place.
+    Evicted,
+    /// Another connection with the same peer takes its place.
+    Replaced,
+    /// The peer broke the rules and is banned.
+    Misbehaved,
+    /// The node's own wish.
+    Requested,
+}
+
+/// What reactors are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A peer is there, and messages can be sent to it.
+    Up {
+        /// Who.
+        peer: PeerId,
+        /// On which connection.
+        connection: ConnectionId,
+        /// Who dialed.
+        direction: Direction,
+    },
+    /// A peer is gone.
+    Down {
+        /// Who.
+        peer: PeerId,
+        /// On which connection it was.
+        connection: ConnectionId,
+    },
+}
+
+/// Why a candidate is not taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The dial scheduler has no use for it.
+    #[error("not dialed: {0}")]
+    Dial(#[from] WhyNot),
+    /// The book does not keep it.
+    #[error("not kept: {0}")]
+    Book(#[from] NotAdded),
+    /// A peer gives an address for itself that is not where it is connected from, or speaks for somebody else.
+    #[error("not the address of the peer that gave it")]
+    NotTheirs,
+    /// The peer that is said to have told us is not connected.
+    #[error("its source is not connected")]
+    UnknownSource,
+}
+
+/// What became of one PEX answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answered {
+    /// Addresses the book did not know.
+    pub new: usize,
+    /// Addresses it knew already.
+    pub known: usize,
+    /// Addresses it refused, each for a reason of its own.
+    pub refused: usize,
+    /// Addresses beyond what one answer may bring.
+    pub beyond: usize,
+}
+
+/// Counters of the peer policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Peers connected that dialed us, closing ones not counted.
+    pub inbound: usize,
+    /// Peers connected that we dialed.
+    pub outbound: usize,
+    /// Dials under way.
+    pub dialing: usize,
+    /// Inbound handshakes under way.
+    pub half_open: usize,
+    /// Addresses in the book.
+    pub book: usize,
+    /// Dials started so far.
+    pub dials: u64,
+    /// Dials that failed so far.
+    pub dials_failed: u64,
+    /// Connections closed so far for a better peer.
+    pub evicted: u64,
+    /// Peers banned so far.
+    pub banned: u64,
+    /// Refusals by reason.
+    pub refusals: Refusals,
+}
+
+#[cfg(test)]
+mod tests;
