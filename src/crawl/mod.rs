@@ -4,7 +4,12 @@
 //! [`discv4`] asks every Ethereum node for every useful bucket of its table, [`tendermint`] asks every PEX peer for its addresses.
 //! Both fill a [`topology::Topology`] of bounded size, which [`output`] writes as `nodes.ndjson`, `edges.ndjson` and `crawl.json`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use kadwire_discovery::Now;
+
+use self::output::{Describe, Summary};
+use self::topology::Topology;
 
 pub mod discv4;
 pub mod output;
@@ -53,4 +58,21 @@ pub struct Progress {
     pub asked: u64,
     /// Answers received.
     pub answered: u64,
+}
+
+/// The result of a crawl.
+#[derive(Debug)]
+pub struct Crawled<V: topology::Vertex> {
+    /// Nodes and edges.
+    pub topology: Topology<V>,
+    /// What to say of it in a few numbers.
+    pub summary: Summary,
+}
+
+impl<V: Describe> Crawled<V> {
+    fn new(topology: Topology<V>, progress: Progress, started: Now, ended: bool) -> Self {
+        let took = Now::read().monotonic.saturating_duration_since(started.monotonic);
+        let started: SystemTime = started.wall;
+        Crawled { summary: Summary::new(&topology, progress, started, took, ended), topology }
+    }
 }

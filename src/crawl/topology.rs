@@ -5,12 +5,13 @@
 //! same way twice. Files are in [`super::output`].
 
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::hash::Hash;
 
 /// A node of a [`Topology`], with whatever the crawl knows of it.
 pub trait Vertex {
     /// The identity under which others speak of it.
-    type Id: Copy + Eq + Hash;
+    type Id: Copy + Eq + Hash + Debug;
 
     /// Its identity.
     fn id(&self) -> Self::Id;

@@ -5,6 +5,7 @@
 //! knows. When everybody has been visited, those are visited again, as long as some node was told only once (by Good and Turing's rule the chance
 //! that the next address is a new one is about the share of those told once) and not two rounds in a row brought nothing new.
 
+mod driver;
 mod node;
 
 #[cfg(test)]
@@ -17,6 +18,7 @@ use kadwire_discovery::Now;
 use kadwire_wire::tendermint::node_info::NodeInfo;
 use kadwire_wire::{PeerAddress, PeerId};
 
+pub use self::driver::{channel, crawl};
 pub use self::node::TendermintNode;
 use super::Progress;
 use super::topology::{Learned, Topology};
@@ -42,6 +44,8 @@ pub struct Config {
     pub visits: u32,
     /// Wait before a peer is visited again: it must have noticed that we left, else we are a duplicate.
     pub revisit_after: Duration,
+    /// Wait for the answer to a PexRequest.
+    pub answer_timeout: Duration,
 }
 
 impl Default for Config {
@@ -52,7 +56,7 @@ impl Default for Config {
             retry_after: Duration::from_secs(1),
             ..super::Config::default()
         };
-        Config { crawl, visits: 32, revisit_after: Duration::from_secs(1) }
+        Config { crawl, visits: 32, revisit_after: Duration::from_secs(1), answer_timeout: Duration::from_secs(5) }
     }
 }
 

@@ -1,0 +1,237 @@
+//! The driver of the Tendermint crawl: dials, asks, hangs up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kadwire_discovery::Now;
+use kadwire_wire::tendermint::node_info::Incompatibility;
+use kadwire_wire::tendermint::pex_message::{MAX_PEX_MESSAGE_SIZE, PEX_CHANNEL, PexMessage};
+use kadwire_wire::transport::{ChannelSpec, CloseReason, Connection, DialError, HandshakeError, SendError, Transport};
+use kadwire_wire::{PeerAddress, PeerId};
+use tokio::task::JoinSet;
+use tokio::time::{sleep_until, timeout};
+
+use super::{Config, Crawl, TendermintNode, Visited};
+use crate::crawl::{Crawled, Progress};
+
+/// The only channel that a crawler's transport needs.
+pub fn channel() -> ChannelSpec {
+    ChannelSpec { id: PEX_CHANNEL, priority: 1, send_queue: 10, max_message_size: MAX_PEX_MESSAGE_SIZE }
+}
+
+/// Requests to one peer in one visit. CometBFT lets the first two pass, whenever they come, and hangs up at a third within ten seconds
+/// (`pex_reactor.go`, `receiveRequest`).
+const REQUESTS: usize = 2;
+
+/// Crawls from `start` through `transport`, whose channels must include [`channel`], until nothing new appears or `stop` is ready.
+/// `watch` sees the progress whenever it changes.
+pub async fn crawl<T: Transport>(
+    transport: Arc<T>,
+    start: impl IntoIterator<Item = PeerAddress>,
+    config: Config,
+    mut watch: impl FnMut(Progress),
+    stop: impl Future<Output = ()>,
+) -> Crawled<TendermintNode> {
+    let started = Now::read();
+    let answer_timeout = config.answer_timeout;
+    let mut machine = Crawl::new(config, PeerId::Tendermint(transport.node_info().id));
+    start.into_iter().for_each(|address| machine.add(started, address));
+    let mut visits = JoinSet::new();
+    tokio::pin!(stop);
+    let ended = loop {
+        while let Some(address) = machine.poll_visit(Now::read()) {
+            let transport = transport.clone();
+            visits.spawn(async move { (address.id(), visit(&*transport, &address, answer_timeout).await) });
+        }
+        watch(machine.progress());
+        if machine.is_over() {
+            break true;
+        }
+        let due = machine.poll_timeout();
+        tokio::select! {
+            biased;
+            () = &mut stop => break false,
+            Some(Ok((id, visited))) = visits.join_next() => machine.handle_visited(Now::read(), id, visited),
+            () = sleep_until(due.unwrap_or(started.monotonic).into()), if due.is_some() => {}
+        }
+    };
+    let progress = machine.progress();
+    Crawled::new(machine.into_topology(), progress, started, ended)
+}
+
+async fn visit<T: Transport>(transport: &T, address: &PeerAddress, answer_timeout: Duration) -> Visited {
+    let mut connection = match transport.dial(address).await {
+        Ok(connection) => connection,
+        Err(error) => {
+            let (error, hopeless) = cause(&error);
+            return Visited { error: Some(error), hopeless, ..Visited::default() };
+        }
+    };
+    let mut visited = Visited { node_info: Some(connection.node_info.clone()), ..Visited::default() };
+    for _ in 0..REQUESTS {
+        if let Err(error) = request(&connection).await {
+            visited.hopeless = matches!(error, SendError::NotSharedByPeer(_));
+            visited.error = Some(if visited.hopeless { "no_pex" } else { "closed" });
+            break;
+        }
+        visited.asked += 1;
+        match timeout(answer_timeout, answer(&mut connection)).await {
+            Ok(Ok(addresses)) => {
+                let more = Visited::is_sample(addresses.len());
+                visited.answers.push(addresses);
+                if !more {
+                    break;
+                }
+            }
+            Ok(Err(error)) => {
+                visited.error = Some(error);
+                break;
+            }
+            Err(_) => {
+                visited.error = Some("answer_timeout");
+                break;
+            }
+        }
+    }
+    connection.close(CloseReason::requested("crawled"));
+    visited
+}
+
+async fn request(connection: &Connection) -> Result<(), SendError> {
+    connection.send(PEX_CHANNEL, Bytes::from(PexMessage::Request.encode())).await
+}
+
+/// The next answer; whatever else the peer says is passed over.
+async fn answer(connection: &mut Connection) -> Result<Vec<PeerAddress>, &'static str> {
+    loop {
+        let Some((channel, message)) = connection.recv().await else { return Err("closed") };
+        if channel != PEX_CHANNEL {
+            continue;
+        }
+        match PexMessage::decode(&message) {
+            Ok(PexMessage::Addresses { addresses, .. }) => return Ok(addresses),
+            Ok(PexMessage::Request) => {}
+            Err(_) => return Err("bad_pex"),
+        }
+    }
+}
+
+/// The cause of a dial that failed, and whether dialing the same address again is of no use.
+fn cause(error: &DialError) -> (&'static str, bool) {
+    use std::io::ErrorKind;
+    match error {
+        DialError::Unsupported => ("unsupported", true),
+        DialError::Resolve(_) => ("resolve", true),
+        DialError::Timeout(_) => ("timeout", false),
+        DialError::Connect(ErrorKind::ConnectionRefused) => ("refused", true),
+        DialError::Connect(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => ("unreachable", true),
+        DialError::Connect(_) => ("connect", false),
+        DialError::Handshake(error) => match error {
+            HandshakeError::Timeout(_) => ("handshake_timeout", false),
+            HandshakeError::Closed => ("handshake_closed", false),
+            HandshakeError::Io(_) => ("handshake_closed", false),
+            HandshakeError::IdMismatch { .. } | HandshakeError::NodeInfoId { .. } => ("wrong_id", true),
+            HandshakeError::NodeInfo(_) => ("bad_node_info", true),
+            HandshakeError::SelfConnection => ("self", true),
+            HandshakeError::Incompatible(Incompatibility::Network { .. }) => ("wrong_network", true),
+            HandshakeError::Incompatible(Incompatibility::NoCommonChannel) => ("no_pex", true),
+            HandshakeError::Incompatible(_) => ("incompatible", true),
+            _ => ("handshake", false),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use kadwire_wire::tendermint::node_info::NodeInfo;
+    use kadwire_wire::transport::{MemoryConfig, MemoryNetwork, MemoryTransport};
+
+    use super::*;
+
+    fn id(number: u8) -> [u8; 20] {
+        [number; 20]
+    }
+
+    fn address(number: u8) -> PeerAddress {
+        PeerAddress::from_socket(PeerId::Tendermint(id(number)), ([127, 5, 0, number], 26656).into()).unwrap()
+    }
+
+    fn listen(network: &MemoryNetwork, number: u8, chain: &str, channels: Vec<ChannelSpec>) -> MemoryTransport {
+        let node_info = NodeInfo::new(id(number), chain, format!("node{number}"));
+        let address = address(number).socket_addr();
+        network.listen(MemoryConfig { node_info, channels, address }).unwrap()
+    }
+
+    /// Answers every PexRequest with `book`; hangs up after the first answer if `seed`.
+    async fn serve(transport: MemoryTransport, book: Vec<PeerAddress>, seed: bool) {
+        while let Ok(incoming) = transport.accept().await {
+            let Ok(mut connection) = incoming.handshake().await else { continue };
+            let answer = Bytes::from(PexMessage::addresses(book.clone()).encode());
+            tokio::spawn(async move {
+                while let Some((PEX_CHANNEL, _)) = connection.recv().await {
+                    if connection.send(PEX_CHANNEL, answer.clone()).await.is_err() {
+                        break;
+                    }
+                    if seed {
+                        connection.flush_and_close(CloseReason::requested("one answer a connection")).await;
+                        break;
+                    }
+                }
+            });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_chain_of_peers_is_walked_to_its_end_past_those_who_do_not_answer() {
+        let network = MemoryNetwork::new();
+        // 1 is a seed and knows 2..=40; 2 knows 50; the others know nobody.
+        let seed = listen(&network, 1, "chain", vec![channel()]);
+        tokio::spawn(serve(seed, (2..=40).map(address).collect(), true));
+        for number in 2..=37 {
+            let book = if number == 2 { vec![address(50), address(1)] } else { vec![] };
+            tokio::spawn(serve(listen(&network, number, "chain", vec![channel()]), book, false));
+        }
+        tokio::spawn(serve(listen(&network, 38, "other-chain", vec![channel()]), vec![], false));
+        let silent = listen(&network, 39, "chain", vec![channel()]);
+        tokio::spawn(async move {
+            let connection = silent.accept().await.unwrap().handshake().await.unwrap();
+            connection.closed().await;
+        });
+        // 40 is offline.
+        tokio::spawn(serve(listen(&network, 50, "chain", vec![channel()]), vec![], false));
+
+        let transport = Arc::new(listen(&network, 99, "chain", vec![channel()]));
+        let config =
+            Config { crawl: crate::crawl::Config { attempts: 1, ..Config::default().crawl }, ..Config::default() };
+        let mut last = Progress::default();
+        let crawled = crawl(transport, [address(1)], config, |progress| last = progress, std::future::pending()).await;
+        let found: BTreeSet<_> = crawled.topology.nodes().iter().map(|node| node.address.clone()).collect();
+        assert_eq!(found, (1..=40).chain([50]).map(address).collect());
+        let error = |number| crawled.topology.node(&address(number).id()).unwrap().error;
+        assert_eq!((error(1), error(2), error(50)), (None, None, None));
+        assert_eq!((error(38), error(39)), (Some("wrong_network"), Some("answer_timeout")));
+        assert!(error(40).is_some());
+        assert_eq!(crawled.summary.reachable, 39, "1 to 37, the silent one and 50");
+        assert_eq!((crawled.summary.found, crawled.summary.complete), (41, true));
+        assert_eq!(last.found, 41);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crawl_that_is_stopped_keeps_what_it_learned() {
+        let network = MemoryNetwork::new();
+        let first = listen(&network, 1, "chain", vec![channel()]);
+        tokio::spawn(serve(first, vec![address(2)], false));
+        let silent = listen(&network, 2, "chain", vec![channel()]);
+        tokio::spawn(async move {
+            let connection = silent.accept().await.unwrap().handshake().await.unwrap();
+            connection.closed().await;
+        });
+        let transport = Arc::new(listen(&network, 99, "chain", vec![channel()]));
+        let stop = tokio::time::sleep(Duration::from_secs(1));
+        let crawled = crawl(transport, [address(1)], Config::default(), |_| {}, stop).await;
+        assert_eq!((crawled.summary.found, crawled.summary.edges, crawled.summary.complete), (2, 1, false));
+    }
+}
