@@ -1,7 +1,345 @@
-//! Node Discovery v4: the messages and their datagrams.
+//! Node Discovery v4 as a state machine, and the codec of its packets.
+//!
+//! [`Discv4`] has no socket, no clock and no keys: the driver checks and makes signatures ([`packet`]) and tells the
+//! time. The contract of driving it:
+//!
+//! 1. For each datagram: [`packet::Unverified::parse`], [`Discv4::admit`] (cheap checks), then
+//!    [`packet::Unverified::recover`] (dear), then [`Discv4::handle_packet`].
+//! 2. After that, after each command, and when [`Discv4::poll_timeout`] is due ([`Discv4::handle_timeout`]): drain
+//!    [`Discv4::poll_transmit`] and [`Discv4::poll_event`].
+//! 3. A [`Transmit`] that has a `request` must be reported to [`Discv4::handle_sealed`] before it is sent: its answer
+//!    names the hash. Datagrams to one address have to leave in the order given: a pong that proves our endpoint must
+//!    not be overtaken by the question that needs the proof.
 
+mod ask;
 mod body;
+mod bonds;
+mod external_ip;
+mod local;
 pub mod message;
 pub mod packet;
 #[cfg(test)]
 mod packet_tests;
+mod rate;
+mod receive;
+mod rejected;
+mod replay;
+mod requests;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+pub use self::ask::{Answer, RequestError};
+pub use self::local::{LocalContent, OwnEndpoint};
+pub use self::rate::{Limits, Rate};
+pub use self::rejected::Rejected;
+
+use self::ask::{Resolving, Search};
+use self::bonds::Bonds;
+use self::external_ip::ExternalIp;
+use self::local::Local;
+use self::message::Message;
+use self::rate::RateLimits;
+use self::replay::ReplayFilter;
+use self::requests::Requests;
+use crate::stats::Stats;
+use crate::table::{Seed, Table, TableConfig};
+use crate::{Enr, NodeId, NodeRecord, Now, PublicKey, TendermintEntry};
+
+/// How far ahead our packets' expirations are (go-ethereum `expiration`).
+const EXPIRATION: Duration = Duration::from_secs(20);
+
+/// How far ahead an expiration may be. Without a bound a captured packet could be replayed for ever; go-ethereum has
+/// none, and reads values beyond 2^63 as past.
+const MAX_EXPIRATION: Duration = Duration::from_secs(60 * 60);
+
+/// Requests under way by default: a crawler's thousands fit, and a flood of pings cannot make more.
+const MAX_REQUESTS: usize = 8192;
+
+/// Answers waiting to be taken by the driver. Beyond that they are dropped: the asker will ask again.
+const MAX_QUEUED_REPLIES: usize = 8192;
+
+/// Lookups at a time that the owner of the machine may start.
+const MAX_LOOKUPS: usize = 64;
+
+/// What the machine is made from.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Our public key: who we are.
+    pub key: PublicKey,
+    /// Sizes and times of the table.
+    pub table: TableConfig,
+    /// Nodes every refresh starts from.
+    pub bootnodes: Vec<NodeRecord>,
+    /// Nodes of an earlier run, with their last pongs.
+    pub seeds: Vec<Seed>,
+    /// If not empty: the only networks that we talk to and hear.
+    pub netrestrict: Vec<IpNet>,
+    /// Our own endpoint as far as it is known.
+    pub endpoint: OwnEndpoint,
+    /// The `tm` pair of our record.
+    pub tendermint: Option<TendermintEntry>,
+    /// How much strangers may ask of us.
+    pub limits: Limits,
+    /// Requests under way at a time; 8,192.
+    pub max_requests: usize,
+}
+
+impl Config {
+    /// The defaults for a node with this key that listens on this UDP port.
+    pub fn new(key: PublicKey, udp: u16) -> Config {
+        Config {
+            key,
+            table: TableConfig::default(),
+            bootnodes: Vec::new(),
+            seeds: Vec::new(),
+            netrestrict: Vec::new(),
+            endpoint: OwnEndpoint { udp, ..OwnEndpoint::default() },
+            tendermint: None,
+            limits: Limits::default(),
+            max_requests: MAX_REQUESTS,
+        }
+    }
+}
+
+/// Names one request until its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(u64);
+
+/// Names one lookup until its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LookupId(u64);
+
+/// A message to sign and send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub to: SocketAddr,
+    /// What.
+    pub message: Message,
+    /// For a request: what to tell [`Discv4::handle_sealed`].
+    pub request: Option<RequestId>,
+}
+
+/// Something to tell the owner of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A node has come into the table.
+    NodeAdded(NodeRecord),
+    /// A node has gone from the table.
+    NodeRemoved(NodeRecord),
+    /// A request has its answer, or will not get one.
+    RequestDone {
+        /// As returned when it was made.
+        request: RequestId,
+        /// What came of it.
+        outcome: Result<Answer, RequestError>,
+    },
+    /// A lookup has ended.
+    LookupDone {
+        /// As returned when it was started.
+        lookup: LookupId,
+        /// The closest nodes that answered, closest first; at most the bucket size. Empty if nobody is known.
+        closest: Vec<NodeRecord>,
+    },
+    /// Remember this node, and that it answered just now.
+    Store {
+        /// The node, as it is in the table.
+        record: NodeRecord,
+        /// Liveness checks it has passed.
+        checks: u32,
+        /// FindNode requests in a row that brought nothing.
+        find_failures: u32,
+    },
+    /// Our own record has to say this from now on: sign it, then [`Discv4::set_local_record`]. The first event of
+    /// every machine.
+    LocalRecordChanged(LocalContent),
+}
+
+/// The machine; see the module for how to drive it.
+#[derive(Debug)]
+pub struct Discv4 {
+    key: PublicKey,
+    id: NodeId,
+    rng: StdRng,
+    netrestrict: Vec<IpNet>,
+    max_requests: usize,
+    table: Table,
+    bonds: Bonds,
+    rates: RateLimits,
+    replays: ReplayFilter,
+    requests: Requests,
+    searches: BTreeMap<LookupId, Search>,
+    next_lookup: u64,
+    resolving: BTreeMap<RequestId, Resolving>,
+    /// Searches whose next step can be taken.
+    ready: VecDeque<LookupId>,
+    external: ExternalIp,
+    local: Local,
+    content: LocalContent,
+    record: Option<Enr>,
+    transmits: VecDeque<Transmit>,
+    events: VecDeque<Event>,
+    stats: Stats,
+}
+
+impl Discv4 {
+    /// A machine that knows its bootnodes and seeds and starts its first refresh at the first
+    /// [`Discv4::handle_timeout`]. Everything random in it follows from `seed`.
+    pub fn new(now: Now, config: Config, seed: [u8; 32]) -> Discv4 {
+        let mut rng = StdRng::from_seed(seed);
+        let id = config.key.node_id();
+        let allows =
+            |ip: IpAddr| config.netrestrict.is_empty() || config.netrestrict.iter().any(|net| net.contains(&ip));
+        let bootnodes = config.bootnodes.into_iter().filter(|node| allows(node.ip())).collect();
+        let seeds: Vec<Seed> = config.seeds.into_iter().filter(|seed| allows(seed.record.ip())).collect();
+        let mut bonds = Bonds::default();
+        for Seed { record, last_pong } in &seeds {
+            let age = now.wall.duration_since(*last_pong).unwrap_or_default();
+            bonds.restore(now.monotonic, record.id(), record.endpoint(), age);
+        }
+        let mut table = Table::new(now.monotonic, id, config.table, bootnodes, &mut rng);
+        table.remember(now.wall, seeds);
+        let local = Local::new(config.endpoint, config.tendermint);
+        let content = local.content();
+        Discv4 {
+            key: config.key,
+            id,
+            rng,
+            netrestrict: config.netrestrict,
+            max_requests: config.max_requests,
+            table,
+            bonds,
+            rates: RateLimits::new(now.monotonic, config.limits),
+            replays: ReplayFilter::new(),
+            requests: Requests::default(),
+            searches: BTreeMap::new(),
+            next_lookup: 0,
+            resolving: BTreeMap::new(),
+            ready: VecDeque::new(),
+            external: ExternalIp::default(),
+            events: VecDeque::from([Event::LocalRecordChanged(content.clone())]),
+            local,
+            content,
+            record: None,
+            transmits: VecDeque::new(),
+            stats: Stats::default(),
+        }
+    }
+
+    /// Runs what is due.
+    pub fn handle_timeout(&mut self, now: Now) {
+        while let Some(request) = self.requests.overdue(now.monotonic) {
+            self.deadline_passed(now, request);
+        }
+        self.table.handle_timeout(now.monotonic);
+        self.settle(now);
+    }
+
+    /// A request was sealed in a datagram with this hash. Before it is sent, so that no answer comes too early.
+    pub fn handle_sealed(&mut self, request: RequestId, hash: [u8; 32]) {
+        if let Some(request) = self.requests.get_mut(request) {
+            request.hash = Some(hash);
+        }
+    }
+
+    /// Our own record, signed by the driver: what ENR requests are answered with from now on.
+    pub fn set_local_record(&mut self, record: Enr) {
+        self.record = Some(record);
+    }
+
+    /// Changes the `tm` pair of our record.
+    pub fn set_tendermint(&mut self, entry: Option<TendermintEntry>) {
+        self.local.tendermint = entry;
+        self.local_changed();
+    }
+
+    /// The next message to sign and send.
+    pub fn poll_transmit(&mut self) -> Option<Transmit> {
+        let transmit = self.transmits.pop_front()?;
+        self.stats.sent.add(transmit.message.kind());
+        Some(transmit)
+    }
+
+    /// The next thing to tell.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// When to call [`Discv4::handle_timeout`] next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.table.poll_timeout(), self.requests.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Who we are.
+    pub fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// The nodes we know.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// At most `count` random nodes of the table, from all distances alike.
+    pub fn random_nodes(&mut self, count: usize) -> Vec<NodeRecord> {
+        self.table.random_nodes(count)
+    }
+
+    /// Our own record, once the driver has signed it.
+    pub fn local_record(&self) -> Option<&Enr> {
+        self.record.as_ref()
+    }
+
+    /// What our own record has to say.
+    pub fn local_content(&self) -> &LocalContent {
+        &self.content
+    }
+
+    /// Plain counters.
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// Requests under way.
+    pub fn requests_under_way(&self) -> usize {
+        self.requests.len()
+    }
+
+    /// (id, address) pairs remembered for their endpoint proofs.
+    pub fn bonds(&self) -> usize {
+        self.bonds.len()
+    }
+
+    /// 64 random bytes: a lookup target that hits no place on purpose.
+    pub fn random_target(&mut self) -> [u8; 64] {
+        let mut target = [0; 64];
+        self.rng.fill_bytes(&mut target);
+        target
+    }
+
+    fn allows(&self, ip: IpAddr) -> bool {
+        self.netrestrict.is_empty() || self.netrestrict.iter().any(|net| net.contains(&ip))
+    }
+
+    fn expiration(now: Now) -> u64 {
+        now.unix_seconds().saturating_add(EXPIRATION.as_secs())
+    }
+
+    fn our_seq(&self) -> Option<u64> {
+        self.record.as_ref().map(Enr::seq)
+    }
+
+    fn local_changed(&mut self) {
+        let content = self.local.content();
+        if content != self.content {
+            self.content = content.clone();
+            self.events.push_back(Event::LocalRecordChanged(content));
+        }
+    }
+}

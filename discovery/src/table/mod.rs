@@ -72,23 +72,23 @@ pub enum NotAdded {
 /// Something the owner of the table has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
-    /// Ping the node, ask for its record if it names a higher sequence number, then [`Table::check_done`].
+    /// Ping the node, then [`Table::check_done`].
     Check(NodeRecord),
     /// Look up our own id, then [`Table::refresh_lookup_done`].
     LookupSelf,
     /// Look up a random target, then [`Table::refresh_lookup_done`].
     LookupRandom,
-    /// Give [`Table::add_seeds`] stored nodes, when and if there are any; nothing waits for it.
-    LoadSeeds,
 }
 
 /// The outcome of a check.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
-    /// It answered, and this is its newer record if there is one.
-    Answered(Option<NodeRecord>),
+    /// It answered.
+    Answered,
     /// It did not.
     Missed,
+    /// It was not asked after all; nothing is known.
+    NotMade,
 }
 
 /// A change of the table's contents.
@@ -120,6 +120,8 @@ pub struct Table {
     config: TableConfig,
     rng: StdRng,
     bootnodes: Vec<NodeRecord>,
+    /// Seeds, and nodes that have gone but were alive: where to start again if everything is lost.
+    remembered: VecDeque<NodeRecord>,
     buckets: Vec<Bucket>,
     len: usize,
     subnets: SubnetCounts,
@@ -143,6 +145,7 @@ impl Table {
             local,
             rng: StdRng::from_rng(rng),
             bootnodes,
+            remembered: VecDeque::new(),
             buckets: (0..config.buckets).map(|_| Bucket::default()).collect(),
             len: 0,
             subnets: SubnetCounts::default(),
@@ -175,11 +178,16 @@ impl Table {
         self.add(now, record, true)
     }
 
-    /// Adds stored nodes: at most [`SEED_COUNT`], drawn from those that answered within [`SEED_MAX_AGE`].
-    pub fn add_seeds(&mut self, now: Instant, wall: SystemTime, seeds: Vec<Seed>) {
-        for seed in seeds::select(seeds, &self.local, wall, &mut self.rng) {
-            _ = self.add_found(now, &seed.record);
-        }
+    /// Nodes of an earlier run, for the next refresh that starts with an empty table: at most [`SEED_COUNT`], drawn
+    /// from those that answered within [`SEED_MAX_AGE`].
+    pub fn remember(&mut self, wall: SystemTime, seeds: Vec<Seed>) {
+        let seeds = seeds::select(seeds, &self.local, wall, &mut self.rng);
+        self.remembered.extend(seeds.into_iter().map(|seed| seed.record));
+    }
+
+    /// A record that the node itself has sent. Taken if the node is in a bucket and the record is newer.
+    pub fn update(&mut self, now: Instant, record: &NodeRecord) {
+        self.bump(now, record, false);
     }
 
     fn add(&mut self, now: Instant, record: &NodeRecord, inbound: bool) -> Result<(), NotAdded> {
@@ -273,6 +281,12 @@ impl Table {
         self.len = self.len.saturating_sub(1);
         self.uncount(&entry.record);
         self.revalidation.remove(id);
+        if entry.seen.is_some() {
+            self.remembered.push_back(entry.record.clone());
+            if self.remembered.len() > SEED_COUNT {
+                self.remembered.pop_front();
+            }
+        }
         self.events.push_back(TableEvent::Removed(entry.record));
         let waiting = self.bucket(id).map_or(0, |bucket| bucket.replacements.len());
         if waiting > 0 {
@@ -320,18 +334,19 @@ impl Table {
             return None;
         }
         match outcome {
-            Check::Answered(record) => {
-                self.check_passed(now, id, record);
-                self.get(id).filter(|entry| entry.live)
+            Check::Answered => {
+                self.check_passed(now, id);
+                self.get(id)
             }
             Check::Missed => {
                 self.check_missed(now, id);
                 None
             }
+            Check::NotMade => None,
         }
     }
 
-    fn check_passed(&mut self, now: Instant, id: &NodeId, newer: Option<NodeRecord>) {
+    fn check_passed(&mut self, now: Instant, id: &NodeId) {
         if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id)) {
             entry.checks = entry.checks.saturating_add(1);
             entry.misses = 0;
@@ -339,9 +354,6 @@ impl Table {
             entry.seen = Some(now);
         }
         self.revalidation.put(now, *id, Pace::Slow, &mut self.rng);
-        if let Some(record) = newer.filter(|record| record.id() == *id) {
-            self.bump(now, &record, false);
-        }
     }
 
     fn check_missed(&mut self, now: Instant, id: &NodeId) {
@@ -390,10 +402,11 @@ impl Table {
     /// Runs what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.refresh.start_if_due(now).is_some() {
-            for bootnode in self.bootnodes.clone() {
-                _ = self.add_found(now, &bootnode);
+            let remembered = if self.is_empty() { self.remembered.drain(..).collect() } else { Vec::new() };
+            for record in self.bootnodes.clone().iter().chain(&remembered) {
+                _ = self.add_found(now, record);
             }
-            self.actions.extend([Action::LoadSeeds, Action::LookupSelf]);
+            self.actions.push_back(Action::LookupSelf);
         }
         let (buckets, local, recent) = (&self.buckets, &self.local, self.config.check_not_within);
         let wants = |id: &NodeId| {
@@ -424,6 +437,11 @@ impl Table {
     }
 
     // --- Questions ---
+
+    /// Its sizes and times.
+    pub fn config(&self) -> &TableConfig {
+        &self.config
+    }
 
     /// Nodes in buckets.
     pub fn len(&self) -> usize {

@@ -80,10 +80,9 @@ impl World {
                         return;
                     }
                     Action::Check(record) => {
-                        self.table.check_done(self.now, &record.id(), Check::Answered(None));
+                        self.table.check_done(self.now, &record.id(), Check::Answered);
                     }
                     Action::LookupSelf | Action::LookupRandom => self.table.refresh_lookup_done(self.now),
-                    Action::LoadSeeds => {}
                 }
             }
         }
@@ -91,7 +90,7 @@ impl World {
     }
 
     fn pass(&mut self, node: &NodeRecord, times: usize) {
-        (0..times).for_each(|_| self.check(node, Check::Answered(None)));
+        (0..times).for_each(|_| self.check(node, Check::Answered));
     }
 
     fn miss(&mut self, node: &NodeRecord) {
@@ -277,11 +276,12 @@ fn a_record_is_replaced_by_a_newer_one_only() {
     let record = signed(&key, 5, "23.1.1.1");
     world.table.add_found(world.now, &record).unwrap();
     for (seq, expected) in [(4, 5), (5, 5), (6, 6)] {
-        world.check(&record, Check::Answered(Some(signed(&key, seq, "23.1.1.1"))));
+        world.check(&record, Check::Answered);
+        world.table.update(world.now, &signed(&key, seq, "23.1.1.1"));
         assert_eq!(world.table.get(&record.id()).unwrap().record().seq(), expected);
         assert!(world.table.get(&record.id()).unwrap().is_live());
     }
-    world.check(&record, Check::Answered(Some(signed(&key, 7, "23.1.2.1"))));
+    world.table.update(world.now, &signed(&key, 7, "23.1.2.1"));
     let entry = world.table.get(&record.id()).unwrap();
     assert_eq!((entry.record().seq(), entry.is_live()), (7, false));
     assert_eq!(world.table.revalidation.pace(&record.id()), Some(Pace::Fast));
@@ -362,7 +362,7 @@ fn a_check_of_a_removed_node_brings_nothing_back() {
     };
     world.table.find_failed(world.now, &node.id(), 5);
     assert!(nodes.contains(&node) && !world.has(&node));
-    assert!(world.table.check_done(world.now, &node.id(), Check::Answered(None)).is_none());
+    assert!(world.table.check_done(world.now, &node.id(), Check::Answered).is_none());
     assert!(!world.has(&node));
 }
 
@@ -445,19 +445,42 @@ fn random_nodes_take_from_every_bucket_and_none_twice() {
 
 #[test]
 fn seeds_are_at_most_thirty_of_the_last_five_days() {
-    let mut world = World::started();
+    let mut world = World::new(TableConfig::default());
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let day = Duration::from_secs(24 * 60 * 60);
     let old = Seed { record: world.node(), last_pong: wall - day * 6 };
-    let future = Seed { record: world.node(), last_pong: wall + day };
-    world.table.add_seeds(world.now, wall, vec![old.clone(), future.clone()]);
-    assert!(!world.has(&old.record) && world.has(&future.record));
+    // The clock was set back: no reason to start with nothing.
+    let future = Seed { record: world.node_at(10, [24, 2, 1, 1]), last_pong: wall + day };
+    world.table.remember(wall, vec![old, future.clone()]);
+    world.finish_refresh();
+    let ids: Vec<_> = world.table.entries().map(Entry::id).collect();
+    assert_eq!(ids, [future.record.id()]);
 
+    let mut world = World::new(TableConfig::default());
     let seeds: Vec<_> =
         (0..40).map(|n| Seed { record: world.node_at(16 - n % 4, [24, 1, n as u8, 1]), last_pong: wall }).collect();
-    world.table.add_seeds(world.now, wall, seeds);
-    let known = world.table.len() + world.table.replacements().count();
-    assert_eq!(known, 1 + SEED_COUNT);
+    world.table.remember(wall, seeds);
+    world.finish_refresh();
+    assert_eq!(world.table.len(), SEED_COUNT);
+}
+
+/// The network was away: everything is lost, and the node has no bootnodes. It starts again from what it knew.
+#[test]
+fn an_empty_table_starts_again_from_nodes_that_were_alive() {
+    let mut world = World::started();
+    let nodes = world.add_nodes(3);
+    world.pass(&nodes[0], 1);
+    nodes.iter().for_each(|node| {
+        while world.has(node) {
+            world.miss(node)
+        }
+    });
+    assert!(world.table.is_empty());
+    while world.table.is_empty() {
+        world.now = world.table.poll_timeout().unwrap();
+        world.finish_refresh();
+    }
+    assert!(world.has(&nodes[0]));
 }
 
 /// Any sequence of operations keeps the counts, lists and buckets consistent.
@@ -492,9 +515,8 @@ fn bookkeeping_survives_any_order_of_events() {
                 Action::Check(node) if world.rng.random_bool(0.5) => {
                     world.table.check_done(world.now, &node.id(), Check::Missed);
                 }
-                Action::Check(node) => _ = world.table.check_done(world.now, &node.id(), Check::Answered(None)),
+                Action::Check(node) => _ = world.table.check_done(world.now, &node.id(), Check::Answered),
                 Action::LookupSelf | Action::LookupRandom => world.table.refresh_lookup_done(world.now),
-                Action::LoadSeeds => {}
             }
         }
         let table = &world.table;

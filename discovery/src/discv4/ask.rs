@@ -1,0 +1,471 @@
+//! What goes out: requests, the endpoint proof they may need first, and the lookups and resolutions made of them.
+//!
+//! Nothing sleeps. go-ethereum's `ensureBond` pings and then waits for 500 ms; here a question goes out as soon as the
+//! other side's ping has been answered, or shortly after its pong if no ping comes with it.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::message::{Endpoint, EnrRequest, FindNode, Message, Ping};
+use super::requests::{Purpose, Question, Request, Stage};
+use super::{Discv4, Event, LookupId, MAX_LOOKUPS, RequestId, Transmit};
+use crate::table::{Action, Check, Lookup, Prefer, Step, TableEvent};
+use crate::{Blame, Enr, NodeId, NodeRecord, Now};
+
+/// How long an answer is waited for (go-ethereum `respTimeout`).
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+/// How long to wait for a ping back when the round trip is not at hand.
+const PING_BACK_WAIT: Duration = Duration::from_millis(50);
+
+/// A request's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// To a ping.
+    Pong {
+        /// From the machine's queue and back.
+        rtt: Duration,
+        /// Sequence number of the node's record; 0 if it has none.
+        enr_seq: u64,
+    },
+    /// To `find_node`: at most 16 nodes, none of them verified.
+    Neighbors(Vec<NodeRecord>),
+    /// To `request_enr`: the node's record, or the one it was asked with if that is newer.
+    Enr(Enr),
+    /// To `resolve`: the node with its record of today.
+    Node(NodeRecord),
+}
+
+/// Why a request has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Nothing came in time.
+    #[error("no answer in time")]
+    Timeout,
+    /// Too many requests or lookups are under way.
+    #[error("too many requests under way")]
+    Busy,
+    /// The address is outside the networks we are restricted to.
+    #[error("address is not allowed")]
+    NotAllowed,
+    /// The record that came is another node's, or names an address that its sender may not speak of.
+    #[error("unacceptable record")]
+    BadRecord,
+    /// Neither the node nor anybody near it knows where it is now.
+    #[error("node not found")]
+    NotFound,
+}
+
+impl RequestError {
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            RequestError::Timeout | RequestError::NotFound => Blame::Incompatible,
+            RequestError::Busy | RequestError::NotAllowed => Blame::Local,
+            RequestError::BadRecord => Blame::Misbehaved,
+        }
+    }
+}
+
+/// A lookup under way.
+#[derive(Debug)]
+pub(crate) struct Search {
+    lookup: Lookup,
+    target: [u8; 64],
+    owner: Owner,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    User,
+    Refresh,
+    Resolve(RequestId),
+}
+
+/// A resolution under way: the node itself, then our newer copy, then the network (go-ethereum `Resolve`).
+#[derive(Debug)]
+pub(crate) struct Resolving {
+    node: NodeRecord,
+    step: ResolveStep,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ResolveStep {
+    AskNode,
+    AskTableCopy,
+    Lookup,
+    AskFound,
+}
+
+impl Discv4 {
+    /// Pings a node. The answer comes as [`Event::RequestDone`] with [`Answer::Pong`].
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`] or [`RequestError::NotAllowed`].
+    pub fn ping(&mut self, now: Now, node: &NodeRecord) -> Result<RequestId, RequestError> {
+        self.ask(now, node.clone(), Question::Ping, Purpose::User)
+    }
+
+    /// Asks a node for those it knows near `target` (64 bytes, not necessarily a key). The answer comes as
+    /// [`Event::RequestDone`] with [`Answer::Neighbors`]; the nodes in it do not enter the table.
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`] or [`RequestError::NotAllowed`].
+    pub fn find_node(&mut self, now: Now, node: &NodeRecord, target: [u8; 64]) -> Result<RequestId, RequestError> {
+        self.ask(now, node.clone(), Question::FindNode(target), Purpose::User)
+    }
+
+    /// Asks a node for its record. The answer comes as [`Event::RequestDone`] with [`Answer::Enr`].
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`] or [`RequestError::NotAllowed`].
+    pub fn request_enr(&mut self, now: Now, node: &NodeRecord) -> Result<RequestId, RequestError> {
+        self.ask(now, node.clone(), Question::Enr, Purpose::User)
+    }
+
+    /// Finds out where a node is now: asks it where it was, then where the table says it is, then looks it up. The
+    /// answer comes as [`Event::RequestDone`] with [`Answer::Node`].
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`].
+    pub fn resolve(&mut self, now: Now, node: &NodeRecord) -> Result<RequestId, RequestError> {
+        if self.resolving.len() >= MAX_LOOKUPS {
+            return Err(RequestError::Busy);
+        }
+        let id = self.requests.new_id();
+        self.resolving.insert(id, Resolving { node: node.clone(), step: ResolveStep::AskNode });
+        if self.ask(now, node.clone(), Question::Enr, Purpose::Resolve(id)).is_err() {
+            self.resolve_next(now, id, None);
+        }
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// Looks for the nodes closest to `target` (64 bytes, not necessarily a key). The result comes as
+    /// [`Event::LookupDone`]. With an empty table it first tries what a refresh would start from.
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`].
+    pub fn lookup(&mut self, now: Now, target: [u8; 64]) -> Result<LookupId, RequestError> {
+        if self.searches.len() >= MAX_LOOKUPS {
+            return Err(RequestError::Busy);
+        }
+        if self.table.is_empty() {
+            self.table.refresh(now.monotonic);
+            self.table.handle_timeout(now.monotonic);
+        }
+        let id = self.search(target, Owner::User);
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// Ends a lookup without a result.
+    pub fn cancel_lookup(&mut self, lookup: LookupId) {
+        if self.searches.get(&lookup).is_some_and(|search| search.owner == Owner::User) {
+            self.searches.remove(&lookup);
+        }
+    }
+
+    /// Makes a request, and sees to it that the other side will accept it.
+    pub(super) fn ask(
+        &mut self,
+        now: Now,
+        node: NodeRecord,
+        question: Question,
+        purpose: Purpose,
+    ) -> Result<RequestId, RequestError> {
+        if !self.allows(node.ip()) || node.id() == self.id {
+            return Err(RequestError::NotAllowed);
+        }
+        if self.requests.len() >= self.max_requests {
+            self.stats.requests_refused = self.stats.requests_refused.saturating_add(1);
+            return Err(RequestError::Busy);
+        }
+        let (id, ip, is_ping) = (node.id(), node.ip(), question == Question::Ping);
+        let request = self.requests.new_id();
+        self.requests.insert(
+            request,
+            Request {
+                question,
+                purpose,
+                stage: Stage::Bonding,
+                deadline: now.after(TIMEOUT).monotonic,
+                hash: None,
+                answers: 0,
+                received: 0,
+                nodes: Vec::new(),
+                node: node.clone(),
+            },
+        );
+        if is_ping || self.bonds.are_we_proven(now.monotonic, id, ip) {
+            self.send(now, request);
+        } else if self.has_just_answered(now, id, ip) {
+            self.requests.set_deadline(request, now.after(PING_BACK_WAIT).monotonic);
+        } else if !self.is_pinging(id, ip) && self.ask(now, node, Question::Ping, Purpose::Bond).is_err() {
+            self.requests.remove(request);
+            return Err(RequestError::Busy);
+        }
+        Ok(request)
+    }
+
+    /// Gives a request to the driver; its time starts now.
+    pub(super) fn send(&mut self, now: Now, id: RequestId) {
+        let deadline = now.after(TIMEOUT).monotonic;
+        let Some(request) = self.requests.get_mut(id) else { return };
+        request.stage = Stage::Sent(now.monotonic);
+        let (to, question) = (request.node.endpoint(), request.question.clone());
+        self.requests.set_deadline(id, deadline);
+        let expiration = Discv4::expiration(now);
+        let message = match question {
+            Question::Ping => Message::Ping(Ping {
+                version: 4,
+                from: self.content.endpoint_towards(to, self.local.udp()),
+                to: Endpoint::new(to, 0),
+                expiration,
+                enr_seq: self.our_seq(),
+            }),
+            Question::FindNode(target) => Message::FindNode(FindNode { target, expiration }),
+            Question::Enr => Message::EnrRequest(EnrRequest { expiration }),
+        };
+        self.transmits.push_back(Transmit { to, message, request: Some(id) });
+    }
+
+    /// Whether a ping of ours to this node awaits its pong.
+    pub(super) fn is_pinging(&self, id: NodeId, ip: IpAddr) -> bool {
+        self.requests.to(id, ip).any(|(_, request)| request.question == Question::Ping)
+    }
+
+    /// Fetches the record of a node in the table if it has a newer one.
+    pub(super) fn update_record(&mut self, now: Now, id: NodeId, ip: IpAddr, seq: u64) {
+        let Some(record) = self.table.get(&id).map(|entry| entry.record().clone()) else { return };
+        let is_asked = self.requests.to(id, ip).any(|(_, request)| request.question == Question::Enr);
+        if seq <= record.seq() || record.ip() != ip || is_asked {
+            return;
+        }
+        _ = self.ask(now, record, Question::Enr, Purpose::Update);
+    }
+
+    /// Whether a pong came so recently that a ping back may still be under way, and another ping of ours is pointless.
+    fn has_just_answered(&self, now: Now, id: NodeId, ip: IpAddr) -> bool {
+        let pong = self.bonds.last_pong(id, ip);
+        pong.is_some_and(|pong| now.monotonic.saturating_duration_since(pong) < TIMEOUT)
+    }
+
+    // --- Ends of requests ---
+
+    /// The time of a request is over.
+    pub(super) fn deadline_passed(&mut self, now: Now, id: RequestId) {
+        let Some(request) = self.requests.get(id) else { return };
+        let (node, ip, stage, answers) = (request.node.id(), request.node.ip(), request.stage, request.answers);
+        match stage {
+            // They live, and have not pinged us: they seem to know us.
+            Stage::Bonding if self.has_just_answered(now, node, ip) => self.send(now, id),
+            // Some nodes have fewer neighbours than a full answer.
+            Stage::Sent(_) if answers > 0 => self.find_over(now, id),
+            Stage::Bonding | Stage::Sent(_) => self.timed_out(now, id),
+        }
+    }
+
+    fn timed_out(&mut self, now: Now, id: RequestId) {
+        let Some(request) = self.requests.remove(id) else { return };
+        self.stats.requests_timed_out = self.stats.requests_timed_out.saturating_add(1);
+        let node = request.node.id();
+        if request.question == Question::Ping {
+            // Whoever waits for a proof towards this node waits in vain, unless another ping of ours is under way.
+            if !self.is_pinging(node, request.node.ip()) {
+                for waiting in self.requests.bonding(node, request.node.ip()) {
+                    self.timed_out(now, waiting);
+                }
+            }
+        }
+        match (&request.question, request.purpose) {
+            (Question::Ping, Purpose::Check) => self.checked(now, node, Check::Missed),
+            (Question::FindNode(_), Purpose::Lookup(_)) => self.find_ended(now, id, request),
+            (Question::Enr, purpose) => self.enr_done(now, id, purpose, Err(RequestError::Timeout)),
+            (_, Purpose::User) => self.request_done(id, Err(RequestError::Timeout)),
+            _ => {}
+        }
+    }
+
+    /// All that a FindNode will bring is there.
+    pub(super) fn find_over(&mut self, now: Now, id: RequestId) {
+        if let Some(request) = self.requests.remove(id) {
+            self.stats.requests_answered = self.stats.requests_answered.saturating_add(1);
+            self.find_ended(now, id, request);
+        }
+    }
+
+    fn find_ended(&mut self, now: Now, id: RequestId, mut request: Request) {
+        let (node, is_answered) = (request.node.id(), request.answers > 0);
+        let nodes = std::mem::take(&mut request.nodes);
+        let Purpose::Lookup(lookup) = request.purpose else {
+            let outcome = if is_answered { Ok(Answer::Neighbors(nodes)) } else { Err(RequestError::Timeout) };
+            return self.request_done(id, outcome);
+        };
+        let failures = self.bonds.find_done(now.monotonic, node, request.node.endpoint(), !nodes.is_empty());
+        if failures > 0 {
+            self.table.find_failed(now.monotonic, &node, failures);
+        }
+        for found in &nodes {
+            _ = self.table.add_found(now.monotonic, found);
+        }
+        if let Some(search) = self.searches.get_mut(&lookup) {
+            match is_answered {
+                true => _ = search.lookup.answered(&node, nodes),
+                false => search.lookup.failed(&node),
+            }
+            self.ready.push_back(lookup);
+        }
+    }
+
+    /// A request for a record has ended.
+    pub(super) fn enr_done(&mut self, now: Now, id: RequestId, purpose: Purpose, outcome: Result<Enr, RequestError>) {
+        match purpose {
+            Purpose::User => self.request_done(id, outcome.map(Answer::Enr)),
+            Purpose::Resolve(resolving) => {
+                let node = outcome.ok().and_then(|record| NodeRecord::from_enr(record).ok());
+                self.resolve_next(now, resolving, node);
+            }
+            Purpose::Bond | Purpose::Check | Purpose::Update | Purpose::Lookup(_) => {}
+        }
+    }
+
+    /// A check of the table has ended. What passed is worth remembering.
+    pub(super) fn checked(&mut self, now: Now, id: NodeId, outcome: Check) {
+        if let Some(entry) = self.table.check_done(now.monotonic, &id, outcome) {
+            let (record, checks) = (entry.record().clone(), entry.checks());
+            let find_failures = self.bonds.find_failures(id, record.ip());
+            self.events.push_back(Event::Store { record, checks, find_failures });
+        }
+    }
+
+    pub(super) fn request_done(&mut self, request: RequestId, outcome: Result<Answer, RequestError>) {
+        self.events.push_back(Event::RequestDone { request, outcome });
+    }
+
+    /// A step of resolving a node has ended, with the node or without.
+    fn resolve_next(&mut self, now: Now, id: RequestId, found: Option<NodeRecord>) {
+        let Some(Resolving { node, step }) = self.resolving.remove(&id) else { return };
+        if let Some(found) = found {
+            return self.request_done(id, Ok(Answer::Node(found)));
+        }
+        let copy = self.table.get(&node.id()).map(|entry| entry.record().clone());
+        let copy = copy.filter(|copy| copy.seq() > node.seq() || copy.endpoint() != node.endpoint());
+        match (step, copy) {
+            (ResolveStep::AskNode, Some(copy)) => {
+                self.resolving.insert(id, Resolving { node, step: ResolveStep::AskTableCopy });
+                if self.ask(now, copy, Question::Enr, Purpose::Resolve(id)).is_err() {
+                    self.resolve_next(now, id, None);
+                }
+            }
+            (ResolveStep::AskNode | ResolveStep::AskTableCopy, _) => {
+                let target = *node.key().as_bytes();
+                self.resolving.insert(id, Resolving { node, step: ResolveStep::Lookup });
+                self.search(target, Owner::Resolve(id));
+            }
+            (ResolveStep::Lookup | ResolveStep::AskFound, _) => self.request_done(id, Err(RequestError::NotFound)),
+        }
+    }
+
+    /// The lookup of a resolution has ended.
+    fn resolve_found(&mut self, now: Now, id: RequestId, closest: &[NodeRecord]) {
+        let Some(resolving) = self.resolving.get_mut(&id) else { return };
+        resolving.step = ResolveStep::AskFound;
+        let found = closest.iter().find(|found| found.id() == resolving.node.id()).cloned();
+        let is_asked = found.is_some_and(|found| self.ask(now, found, Question::Enr, Purpose::Resolve(id)).is_ok());
+        if !is_asked {
+            self.resolve_next(now, id, None);
+        }
+    }
+
+    // --- Lookups ---
+
+    fn search(&mut self, target: [u8; 64], owner: Owner) -> LookupId {
+        self.next_lookup = self.next_lookup.wrapping_add(1);
+        let id = LookupId(self.next_lookup);
+        let place = NodeId::of_target(&target);
+        let config = self.table.config();
+        let (count, alpha, attempts) = (config.bucket_size, config.alpha, config.attempts);
+        let known = self.table.closest(&place, count, Prefer::All);
+        let lookup = Lookup::new(self.id, place, count, alpha, attempts, known);
+        self.searches.insert(id, Search { lookup, target, owner });
+        self.ready.push_back(id);
+        self.stats.lookups = self.stats.lookups.saturating_add(1);
+        id
+    }
+
+    /// Takes the next steps of a lookup.
+    fn advance(&mut self, now: Now, id: LookupId) {
+        while let Some(search) = self.searches.get_mut(&id) {
+            match search.lookup.poll() {
+                Step::Query(node) => {
+                    let (asked, target) = (node.id(), search.target);
+                    let request = self.ask(now, node, Question::FindNode(target), Purpose::Lookup(id));
+                    if request.is_err()
+                        && let Some(search) = self.searches.get_mut(&id)
+                    {
+                        search.lookup.failed(&asked);
+                    }
+                }
+                Step::Wait => return,
+                Step::Finished => {
+                    let Some(search) = self.searches.remove(&id) else { return };
+                    return self.search_over(now, id, search);
+                }
+            }
+        }
+    }
+
+    fn search_over(&mut self, now: Now, id: LookupId, search: Search) {
+        let mut closest = search.lookup.into_result();
+        for node in &mut closest {
+            // A lookup hears of nodes by neighbours, without their signed records.
+            let known = self.table.get(&node.id()).map(|entry| entry.record());
+            if let Some(known) = known.filter(|known| known.seq() > node.seq() && known.endpoint() == node.endpoint()) {
+                *node = known.clone();
+            }
+        }
+        match search.owner {
+            Owner::User => self.events.push_back(Event::LookupDone { lookup: id, closest }),
+            Owner::Refresh => self.table.refresh_lookup_done(now.monotonic),
+            Owner::Resolve(resolving) => self.resolve_found(now, resolving, &closest),
+        }
+    }
+
+    /// Does what has become possible, until nothing is left but to wait.
+    pub(super) fn settle(&mut self, now: Now) {
+        loop {
+            if let Some(lookup) = self.ready.pop_front() {
+                self.advance(now, lookup);
+            } else if let Some(action) = self.table.poll_action() {
+                self.act(now, action);
+            } else {
+                break;
+            }
+        }
+        while let Some(event) = self.table.poll_event() {
+            self.events.push_back(match event {
+                TableEvent::Added(node) => Event::NodeAdded(node),
+                TableEvent::Removed(node) => Event::NodeRemoved(node),
+            });
+        }
+    }
+
+    fn act(&mut self, now: Now, action: Action) {
+        match action {
+            Action::Check(node) => {
+                let id = node.id();
+                if self.ask(now, node, Question::Ping, Purpose::Check).is_err() {
+                    self.table.check_done(now.monotonic, &id, Check::NotMade);
+                }
+            }
+            Action::LookupSelf => {
+                self.search(*self.key.as_bytes(), Owner::Refresh);
+            }
+            Action::LookupRandom => {
+                let target = self.random_target();
+                self.search(target, Owner::Refresh);
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Where others see us: a vote of the pongs (spec sheet discv4 §7).
+//!
+//! Only who answers a ping of ours votes, and each network has one vote, so that a liar needs addresses in ten
+//! networks. An address given by the operator is not voted on.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+
+use crate::address::check_relay;
+
+/// How long a statement counts (go-ethereum `iptrackWindow`).
+const WINDOW: Duration = Duration::from_secs(5 * 60);
+
+/// Statements that agree before they are believed (go-ethereum `iptrackMinStatements`).
+const MIN_STATEMENTS: usize = 10;
+
+/// Networks whose statements are kept, in each family.
+const MAX_VOTERS: usize = 256;
+
+/// The statements about our endpoint in one address family.
+#[derive(Debug, Default)]
+struct Votes(BTreeMap<IpNet, (SocketAddr, Instant)>);
+
+impl Votes {
+    fn add(&mut self, now: Instant, voter: IpNet, endpoint: SocketAddr) {
+        self.0.retain(|_, (_, at)| now.saturating_duration_since(*at) < WINDOW);
+        if self.0.len() >= MAX_VOTERS && !self.0.contains_key(&voter) {
+            let oldest = self.0.iter().min_by_key(|(_, (_, at))| *at).map(|(voter, _)| *voter);
+            oldest.into_iter().for_each(|voter| _ = self.0.remove(&voter));
+        }
+        self.0.insert(voter, (endpoint, now));
+    }
+
+    /// The endpoint most networks agree on, if enough do.
+    fn winner(&self) -> Option<SocketAddr> {
+        let mut counts = BTreeMap::<SocketAddr, usize>::new();
+        for (endpoint, _) in self.0.values() {
+            let count = counts.entry(*endpoint).or_default();
+            *count = count.saturating_add(1);
+        }
+        let (endpoint, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
+        (count >= MIN_STATEMENTS).then_some(endpoint)
+    }
+}
+
+/// Both families' votes.
+#[derive(Debug, Default)]
+pub(crate) struct ExternalIp {
+    v4: Votes,
+    v6: Votes,
+}
+
+impl ExternalIp {
+    /// `voter` has answered our ping and says that it came from `endpoint`. Returns the endpoint of that family which
+    /// now has the majority, if one has.
+    pub(crate) fn vote(&mut self, now: Instant, voter: IpAddr, endpoint: SocketAddr) -> Option<SocketAddr> {
+        if check_relay(voter, endpoint.ip()).is_err() || endpoint.port() == 0 {
+            return None;
+        }
+        // One vote for each /24 or /48: who controls a host controls its neighbourhood's statements.
+        let prefix = if voter.is_ipv4() { 24 } else { 48 };
+        let network = IpNet::new(voter, prefix).ok()?.trunc();
+        let votes = if endpoint.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
+        votes.add(now, network, endpoint);
+        votes.winner()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Now;
+
+    fn voter(n: u8, host: u8) -> IpAddr {
+        IpAddr::from([24, 0, n, host])
+    }
+
+    fn endpoint(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn ten_networks_agree() {
+        let (mut votes, now) = (ExternalIp::default(), Now::read().monotonic);
+        let us = endpoint("23.1.1.1:30303");
+        for n in 1..10 {
+            assert_eq!(votes.vote(now, voter(n, 1), us), None);
+            assert_eq!(votes.vote(now, voter(n, 2), us), None, "the same network again");
+        }
+        assert_eq!(votes.vote(now, voter(10, 1), us), Some(us));
+    }
+
+    #[test]
+    fn the_majority_wins_and_the_latest_statement_of_a_network_counts() {
+        let (mut votes, now) = (ExternalIp::default(), Now::read().monotonic);
+        let (old, new) = (endpoint("23.1.1.1:30303"), endpoint("23.2.2.2:30303"));
+        (0..19).for_each(|n| _ = votes.vote(now, voter(n, 1), old));
+        let results: Vec<_> = (0..19).map(|n| votes.vote(now, voter(n, 2), new)).collect();
+        assert_eq!(results[8], Some(old), "10 to 9");
+        assert_eq!(results[9], Some(new), "9 to 10");
+    }
+
+    #[test]
+    fn statements_are_forgotten_after_five_minutes() {
+        let (mut votes, now) = (ExternalIp::default(), Now::read().monotonic);
+        let us = endpoint("23.1.1.1:30303");
+        (0..9).for_each(|n| _ = votes.vote(now, voter(n, 1), us));
+        assert_eq!(votes.vote(now + WINDOW, voter(10, 1), us), None);
+    }
+
+    #[test]
+    fn nobody_on_the_internet_tells_us_we_are_on_loopback() {
+        let (mut votes, now) = (ExternalIp::default(), Now::read().monotonic);
+        for lie in ["127.0.0.1:30303", "10.0.0.1:30303", "0.0.0.0:1", "224.0.0.1:1", "23.1.1.1:0"] {
+            (0..100).for_each(|n| assert_eq!(votes.vote(now, voter(n, 1), endpoint(lie)), None));
+        }
+    }
+
+    #[test]
+    fn families_are_counted_apart_and_memory_is_bounded() {
+        let (mut votes, now) = (ExternalIp::default(), Now::read().monotonic);
+        let (v4, v6) = (endpoint("23.1.1.1:30303"), endpoint("[2a00::1]:30303"));
+        (0..10).for_each(|n| _ = votes.vote(now, voter(n, 1), v4));
+        let mut won = None;
+        for n in 0..1000_u16 {
+            won = votes.vote(now, IpAddr::from([0x2a01, n, 0, 0, 0, 0, 0, 1]), v6);
+        }
+        assert_eq!(won, Some(v6));
+        assert_eq!((votes.v4.0.len(), votes.v6.0.len()), (10, MAX_VOTERS));
+    }
+}

@@ -1,0 +1,332 @@
+//! What comes in: the cheap checks before a signature is looked at, and the rules of the six messages after
+//! (spec sheet discv4 §4).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use super::message::{
+    Endpoint, EnrRequest, EnrResponse, FindNode, Kind, MAX_NEIGHBORS, Message, Neighbor, Neighbors, Ping, Pong,
+};
+use super::packet::{Header, Packet};
+use super::requests::{Purpose, Question, Stage};
+use super::{Answer, Discv4, MAX_EXPIRATION, MAX_QUEUED_REPLIES, Rejected, RequestError, Transmit};
+use crate::address::check_relay;
+use crate::key::NodeId;
+use crate::table::{Check, Prefer};
+use crate::{NodeRecord, Now, PublicKey};
+
+/// Nodes in the answer to a FindNode (Kademlia's k), and the most that is taken from one.
+const MAX_FOUND: usize = 16;
+
+/// Lowest UDP port that a neighbour may have, less one (go-ethereum `errLowPort`): nobody is to be made to send
+/// packets to system services.
+const LOW_PORTS: u16 = 1024;
+
+/// Shortest and longest wait for a ping back after a pong, if the round trip is shorter or longer. Nodes that need our
+/// proof send both at once.
+const PING_BACK_WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
+
+/// Wait for more Neighbors after a datagram that was full, and after one that was not, which is the last unless they
+/// were mixed up on the way.
+const MORE_NEIGHBORS_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(50));
+
+impl Discv4 {
+    /// The checks that need no signature, cheapest first: expiry, `netrestrict`, whether an answer is awaited, whether
+    /// anybody there may ask, replays, and the rate of strangers' pings.
+    ///
+    /// # Errors
+    /// The first reason to drop the packet; it is counted.
+    pub fn admit(&mut self, now: Now, from: SocketAddr, header: &Header) -> Result<(), Rejected> {
+        let result = self.check_admission(now, canonical(from), header);
+        if let Err(reason) = result {
+            self.stats.rejected.add(reason);
+        }
+        result
+    }
+
+    fn check_admission(&mut self, now: Now, from: SocketAddr, header: &Header) -> Result<(), Rejected> {
+        let seconds = now.unix_seconds();
+        let expiration = header.expiration.unwrap_or(seconds);
+        if expiration < seconds {
+            return Err(Rejected::Expired);
+        }
+        if expiration > seconds.saturating_add(MAX_EXPIRATION.as_secs()) {
+            return Err(Rejected::TooFarAhead);
+        }
+        if !self.allows(from.ip()) {
+            return Err(Rejected::NotAllowed);
+        }
+        match header.kind {
+            Kind::Pong | Kind::Neighbors | Kind::EnrResponse => {
+                match self.requests.is_awaited(from.ip(), header.kind, header.reply_to.as_ref()) {
+                    true => Ok(()),
+                    false => Err(Rejected::Unsolicited),
+                }
+            }
+            Kind::FindNode | Kind::EnrRequest => {
+                if !self.bonds.is_address_proven(now.monotonic, from.ip()) {
+                    return Err(Rejected::NoEndpointProof);
+                }
+                self.replays.admit(now, from, &header.hash, expiration, false)
+            }
+            Kind::Ping => {
+                if !self.bonds.is_endpoint_proven(now.monotonic, from) {
+                    self.rates.admit_stranger_ping(now.monotonic, from.ip())?;
+                }
+                self.replays.admit(now, from, &header.hash, expiration, true)
+            }
+        }
+    }
+
+    /// Acts on a packet that was admitted and whose sender is proven by its signature.
+    ///
+    /// # Errors
+    /// Why it was dropped; it is counted.
+    pub fn handle_packet(&mut self, now: Now, from: SocketAddr, packet: Packet) -> Result<(), Rejected> {
+        let (from, kind) = (canonical(from), packet.message.kind());
+        let sender = Sender { id: packet.from.node_id(), key: packet.from, at: from };
+        let result = match packet.message {
+            _ if packet.from == self.key => Err(Rejected::OwnKey),
+            Message::Ping(ping) => self.handle_ping(now, &sender, packet.hash, &ping),
+            Message::Pong(pong) => self.handle_pong(now, &sender, &pong),
+            Message::FindNode(find) => self.handle_find_node(now, &sender, &find),
+            Message::Neighbors(neighbors) => self.handle_neighbors(now, &sender, &neighbors),
+            Message::EnrRequest(EnrRequest { .. }) => self.handle_enr_request(now, &sender, packet.hash),
+            Message::EnrResponse(response) => self.handle_enr_response(now, &sender, response),
+        };
+        match result {
+            Ok(()) => self.stats.received.add(kind),
+            Err(reason) => self.stats.rejected.add(reason),
+        }
+        self.settle(now);
+        result
+    }
+
+    /// Always a pong; a ping back if the sender has not proven itself; whoever waits for this ping can go on.
+    fn handle_ping(&mut self, now: Now, sender: &Sender, hash: [u8; 32], ping: &Ping) -> Result<(), Rejected> {
+        let Sender { id, at, .. } = *sender;
+        let pong = Message::Pong(Pong {
+            to: Endpoint::new(at, ping.from.tcp),
+            ping_hash: hash,
+            expiration: Discv4::expiration(now),
+            enr_seq: self.our_seq(),
+        });
+        if !self.reply(at, pong) {
+            return Ok(());
+        }
+        self.bonds.ping_received(now.monotonic, id, at, ping.from.tcp);
+        for request in self.requests.bonding(id, at.ip()) {
+            self.send(now, request);
+        }
+        if self.bonds.is_proven(now.monotonic, id, at.ip()) {
+            self.add_inbound(now, sender, ping.from.tcp);
+        } else if !self.is_pinging(id, at.ip()) {
+            self.ping_back(now, sender, ping.from.tcp);
+        }
+        Ok(())
+    }
+
+    /// Asks a stranger that has pinged us for its endpoint proof.
+    fn ping_back(&mut self, now: Now, sender: &Sender, tcp: u16) {
+        let Some(record) = sender.record(tcp) else { return };
+        if self.rates.admit_ping_back(now.monotonic, sender.at) {
+            _ = self.ask(now, record, Question::Ping, Purpose::Bond);
+        } else {
+            self.stats.ping_backs_withheld = self.stats.ping_backs_withheld.saturating_add(1);
+        }
+    }
+
+    fn handle_pong(&mut self, now: Now, sender: &Sender, pong: &Pong) -> Result<(), Rejected> {
+        let Sender { id, at, .. } = *sender;
+        let answered = self.requests.answered_by(id, at.ip(), Kind::Pong, Some(&pong.ping_hash));
+        if answered.is_empty() {
+            return Err(Rejected::Unsolicited);
+        }
+        self.bonds.pong_received(now.monotonic, id, at);
+        self.table.answered(now.monotonic, &id, at);
+        if let Some(tcp) = self.bonds.tcp_of_ping(now.monotonic, id, at.ip()) {
+            self.add_inbound(now, sender, tcp);
+        }
+        if let Some(ip) = pong.to.ip {
+            let seen = SocketAddr::new(ip, pong.to.udp);
+            if let Some(majority) = self.external.vote(now.monotonic, at.ip(), seen) {
+                self.local.seen_at(majority);
+                self.local_changed();
+            }
+        }
+        for request in answered {
+            let Some(request) = self.requests.remove(request).map(|ping| (request, ping)) else { continue };
+            let (request, ping) = request;
+            self.rates.answered(ping.node.endpoint());
+            self.stats.requests_answered = self.stats.requests_answered.saturating_add(1);
+            let rtt = match ping.stage {
+                Stage::Sent(sent) => now.monotonic.saturating_duration_since(sent),
+                Stage::Bonding => Duration::ZERO,
+            };
+            self.wait_for_ping_back(now, id, at.ip(), rtt);
+            match ping.purpose {
+                Purpose::Check => self.checked(now, id, Check::Answered),
+                Purpose::User => {
+                    let answer = Answer::Pong { rtt, enr_seq: pong.enr_seq.unwrap_or(0) };
+                    self.request_done(request, Ok(answer));
+                }
+                Purpose::Bond | Purpose::Update | Purpose::Lookup(_) | Purpose::Resolve(_) => {}
+            }
+        }
+        self.update_record(now, id, at.ip(), pong.enr_seq.unwrap_or(0));
+        Ok(())
+    }
+
+    /// They live. If they do not know that we do, their ping is on its way already: those who wait to ask them need
+    /// not wait longer than for that.
+    fn wait_for_ping_back(&mut self, now: Now, id: NodeId, ip: IpAddr, rtt: Duration) {
+        let (shortest, longest) = PING_BACK_WAIT;
+        let wait = rtt.clamp(shortest, longest);
+        for request in self.requests.bonding(id, ip) {
+            self.requests.set_deadline(request, now.after(wait).monotonic);
+        }
+    }
+
+    fn handle_find_node(&mut self, now: Now, sender: &Sender, find: &FindNode) -> Result<(), Rejected> {
+        let Sender { id, at, .. } = *sender;
+        if !self.bonds.is_proven(now.monotonic, id, at.ip()) {
+            return Err(Rejected::NoEndpointProof);
+        }
+        let target = NodeId::of_target(&find.target);
+        // One more, since the asker itself is no news to it.
+        let closest = self.table.closest(&target, MAX_FOUND.saturating_add(1), Prefer::Live);
+        let nodes: Vec<Neighbor> = closest
+            .iter()
+            .filter(|node| node.id() != id && node.udp() > LOW_PORTS && check_relay(at.ip(), node.ip()).is_ok())
+            .take(MAX_FOUND)
+            .map(Neighbor::from)
+            .collect();
+        let expiration = Discv4::expiration(now);
+        let mut chunks = nodes.chunks(MAX_NEIGHBORS);
+        // An empty answer is an answer too, or the asker would take us for dead.
+        let first = chunks.next().unwrap_or_default();
+        for nodes in std::iter::once(first).chain(chunks) {
+            self.reply(at, Message::Neighbors(Neighbors { nodes: nodes.to_vec(), skipped: 0, expiration }));
+        }
+        Ok(())
+    }
+
+    fn handle_neighbors(&mut self, now: Now, sender: &Sender, neighbors: &Neighbors) -> Result<(), Rejected> {
+        let Sender { id, at, .. } = *sender;
+        // Neighbors does not say what it answers. Answers come in the order of the questions, near enough.
+        let awaited = self.requests.answered_by(id, at.ip(), Kind::Neighbors, None);
+        let Some(request) = awaited.first().copied() else { return Err(Rejected::Unsolicited) };
+        self.table.answered(now.monotonic, &id, at);
+        let received = self.requests.get(request).map_or(0, |request| request.received);
+        let room = MAX_FOUND.saturating_sub(received);
+        let accepted: Vec<NodeRecord> =
+            neighbors.nodes.iter().take(room).filter_map(|neighbor| self.judge_neighbor(at.ip(), neighbor)).collect();
+        let count = neighbors.nodes.len().saturating_add(neighbors.skipped);
+        let refused = count.saturating_sub(accepted.len()) as u64;
+        self.stats.neighbors_refused = self.stats.neighbors_refused.saturating_add(refused);
+        let Some(find) = self.requests.get_mut(request) else { return Ok(()) };
+        find.answers = find.answers.saturating_add(1);
+        find.received = find.received.saturating_add(count);
+        find.nodes.extend(accepted);
+        let (is_complete, deadline) = (find.received >= MAX_FOUND, find.deadline);
+        if is_complete {
+            self.find_over(now, request);
+        } else {
+            let (after_full, after_short) = MORE_NEIGHBORS_WAIT;
+            let wait = if count >= MAX_NEIGHBORS { after_full } else { after_short };
+            self.requests.set_deadline(request, now.after(wait).monotonic.min(deadline));
+        }
+        Ok(())
+    }
+
+    /// What somebody says of somebody else. Bad entries are dropped, not the packet (spec sheet discv4 §6).
+    fn judge_neighbor(&self, sender: IpAddr, neighbor: &Neighbor) -> Option<NodeRecord> {
+        let is_bad = neighbor.udp <= LOW_PORTS
+            || neighbor.key == *self.key.as_bytes()
+            || check_relay(sender, neighbor.ip).is_err()
+            || !self.allows(neighbor.ip);
+        if is_bad {
+            return None;
+        }
+        // Known nodes are most of what we hear, and need no parsing.
+        let known = self.table.record(&NodeId::of_target(&neighbor.key));
+        match known.filter(|known| Neighbor::from(*known) == *neighbor) {
+            Some(known) => Some(known.clone()),
+            None => neighbor.to_record().ok(),
+        }
+    }
+
+    fn handle_enr_request(&mut self, now: Now, sender: &Sender, hash: [u8; 32]) -> Result<(), Rejected> {
+        if !self.bonds.is_proven(now.monotonic, sender.id, sender.at.ip()) {
+            return Err(Rejected::NoEndpointProof);
+        }
+        if let Some(record) = self.record.clone() {
+            self.reply(sender.at, Message::EnrResponse(EnrResponse { request_hash: hash, record }));
+        }
+        Ok(())
+    }
+
+    fn handle_enr_response(&mut self, now: Now, sender: &Sender, response: EnrResponse) -> Result<(), Rejected> {
+        let Sender { id, key, at } = *sender;
+        let answered = self.requests.answered_by(id, at.ip(), Kind::EnrResponse, Some(&response.request_hash));
+        if answered.is_empty() {
+            return Err(Rejected::Unsolicited);
+        }
+        let is_own = *response.record.key() == key;
+        self.table.answered(now.monotonic, &id, at);
+        // The record may name no endpoint; if it names one, it is to be one the sender may speak of.
+        let node = NodeRecord::from_enr(response.record.clone()).ok();
+        let is_placed = node.as_ref().is_none_or(|node| check_relay(at.ip(), node.ip()).is_ok());
+        if let Some(node) = node.as_ref().filter(|node| is_own && is_placed && self.allows(node.ip())) {
+            self.table.update(now.monotonic, node);
+        }
+        for request in answered {
+            let Some(asked) = self.requests.remove(request) else { continue };
+            self.stats.requests_answered = self.stats.requests_answered.saturating_add(1);
+            let outcome = match asked.node.enr() {
+                _ if !is_own || !is_placed => Err(RequestError::BadRecord),
+                Some(newer) if newer.seq() > response.record.seq() => Ok(newer.clone()),
+                _ => Ok(response.record.clone()),
+            };
+            self.enr_done(now, request, asked.purpose, outcome);
+        }
+        if is_own { Ok(()) } else { Err(Rejected::ForeignRecord) }
+    }
+
+    /// Somebody who has pinged us and has proven its endpoint comes into the table.
+    fn add_inbound(&mut self, now: Now, sender: &Sender, tcp: u16) {
+        if let Some(record) = sender.record(tcp) {
+            _ = self.table.add_inbound(now.monotonic, &record);
+        }
+    }
+
+    /// Queues an answer; `false` if there is no room for it.
+    fn reply(&mut self, to: SocketAddr, message: Message) -> bool {
+        let has_room = self.transmits.len() < MAX_QUEUED_REPLIES;
+        if has_room {
+            self.transmits.push_back(Transmit { to, message, request: None });
+        } else {
+            self.stats.replies_dropped = self.stats.replies_dropped.saturating_add(1);
+        }
+        has_room
+    }
+}
+
+/// Who has sent a packet, and from where.
+struct Sender {
+    id: NodeId,
+    key: PublicKey,
+    at: SocketAddr,
+}
+
+impl Sender {
+    /// The sender as a node; `None` if the source of the packet is no endpoint (port 0).
+    fn record(&self, tcp: u16) -> Option<NodeRecord> {
+        NodeRecord::new(self.key, self.at.ip(), self.at.port(), tcp).ok()
+    }
+}
+
+/// IPv4-mapped addresses are IPv4 addresses.
+fn canonical(from: SocketAddr) -> SocketAddr {
+    SocketAddr::new(from.ip().to_canonical(), from.port())
+}
