@@ -7,10 +7,26 @@ use data_encoding::HEXLOWER;
 use crate::{
     Blame,
     tendermint::{
-        mconnection::MConnectionError,
+        mconnection::{ConfigError, MConnectionError},
         node_info::{Incompatibility, NodeInfoError},
+        secret_connection::{FrameError, SecretConnectionError},
     },
 };
+
+/// Why a transport could not be set up. Always this side's fault.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(std::net::SocketAddr, io::Error),
+    /// Our own NodeInfo breaks a rule.
+    #[error("our own {0}")]
+    NodeInfo(NodeInfoError),
+    /// The connection's settings or channels make no sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+}
 
 /// Why [`Transport::accept`](super::Transport::accept) gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +82,12 @@ pub enum HandshakeError {
     /// The stream failed.
     #[error("stream failed: {0}")]
     Io(io::ErrorKind),
+    /// The SecretConnection was not established.
+    #[error("secret connection: {0}")]
+    SecretConnection(#[from] SecretConnectionError),
+    /// A frame of the NodeInfo exchange cannot be read or written.
+    #[error("secret connection: {0}")]
+    Frame(#[from] FrameError),
     /// The peer proved another identity than the dialed address names. The address is wrong, not the peer with that id.
     #[error("expected peer {}, found {}", HEXLOWER.encode(expected), HEXLOWER.encode(proven))]
     IdMismatch {
@@ -100,6 +122,8 @@ impl HandshakeError {
             HandshakeError::Timeout(_) | HandshakeError::Closed | HandshakeError::Io(_) => Blame::Local,
             HandshakeError::SelfConnection => Blame::Local,
             HandshakeError::IdMismatch { .. } | HandshakeError::Incompatible(_) => Blame::Incompatible,
+            HandshakeError::SecretConnection(error) => error.blame(),
+            HandshakeError::Frame(error) => error.blame(),
             HandshakeError::NodeInfo(error) => error.blame(),
             HandshakeError::NodeInfoId { .. } => Blame::Misbehaved,
         }
@@ -122,6 +146,9 @@ pub enum CloseReason {
     /// The stream failed.
     #[error("stream failed: {0}")]
     Io(io::ErrorKind),
+    /// A frame cannot be read or written.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
     /// The peer broke a rule of the packet layer, or no pong came.
     #[error(transparent)]
     Protocol(#[from] MConnectionError),
@@ -139,6 +166,7 @@ impl CloseReason {
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {
+            CloseReason::Frame(error) => error.blame(),
             CloseReason::Protocol(error) => error.blame(),
             _ => Blame::Local,
         }

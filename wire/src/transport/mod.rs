@@ -8,6 +8,7 @@ mod connection;
 mod error;
 mod link;
 mod memory;
+mod tendermint;
 
 use std::{fmt, future::Future, net::IpAddr, net::SocketAddr};
 
@@ -15,8 +16,9 @@ use data_encoding::HEXLOWER;
 
 pub use crate::tendermint::mconnection::ChannelSpec;
 pub use connection::{Connection, Direction, Receiver, SendError, Sender, TrySendError};
-pub use error::{AcceptError, CloseReason, DialError, HandshakeError};
+pub use error::{AcceptError, BindError, CloseReason, DialError, HandshakeError};
 pub use memory::{MemoryConfig, MemoryError, MemoryNetwork, MemoryTransport};
+pub use tendermint::{TendermintConfig, TendermintTransport};
 
 use crate::{PeerAddress, stats::TransportStats, tendermint::node_info::NodeInfo};
 
@@ -91,6 +93,7 @@ pub struct Incoming {
 #[derive(Debug)]
 enum IncomingStream {
     Memory(memory::MemoryIncoming),
+    Tendermint(tendermint::TendermintIncoming),
 }
 
 impl Incoming {
@@ -103,6 +106,7 @@ impl Incoming {
     pub async fn handshake(self) -> Result<Connection, HandshakeError> {
         match self.stream {
             IncomingStream::Memory(incoming) => incoming.handshake(self.remote).await,
+            IncomingStream::Tendermint(incoming) => incoming.handshake(self.remote).await,
         }
     }
 }
