@@ -1,0 +1,336 @@
+//! A bare Tendermint peer, to try the wire against other implementations and to measure it.
+//!
+//! ```text
+//! mconn_peer listen --laddr 127.0.0.1:0 --mode echo|sink [--once]
+//! mconn_peer dial id@ip:port --mode echo-check --count 1000 --min 1 --max 1048576 --seed 1
+//! mconn_peer dial id@ip:port --mode flood --size 1024 --seconds 5
+//! mconn_peer dial id@ip:port --mode ping --size 64 --count 1000
+//! mconn_peer dial id@ip:port --mode handshake --count 100
+//! ```
+//!
+//! Also: `--network NAME` (interop-test), `--channel ID` (0x30), `--payload BYTES` (1024), `--source IP`. A listener prints
+//! `id@ip:port` first, then a JSON line for each peer that leaves; a dialer prints one JSON line. Messages are protobuf
+//! BytesValues, so that a peer that decodes them is content.
+
+use std::{net::SocketAddr, process::ExitCode, str::FromStr, time::Duration};
+
+use bytes::Bytes;
+use kadwire_wire::{
+    PeerAddress,
+    tendermint::{
+        key::NodeKey,
+        mconnection::{ChannelSpec, MConnectionConfig},
+    },
+    transport::{CloseReason, Connection, TendermintConfig, TendermintTransport, Transport},
+};
+use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
+use tokio::{sync::mpsc, time::Instant};
+
+/// Messages under way in an echo check.
+const WINDOW: usize = 64;
+
+/// The largest message on the channel: CometBFT's test peers take 32 MiB.
+const MAX_MESSAGE: usize = 1 << 25;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let options = match Options::parse(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("mconn_peer: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(options).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{}", serde_json::json!({ "event": "error", "error": error }));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What the command line asks for.
+struct Options {
+    dial: Option<PeerAddress>,
+    laddr: SocketAddr,
+    source: Option<std::net::IpAddr>,
+    network: String,
+    channel: u8,
+    payload: usize,
+    mode: String,
+    count: usize,
+    min: usize,
+    max: usize,
+    size: usize,
+    seconds: u64,
+    seed: u64,
+    once: bool,
+}
+
+impl Options {
+    fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, String> {
+        let dial = match args.next().as_deref() {
+            Some("listen") => None,
+            Some("dial") => {
+                let address = args.next().ok_or("dial: an address id@ip:port is missing")?;
+                Some(parse("the address", &address)?)
+            }
+            other => return Err(format!("expected 'listen' or 'dial', found {:?}", other.unwrap_or("nothing"))),
+        };
+        let mut options = Options {
+            mode: if dial.is_some() { "echo-check" } else { "echo" }.to_owned(),
+            dial,
+            laddr: ([127, 0, 0, 1], 0).into(),
+            source: None,
+            network: "interop-test".to_owned(),
+            channel: 0x30,
+            payload: 1024,
+            count: 1000,
+            min: 1,
+            max: 1 << 20,
+            size: 1024,
+            seconds: 5,
+            seed: 1,
+            once: false,
+        };
+        while let Some(flag) = args.next() {
+            if flag == "--once" {
+                options.once = true;
+                continue;
+            }
+            let value = args.next().ok_or_else(|| format!("{flag}: a value is missing"))?;
+            match flag.as_str() {
+                "--laddr" => options.laddr = parse(&flag, &value)?,
+                "--source" => options.source = Some(parse(&flag, &value)?),
+                "--network" => options.network = value,
+                "--channel" => options.channel = parse_channel(&value)?,
+                "--payload" => options.payload = parse(&flag, &value)?,
+                "--mode" => options.mode = value,
+                "--count" => options.count = parse(&flag, &value)?,
+                "--min" => options.min = parse(&flag, &value)?,
+                "--max" => options.max = parse(&flag, &value)?,
+                "--size" => options.size = parse(&flag, &value)?,
+                "--seconds" => options.seconds = parse(&flag, &value)?,
+                "--seed" => options.seed = parse(&flag, &value)?,
+                _ => return Err(format!("unknown flag {flag}")),
+            }
+        }
+        if !(1..=options.max).contains(&options.min) || options.max.max(options.size) > MAX_MESSAGE - 8 {
+            return Err(format!("sizes must be 1 <= --min <= --max, and below {MAX_MESSAGE}"));
+        }
+        Ok(options)
+    }
+}
+
+fn parse<T: FromStr<Err: std::fmt::Display>>(what: &str, value: &str) -> Result<T, String> {
+    value.parse().map_err(|error| format!("{what}: {value:?}: {error}"))
+}
+
+fn parse_channel(value: &str) -> Result<u8, String> {
+    let parsed = match value.strip_prefix("0x") {
+        Some(hex) => u8::from_str_radix(hex, 16),
+        None => value.parse(),
+    };
+    parsed.map_err(|error| format!("--channel: {value:?}: {error}"))
+}
+
+async fn run(options: Options) -> Result<(), String> {
+    #[expect(clippy::disallowed_methods, reason = "driver: a fresh identity for each run")]
+    let key = NodeKey::generate(&mut rand::make_rng::<StdRng>());
+    let mut config = TendermintConfig::new(key, options.network.clone(), "mconn_peer");
+    config.channels =
+        vec![ChannelSpec { send_queue: 256, max_message_size: MAX_MESSAGE, ..ChannelSpec::new(options.channel) }];
+    config.listen = options.dial.is_none().then_some(options.laddr);
+    config.source = options.source;
+    config.mconnection = MConnectionConfig {
+        send_rate: 0,
+        recv_rate: 0,
+        max_packet_payload: options.payload,
+        ..MConnectionConfig::default()
+    };
+    let transport = TendermintTransport::bind(config).await.map_err(|error| error.to_string())?;
+    match &options.dial {
+        None => listen(&transport, &options).await,
+        Some(address) if options.mode == "handshake" => handshakes(&transport, address, options.count).await,
+        Some(address) => {
+            let connection = transport.dial(address).await.map_err(|error| error.to_string())?;
+            serve(connection, &options).await
+        }
+    }
+}
+
+async fn listen(transport: &TendermintTransport, options: &Options) -> Result<(), String> {
+    println!("{}", transport.address().ok_or("--laddr: an address that peers can dial is needed")?);
+    loop {
+        let incoming = transport.accept().await.map_err(|error| error.to_string())?;
+        let remote = incoming.remote();
+        let connection = match incoming.handshake().await {
+            Ok(connection) => connection,
+            Err(error) => {
+                eprintln!("{remote}: {error}");
+                continue;
+            }
+        };
+        if options.once {
+            return serve(connection, options).await;
+        }
+        let (mode, channel) = (options.mode.clone(), options.channel);
+        tokio::spawn(async move {
+            match mode.as_str() {
+                "echo" | "sink" => receive(connection, mode == "echo").await,
+                _ => connection.close(CloseReason::requested(format!("mode {mode} needs --once, channel {channel}"))),
+            }
+        });
+    }
+}
+
+async fn serve(connection: Connection, options: &Options) -> Result<(), String> {
+    match options.mode.as_str() {
+        "echo" => receive(connection, true).await,
+        "sink" => receive(connection, false).await,
+        "echo-check" => return echo_check(connection, options).await,
+        "flood" => return flood(connection, options).await,
+        "ping" => return ping(connection, options).await,
+        mode => return Err(format!("--mode: {mode:?} is not echo, sink, echo-check, flood, ping or handshake")),
+    }
+    Ok(())
+}
+
+async fn receive(mut connection: Connection, echo: bool) {
+    let (mut first, mut last, mut messages, mut bytes) = (None, None, 0u64, 0u64);
+    while let Some((channel, message)) = connection.recv().await {
+        let now = Instant::now();
+        first.get_or_insert(now);
+        last = Some(now);
+        messages += 1;
+        bytes += message.len() as u64;
+        if echo && connection.send(channel, message).await.is_err() {
+            break;
+        }
+    }
+    let seconds = first.zip(last).map_or(0.0, |(first, last)| (last - first).as_secs_f64());
+    let reason = connection.closed().await.to_string();
+    let line = serde_json::json!({
+        "event": "peer_gone", "id": connection.peer, "reason": reason, "messages": messages, "bytes": bytes,
+        "seconds": seconds, "msgs_per_s": messages as f64 / seconds, "MB_per_s": bytes as f64 / 1e6 / seconds,
+    });
+    println!("{line}");
+}
+
+/// A protobuf BytesValue.
+fn bytes_value(payload: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(payload.len() + 6);
+    if !payload.is_empty() {
+        out.push(0x0a);
+        let mut len = payload.len();
+        while len >= 0x80 {
+            out.push((len & 0x7f) as u8 | 0x80);
+            len >>= 7;
+        }
+        out.push(len as u8);
+        out.extend_from_slice(payload);
+    }
+    out.into()
+}
+
+async fn echo_check(mut connection: Connection, options: &Options) -> Result<(), String> {
+    let (channel, count) = (options.channel, options.count);
+    let (min, max) = (options.min as f64, options.max as f64);
+    let mut rng = StdRng::seed_from_u64(options.seed);
+    let (expect, mut expected) = mpsc::channel::<Bytes>(WINDOW);
+    let sender = connection.sender.clone();
+    let started = Instant::now();
+    let sending = tokio::spawn(async move {
+        for _ in 0..count {
+            // As many messages of 1–2 bytes as of 512–1024 KiB.
+            let size = (min * (max / min).powf(rng.random::<f64>())).round() as usize;
+            let mut payload = vec![0; size];
+            rng.fill_bytes(&mut payload);
+            let message = bytes_value(&payload);
+            if expect.send(message.clone()).await.is_err() || sender.send(channel, message).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (mut good, mut bytes, mut fault) = (0usize, 0u64, None);
+    while let Some(wanted) = expected.recv().await {
+        match tokio::time::timeout(Duration::from_secs(30), connection.recv()).await {
+            Ok(Some((from, message))) if from == channel && message == wanted => {
+                good += 1;
+                bytes += message.len() as u64;
+            }
+            Ok(Some((from, message))) => {
+                fault = Some(format!("message {good}: {} bytes on {from:#04x} differ", message.len()));
+            }
+            Ok(None) => fault = Some(format!("message {good}: connection ended: {}", connection.closed().await)),
+            Err(_) => fault = Some(format!("message {good}: no echo in 30 s")),
+        }
+        if fault.is_some() {
+            break;
+        }
+    }
+    sending.abort();
+    let line = serde_json::json!({
+        "event": "echo_check", "count": count, "echoed": good, "bytes": bytes, "seed": options.seed,
+        "seconds": started.elapsed().as_secs_f64(), "peer": connection.peer, "fault": fault,
+    });
+    println!("{line}");
+    connection.flush_and_close(CloseReason::requested("done")).await;
+    if good == count { Ok(()) } else { Err(format!("{good} of {count} echoed")) }
+}
+
+async fn flood(connection: Connection, options: &Options) -> Result<(), String> {
+    let message = bytes_value(&vec![0; options.size]);
+    let started = Instant::now();
+    let mut sent = 0u64;
+    // The clock is read now and then only.
+    while !sent.is_multiple_of(64) || started.elapsed() < Duration::from_secs(options.seconds) {
+        connection.send(options.channel, message.clone()).await.map_err(|error| error.to_string())?;
+        sent += 1;
+    }
+    connection.flush_and_close(CloseReason::requested("done")).await;
+    let seconds = started.elapsed().as_secs_f64();
+    let line = serde_json::json!({
+        "event": "flood", "size": options.size, "messages": sent, "seconds": seconds,
+        "msgs_per_s": sent as f64 / seconds, "MB_per_s": (sent * options.size as u64) as f64 / 1e6 / seconds,
+    });
+    println!("{line}");
+    Ok(())
+}
+
+async fn ping(mut connection: Connection, options: &Options) -> Result<(), String> {
+    let message = bytes_value(&vec![7; options.size]);
+    let mut times = Vec::with_capacity(options.count);
+    for _ in 0..options.count {
+        let started = Instant::now();
+        connection.send(options.channel, message.clone()).await.map_err(|error| error.to_string())?;
+        let echo = tokio::time::timeout(Duration::from_secs(5), connection.recv()).await;
+        echo.map_err(|_| "no echo in 5 s")?.ok_or("connection ended")?;
+        times.push(started.elapsed().as_secs_f64() * 1e6);
+    }
+    print_times("ping", options.size, times);
+    connection.flush_and_close(CloseReason::requested("done")).await;
+    Ok(())
+}
+
+async fn handshakes(transport: &TendermintTransport, address: &PeerAddress, count: usize) -> Result<(), String> {
+    let mut times = Vec::with_capacity(count);
+    for _ in 0..count {
+        let started = Instant::now();
+        let connection = transport.dial(address).await.map_err(|error| error.to_string())?;
+        times.push(started.elapsed().as_secs_f64() * 1e6);
+        connection.flush_and_close(CloseReason::requested("done")).await;
+    }
+    print_times("handshake", 0, times);
+    Ok(())
+}
+
+fn print_times(event: &str, size: usize, mut times: Vec<f64>) {
+    times.sort_by(f64::total_cmp);
+    let at = |part: f64| times.get((times.len() as f64 * part) as usize).or(times.last()).copied();
+    let line = serde_json::json!({
+        "event": event, "size": size, "count": times.len(), "p50_us": at(0.5), "p90_us": at(0.9), "p99_us": at(0.99),
+    });
+    println!("{line}");
+}
