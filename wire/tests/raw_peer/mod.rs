@@ -98,10 +98,14 @@ impl RawPeer {
     }
 
     pub(crate) async fn write(&mut self, plaintext: &[u8]) {
+        self.try_write(plaintext).await.unwrap();
+    }
+
+    pub(crate) async fn try_write(&mut self, plaintext: &[u8]) -> std::io::Result<()> {
         let mut frames = SealBuffer::default();
         frames.put(plaintext);
         frames.seal(&mut self.secured.sealer).unwrap();
-        self.stream.write_all(frames.sealed()).await.unwrap();
+        self.stream.write_all(frames.sealed()).await
     }
 
     /// The next plaintext; `None` when the stream ends.
