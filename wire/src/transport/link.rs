@@ -23,6 +23,9 @@ const MAX_WAITING_MESSAGES: usize = 1024;
 /// Received bytes that may wait for the user (one message may exceed them).
 const MAX_WAITING_BYTES: usize = 1 << 20;
 
+/// An empty queue keeps room for this many messages; more is given back, for connections that were busy and are idle now.
+const KEPT_CAPACITY: usize = 16;
+
 /// Whether the connection lives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -133,7 +136,7 @@ impl Link {
                 let mut inbox = lock(&self.inbox);
                 if let Some((channel, message)) = inbox.messages.pop_front() {
                     inbox.bytes = inbox.bytes.saturating_sub(message.len());
-                    if inbox.messages.is_empty() {
+                    if inbox.messages.is_empty() && inbox.messages.capacity() > KEPT_CAPACITY {
                         inbox.messages = VecDeque::new();
                     }
                     // Wait until half is free: the driver then reads in batches.

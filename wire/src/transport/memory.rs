@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     AcceptError, ChannelSpec, CloseReason, Connection, DialError, Direction, Endpoint, HandshakeError, Incoming,
@@ -77,7 +77,7 @@ impl MemoryNetwork {
         drop(nodes);
         let local = Arc::new(Local { node_info, channels, address, stats: Mutex::default() });
         let incoming = tokio::sync::Mutex::new(incoming);
-        Ok(MemoryTransport { network: self.clone(), local, incoming, closed: Notify::new() })
+        Ok(MemoryTransport { network: self.clone(), local, incoming, closed: watch::Sender::new(false) })
     }
 }
 
@@ -98,7 +98,7 @@ pub struct MemoryTransport {
     network: MemoryNetwork,
     local: Arc<Local>,
     incoming: tokio::sync::Mutex<mpsc::Receiver<Dialing>>,
-    closed: Notify,
+    closed: watch::Sender<bool>,
 }
 
 #[derive(Debug)]
@@ -183,13 +183,16 @@ impl Transport for MemoryTransport {
 
     async fn accept(&self) -> Result<Incoming, AcceptError> {
         let mut incoming = self.incoming.lock().await;
-        // `close` ends the channel, once what was dialed before is taken.
+        let mut closed = self.closed.subscribe();
         let dialing = tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => None,
             dialing = incoming.recv() => dialing,
-            () = self.closed.notified() => None,
         };
         let Some(dialing) = dialing else {
+            // Whoever dialed and was not accepted sees the stream closed.
             incoming.close();
+            while incoming.try_recv().is_ok() {}
             return Err(AcceptError::Closed);
         };
         self.local.count(|stats| stats.accepted = stats.accepted.saturating_add(1));
@@ -211,7 +214,7 @@ impl Transport for MemoryTransport {
 
     fn close(&self) {
         lock(&self.network.nodes).remove(&self.local.node_info.id);
-        self.closed.notify_one();
+        self.closed.send_replace(true);
     }
 }
 

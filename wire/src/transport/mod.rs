@@ -3,6 +3,25 @@
 //! A connection is data: two bounded queues and a reason why it ended. So the memory and TCP transports differ only in who
 //! fills the queues, and only [`Transport`] is a trait. `dial` includes the handshake: its caller hears only of proven
 //! identities. `accept` does not: an [`Incoming`] can be refused by its address before it costs anything.
+//!
+//! ```
+//! use kadwire_wire::{tendermint::node_info::NodeInfo, transport::*};
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let network = MemoryNetwork::new();
+//! let node = |id| {
+//!     let node_info = NodeInfo::new([id; 20], "test-net", "node");
+//!     network.listen(MemoryConfig { node_info, channels: vec![ChannelSpec::new(0x30)], address: None })
+//! };
+//! let (a, b) = (node(1)?, node(2)?);
+//! let to_b: kadwire_wire::PeerAddress = format!("memory:{}", "02".repeat(20)).parse()?;
+//! let (dialed, accepted) = tokio::join!(a.dial(&to_b), async { b.accept().await?.handshake().await.map_err(Box::from) });
+//! let (dialed, mut accepted): (_, Connection) = (dialed?, accepted.map_err(|e: Box<dyn std::error::Error>| e)?);
+//! dialed.send(0x30, "hello".into()).await?;
+//! assert_eq!(accepted.recv().await, Some((0x30, "hello".into())));
+//! # Ok(())
+//! # }
+//! ```
 
 mod connection;
 mod error;

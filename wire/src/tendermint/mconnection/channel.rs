@@ -13,13 +13,16 @@ use super::{
 /// The first allocation for a message of several packets, in bytes (CometBFT `defaultRecvBufferCapacity`).
 const FIRST_RECEIVE_BUFFER: usize = 4096;
 
+/// An empty queue keeps room for this many messages; more is given back.
+const KEPT_CAPACITY: usize = 16;
+
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) spec: ChannelSpec,
     /// Messages not begun.
     queue: VecDeque<Bytes>,
-    /// The rest of the message that was begun.
-    sending: Option<Bytes>,
+    /// The message that was begun, and its bytes that were written.
+    sending: Option<(Bytes, usize)>,
     pub(super) recently_sent: RecentlySent,
     /// Messages whose last packet was written, since last asked.
     pub(super) sent: usize,
@@ -50,18 +53,25 @@ impl Channel {
 
     /// Writes the next packet; returns its bytes, and whether it ended its message. 0 bytes: there is nothing to send.
     pub(super) fn put_packet(&mut self, out: &mut impl Plaintext, max_payload: usize) -> (usize, bool) {
-        let Some(mut message) = self.sending.take().or_else(|| self.queue.pop_front()) else { return (0, false) };
-        if self.queue.is_empty() {
+        let (message, done) = match self.sending.take() {
+            Some(begun) => begun,
+            None => match self.queue.pop_front() {
+                Some(message) => (message, 0),
+                None => return (0, false),
+            },
+        };
+        if self.queue.is_empty() && self.queue.capacity() > KEPT_CAPACITY {
             self.queue = VecDeque::new();
         }
-        let payload = payload_on(self.spec.id, max_payload);
-        let eof = message.len() <= payload;
-        let data = if eof { std::mem::take(&mut message) } else { message.split_to(payload) };
-        let written = put_message(out, self.spec.id, eof, &data);
+        let rest = message.get(done..).unwrap_or_default();
+        let (data, later) = rest.split_at(rest.len().min(payload_on(self.spec.id, max_payload)));
+        let eof = later.is_empty();
+        let written = put_message(out, self.spec.id, eof, data);
         if eof {
             self.sent = self.sent.saturating_add(1);
         } else {
-            self.sending = Some(message);
+            let done = done.saturating_add(data.len());
+            self.sending = Some((message, done));
         }
         self.recently_sent.add(written);
         (written, eof)

@@ -35,6 +35,9 @@ use crate::{
     tendermint::{DelimitedError, protobuf::read_varint, split_delimited},
 };
 
+/// The queue of complete messages, once empty, keeps room for this many; more is given back.
+const KEPT_CAPACITY: usize = 16;
+
 /// One side of a connection, from the end of the NodeInfo exchange to the end of the stream.
 #[derive(Debug)]
 pub struct MConnection {
@@ -163,7 +166,7 @@ impl MConnection {
     /// The next whole message and its channel, in the order in which they were completed.
     pub fn poll_message(&mut self) -> Option<(u8, Bytes)> {
         let message = self.messages.pop_front();
-        if message.is_none() {
+        if message.is_none() && self.messages.capacity() > KEPT_CAPACITY {
             self.messages = VecDeque::new();
         }
         message
