@@ -21,11 +21,14 @@ pub(crate) struct Ban {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bans {
     banned: BTreeMap<PeerId, Ban>,
+    /// No ban ends before this.
+    first_end: Option<SystemTime>,
 }
 
 impl Bans {
     /// Bans a peer until `until`, or longer if it already is.
     pub(crate) fn add(&mut self, id: PeerId, until: SystemTime, entry: Option<Entry>) {
+        self.first_end = Some(self.first_end.map_or(until, |first| first.min(until)));
         if let Some(ban) = self.banned.get_mut(&id) {
             ban.until = ban.until.max(until);
             ban.entry = entry.or(ban.entry.take());
@@ -45,8 +48,18 @@ impl Bans {
 
     /// Ends the bans that are over, and hands out the addresses that were kept.
     pub(crate) fn end(&mut self, now: SystemTime) -> Vec<Entry> {
+        if self.first_end.is_none_or(|first| first > now) {
+            return Vec::new();
+        }
         let over: Vec<PeerId> = self.banned.iter().filter(|(_, ban)| ban.until <= now).map(|(id, _)| *id).collect();
-        over.iter().filter_map(|id| self.banned.remove(id)?.entry).collect()
+        let entries = over.iter().filter_map(|id| self.banned.remove(id)?.entry).collect();
+        self.first_end = self.banned.values().map(|ban| ban.until).min();
+        entries
+    }
+
+    /// No ban ends before this; `None` if there is none.
+    pub(crate) fn first_end(&self) -> Option<SystemTime> {
+        self.first_end
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Ban)> {

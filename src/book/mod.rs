@@ -220,6 +220,12 @@ impl Book {
         reinstated
     }
 
+    /// After what time the next ban is over, at the earliest.
+    pub(crate) fn next_reinstatement(&self, now: SystemTime) -> Option<Duration> {
+        let least = Duration::from_secs(1);
+        self.bans.first_end().map(|end| end.duration_since(now).unwrap_or_default().max(least))
+    }
+
     /// Forgets an address, unless another one of that peer is kept.
     pub fn remove(&mut self, address: &PeerAddress) {
         let id = address.id();
@@ -356,6 +362,13 @@ pub enum NotAdded {
     /// A DNS name: its owner can let it lead anywhere later.
     #[error("a name, not an IP address")]
     Name,
+}
+
+#[cfg(test)]
+impl Book {
+    pub(crate) fn check(&self) {
+        self.buckets.check();
+    }
 }
 
 #[cfg(test)]

@@ -1,1 +1,374 @@
+//! The book's rules, one a test.
 
+use std::{collections::HashSet, net::Ipv4Addr, time::UNIX_EPOCH};
+
+use proptest::prelude::*;
+
+use super::{
+    buckets::{BUCKET_SIZE, NEW_BUCKETS, OLD_BUCKETS},
+    *,
+};
+use crate::dial::tests::{address, id, peer_at};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn now() -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(1_700_000_000)
+}
+
+fn book() -> Book {
+    Book::new(BookConfig { seed: 7, ..BookConfig::default() })
+}
+
+fn lax() -> Book {
+    Book::new(BookConfig { strict: false, seed: 7, ..BookConfig::default() })
+}
+
+/// A source in a /16 of its own.
+fn origin(n: u32) -> Origin {
+    let ip = Ipv4Addr::from(0x5000_0001 + (n << 16));
+    Origin { id: id(900_000 + n), socket: Some((ip, 1).into()) }
+}
+
+/// 10,000 addresses told from many networks, of which a few find no place.
+fn full() -> Book {
+    let mut book = book();
+    for n in 0..10_000 {
+        book.add(now(), &address(n), &origin(n % 97)).unwrap();
+    }
+    book.check();
+    book
+}
+
+#[test]
+fn what_cannot_or_should_not_be_known_is_refused_with_its_reason() {
+    let private = BookConfig { private: [id(5), origin(5).id].into(), ..BookConfig::default() };
+    let mut strict = Book::new(private.clone());
+    let mut lax = Book::new(BookConfig { strict: false, ..private });
+    for book in [&mut strict, &mut lax] {
+        book.add_own(id(1), [address(2).socket_addr().unwrap()]);
+        book.mark_bad(now(), &id(6), DAY);
+    }
+    let here = |n| peer_at(n, &address(2).socket_addr().unwrap().to_string());
+    let named = format!("{}@a.example.org:1", id(9)).parse().unwrap();
+    let memory = PeerAddress::memory(id(9).tendermint().unwrap());
+    use NotAdded::*;
+    // (address, source, strict, not strict)
+    for (address, from, in_strict, in_lax) in [
+        (address(9), origin(1), Ok(Added::New), Ok(Added::New)),
+        (address(1), origin(1), Err(Own), Err(Own)),
+        (here(9), origin(1), Err(Own), Err(Own)),
+        (address(5), origin(1), Err(Private), Err(Private)),
+        (address(7), origin(5), Err(PrivateSource), Err(PrivateSource)),
+        (address(6), origin(1), Err(Banned), Err(Banned)),
+        (peer_at(10, "10.0.0.1:1"), origin(1), Err(NotRoutable), Ok(Added::New)),
+        (peer_at(11, "127.0.0.1:1"), origin(1), Err(NotRoutable), Ok(Added::New)),
+        (peer_at(12, "0.0.0.1:1"), origin(1), Err(Special), Err(Special)),
+        (peer_at(13, "240.0.0.1:1"), origin(1), Err(Special), Err(Special)),
+        (named, origin(1), Err(Name), Err(Name)),
+        (memory, origin(1), Err(NotRoutable), Ok(Added::Known)),
+    ] {
+        assert_eq!(strict.add(now(), &address, &from), in_strict, "{address} in a strict book");
+        assert_eq!(lax.add(now(), &address, &from), in_lax, "{address} in a lax book");
+    }
+}
+
+#[test]
+fn own_addresses_learned_late_are_forgotten() {
+    let mut book = book();
+    book.add(now(), &address(1), &origin(1)).unwrap();
+    book.add(now(), &address(2), &origin(1)).unwrap();
+    book.add_own(id(1), [address(2).socket_addr().unwrap()]);
+    assert!(book.is_empty());
+}
+
+#[test]
+fn one_source_group_reaches_32_of_256_new_buckets() {
+    let mut book = book();
+    for n in 0..20_000 {
+        let from = Origin { id: id(n), ..origin(3) };
+        book.add(now(), &address(n * 3), &from).unwrap();
+    }
+    let used = book.buckets.of_kind(Kind::New).iter().filter(|held| !held.is_empty()).count();
+    assert!(used <= 32 && book.len() <= 32 * BUCKET_SIZE, "{used} buckets, {} addresses", book.len());
+    // Everybody else still finds room.
+    for n in 100_000..101_000 {
+        book.add(now(), &address(n), &origin(n % 50)).unwrap();
+    }
+    assert!((100_000..101_000).filter(|n| book.address_of(&id(*n)).is_some()).count() > 850);
+}
+
+#[test]
+fn one_group_of_addresses_reaches_4_of_64_old_buckets() {
+    let mut book = book();
+    for n in 0..2_000_u32 {
+        let at = PeerAddress::from_socket(id(n), (Ipv4Addr::from(0x3333_0001 + n), 1).into()).unwrap();
+        book.mark_reached(now(), &at);
+    }
+    assert!(book.old_len() <= 4 * BUCKET_SIZE, "{}", book.old_len());
+    book.check();
+}
+
+#[test]
+fn an_address_told_by_many_is_in_at_most_four_buckets() {
+    let mut book = book();
+    for n in 0..1_000 {
+        book.add(now(), &address(1), &origin(n % 200)).unwrap();
+    }
+    let entry = book.buckets.get(&id(1)).unwrap();
+    assert_eq!((entry.buckets.len(), book.len()), (4, 1));
+    book.check();
+}
+
+#[test]
+fn the_book_is_bounded() {
+    let mut book = book();
+    for n in 0..60_000 {
+        book.add(now(), &address(n), &origin(n % 500)).unwrap();
+    }
+    for n in 60_000..90_000 {
+        book.mark_reached(now(), &address(n));
+    }
+    let most = (usize::from(NEW_BUCKETS) + usize::from(OLD_BUCKETS)) * BUCKET_SIZE;
+    assert!(book.len() <= most && book.old_len() <= 64 * BUCKET_SIZE, "{}", book.len());
+    book.check();
+}
+
+#[test]
+fn marking_good_and_demotion_lose_no_address() {
+    let mut book = full();
+    let before: HashSet<PeerId> = book.addresses().map(PeerAddress::id).collect();
+    for id in &before {
+        book.mark_good(now(), id);
+    }
+    let after: HashSet<PeerId> = book.addresses().map(PeerAddress::id).collect();
+    assert_eq!(before.len(), after.len(), "{} of {} old", book.old_len(), book.len());
+    assert!(book.old_len() < before.len(), "some were demoted");
+    book.check();
+}
+
+#[test]
+fn a_bad_address_makes_room_before_an_untried_one() {
+    let mut book = book();
+    let from_one = origin(1);
+    // All in one group, from one source: one bucket.
+    let at = |n: u32| peer_at(n, &format!("44.44.{}.{}:1", n / 200, n % 200 + 1));
+    for n in 0..64 {
+        book.add(now(), &at(n), &from_one).unwrap();
+    }
+    assert_eq!(book.len(), 64);
+    (0..3).for_each(|_| book.mark_attempt(now() + DAY, &at(10)));
+    let later = now() + DAY + Duration::from_secs(61);
+    book.add(later, &at(100), &from_one).unwrap();
+    assert_eq!((book.len(), book.address_of(&id(10))), (64, None));
+    // Nobody is bad: the one untried for longest goes.
+    (1..64).for_each(|n| book.mark_attempt(later, &at(n)));
+    book.add(later, &at(101), &from_one).unwrap();
+    assert_eq!((book.len(), book.address_of(&id(0))), (64, None));
+}
+
+#[test]
+fn a_false_claim_gives_way_once_it_failed_and_a_proven_one_does_not() {
+    let mut book = book();
+    let (false_one, true_one) = (peer_at(1, "51.1.1.1:1"), address(1));
+    book.add(now(), &false_one, &origin(1)).unwrap();
+    assert_eq!(book.add(now(), &true_one, &origin(2)), Ok(Added::Known));
+    book.mark_attempt(now(), &false_one);
+    assert_eq!(book.add(now(), &true_one, &origin(2)), Ok(Added::New));
+    book.mark_good(now(), &id(1));
+    // Three failures before another claim about a proven peer is believed.
+    for (failures, added) in [(0, Added::Known), (1, Added::Known), (1, Added::Known), (1, Added::New)] {
+        (0..failures).for_each(|_| book.mark_attempt(now(), &true_one));
+        assert_eq!(book.add(now(), &false_one, &origin(1)), Ok(added));
+    }
+    // Where we reached it ourselves counts at once.
+    book.mark_reached(now(), &true_one);
+    assert_eq!((book.address_of(&id(1)), book.is_good(&id(1)), book.len()), (Some(&true_one), true, 1));
+}
+
+#[test]
+fn a_ban_holds_for_its_time_and_then_the_address_is_new_again() {
+    let mut book = book();
+    book.mark_reached(now(), &address(1));
+    book.mark_bad(now(), &id(1), DAY);
+    book.mark_bad(now(), &id(1), DAY / 2);
+    book.mark_bad(now(), &id(2), DAY);
+    assert!(book.is_empty() && book.is_banned(now() + DAY / 2, &id(1)), "the longer ban counts");
+    assert_eq!(book.add(now(), &address(1), &origin(1)), Err(NotAdded::Banned));
+    assert_eq!(book.reinstate(now() + DAY / 2), 0);
+    assert_eq!(book.reinstate(now() + DAY), 1);
+    assert_eq!((book.address_of(&id(1)), book.is_good(&id(1)), book.banned()), (Some(&address(1)), false, 0));
+    book.check();
+}
+
+#[test]
+fn bans_are_bounded_and_the_shortest_ends_first() {
+    let mut book = book();
+    for n in 0..5_000 {
+        book.mark_bad(now(), &id(n), DAY + Duration::from_secs(u64::from(n)));
+    }
+    assert_eq!(book.banned(), bans::MAX_BANS);
+    assert!(!book.is_banned(now(), &id(0)) && book.is_banned(now(), &id(4_999)));
+}
+
+#[test]
+fn the_bias_weighs_told_against_reached() {
+    let mut book = book();
+    for n in 0..100 {
+        book.add(now(), &address(n), &origin(n)).unwrap();
+        book.mark_reached(now(), &address(1_000 + n));
+    }
+    // Of equal numbers, `bias` percent are new.
+    for (bias, from, to) in
+        [(0, 0, 0), (10, 50, 150), (50, 430, 570), (90, 850, 950), (100, 1_000, 1_000), (999, 1_000, 1_000)]
+    {
+        let new = (0..1_000).filter(|_| book.pick(bias).unwrap().id() < id(1_000)).count();
+        assert!((from..=to).contains(&new), "bias {bias}: {new} of 1000 new");
+    }
+    let mut empty = self::book();
+    assert_eq!(empty.pick(50), None);
+    empty.mark_reached(now(), &address(1));
+    assert_eq!(empty.pick(100), Some(&address(1)), "the other side, if one is empty");
+}
+
+#[test]
+fn a_selection_has_23_percent_from_32_to_250() {
+    let mut book = lax();
+    let mut known = 0;
+    for (size, expected) in
+        [(0, 0), (1, 1), (31, 31), (32, 32), (100, 32), (200, 46), (1_000, 230), (1_087, 250), (3_000, 250)]
+    {
+        while book.len() < size {
+            book.add(now(), &address(known), &origin(known % 200)).unwrap();
+            known += 1;
+        }
+        for selection in [book.selection(), book.selection_with_bias(30)] {
+            let distinct: HashSet<&PeerAddress> = selection.iter().collect();
+            assert_eq!((selection.len(), distinct.len()), (expected, expected), "of {size}");
+        }
+    }
+}
+
+#[test]
+fn a_seeds_selection_is_mostly_of_those_it_reached() {
+    let mut book = book();
+    for n in 0..500 {
+        book.add(now(), &address(n), &origin(n)).unwrap();
+    }
+    let count_new = |book: &mut Book| book.selection_with_bias(30).iter().filter(|a| a.id() < id(1_000)).count();
+    assert_eq!(count_new(&mut book), 115, "nobody was reached: all are new");
+    for n in 0..500 {
+        book.mark_reached(now(), &address(1_000 + n));
+    }
+    let old = book.old_len();
+    assert!(old > 400, "{old}");
+    // 30 % of 230; a few of those we reached were demoted and count as new too.
+    let new = count_new(&mut book);
+    assert!((60..=69).contains(&new), "{new}");
+}
+
+#[test]
+fn what_only_a_peer_itself_says_is_not_passed_on_before_we_reached_it() {
+    let mut book = book();
+    for n in 0..50 {
+        let itself = Origin { id: id(n), socket: address(n).socket_addr() };
+        book.add(now(), &address(n), &itself).unwrap();
+    }
+    assert!(book.selection().is_empty() && book.selection_with_bias(30).is_empty());
+    assert!(book.pick(50).is_some(), "but it may be dialed");
+    book.mark_good(now(), &id(3));
+    assert_eq!(book.selection(), [address(3)]);
+}
+
+#[test]
+fn one_source_owns_little_of_what_is_passed_on() {
+    // threats.md, section 4: one source, 1,000 /16s, 100,000 addresses into a book of 1,000 honest ones, 300 of them reached.
+    let mut book = book();
+    for n in 0..1_000 {
+        book.add(now(), &address(n), &origin(n % 200)).unwrap();
+        if n < 300 {
+            book.mark_good(now(), &id(n));
+        }
+    }
+    let source = Origin { id: id(999_999), socket: Some("9.9.9.9:9".parse().unwrap()) };
+    for n in 0..100_000_u32 {
+        let ip = Ipv4Addr::from(0x6000_0001 + ((n % 1_000) << 16) + n / 1_000);
+        let _ = book.add(now(), &PeerAddress::from_socket(id(1_000_000 + n), (ip, 1).into()).unwrap(), &source);
+    }
+    let theirs = |address: &PeerAddress| address.id() >= id(1_000_000);
+    let share = |selection: Vec<PeerAddress>| selection.iter().filter(|a| theirs(a)).count() * 100 / selection.len();
+    let seed = (0..20).map(|_| share(book.selection_with_bias(30))).sum::<usize>() / 20;
+    let dials = (0..1_000).filter(|_| theirs(&book.pick(10).unwrap().clone())).count() / 10;
+    println!("gossip of a seed {seed} %, dials {dials} %");
+    assert!(seed <= 30 && dials <= 20);
+}
+
+/// One thing that happens to the book.
+#[derive(Clone, Copy, Debug)]
+enum Happens {
+    Add(u32, u32),
+    Elsewhere(u32),
+    Attempt(u32),
+    Good(u32),
+    Reached(u32),
+    Bad(u32),
+    Remove(u32),
+    Reinstate,
+    Later(u32),
+    Saved,
+}
+
+fn happens() -> impl Strategy<Value = Happens> {
+    use Happens::*;
+    let peer = 0..300_u32;
+    prop_oneof![
+        8 => (peer.clone(), 0..5_u32).prop_map(|(n, from)| Add(n, from)),
+        1 => peer.clone().prop_map(Elsewhere),
+        2 => peer.clone().prop_map(Attempt),
+        2 => peer.clone().prop_map(Good),
+        2 => peer.clone().prop_map(Reached),
+        1 => peer.clone().prop_map(Bad),
+        1 => peer.prop_map(Remove),
+        1 => Just(Reinstate),
+        1 => (0..200_000_u32).prop_map(Later),
+        1 => Just(Saved),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_index_and_bound_holds_in_any_order(seed: u64, story in prop::collection::vec(happens(), 1..400)) {
+        let config = BookConfig { seed, ..BookConfig::default() };
+        let (mut book, mut now) = (Book::new(config.clone()), now());
+        // Few groups and sources, so that buckets fill up.
+        let at = |n: u32| peer_at(n, &format!("44.{}.{}.1:1", n % 2, n / 2));
+        for what in story {
+            match what {
+                Happens::Add(n, from) => drop(book.add(now, &at(n), &origin(from))),
+                Happens::Elsewhere(n) => drop(book.add(now, &address(n), &origin(6))),
+                Happens::Attempt(n) => book.mark_attempt(now, &at(n)),
+                Happens::Good(n) => book.mark_good(now, &id(n)),
+                Happens::Reached(n) => book.mark_reached(now, &at(n)),
+                Happens::Bad(n) => book.mark_bad(now, &id(n), DAY),
+                Happens::Remove(n) => book.remove(&at(n)),
+                Happens::Reinstate => drop(book.reinstate(now)),
+                Happens::Later(seconds) => now += Duration::from_secs(u64::from(seconds)),
+                Happens::Saved => {
+                    let before: HashSet<PeerAddress> = book.addresses().cloned().collect();
+                    let (snapshot, unreadable) = Snapshot::parse(&book.snapshot().to_json().unwrap()).unwrap();
+                    let left_out;
+                    (book, left_out) = Book::restore(config.clone(), now, snapshot);
+                    prop_assert_eq!((unreadable, left_out), (0, 0));
+                    prop_assert_eq!(before, book.addresses().cloned().collect::<HashSet<_>>());
+                }
+            }
+            book.check();
+            let selection = book.selection();
+            prop_assert!(selection.len() <= selection::MAX_SELECTION);
+            prop_assert!(selection.iter().all(|address| !book.is_banned(now, &address.id())));
+            prop_assert_eq!(book.pick(50).is_none(), book.is_empty());
+        }
+    }
+}

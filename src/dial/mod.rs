@@ -247,6 +247,11 @@ impl Dialer {
         self.pace.allows(now.monotonic)
     }
 
+    /// When the pace allows the next dial, if it does not now.
+    pub(crate) fn pace_allows_at(&self, now: Now) -> Option<Instant> {
+        self.pace.allows_at().filter(|at| *at > now.monotonic)
+    }
+
     /// Notes that `address` is dialed now.
     pub(crate) fn start(&mut self, now: Now, address: PeerAddress, kind: Kind) {
         // CometBFT nodes have no throttle of 30 s, so a lost persistent peer of that world comes back as soon as its back-off allows.
@@ -379,7 +384,11 @@ impl Pace {
     }
 
     fn allows(&self, now: Instant) -> bool {
-        self.paid_at.is_none_or(|at| at.saturating_duration_since(now) <= self.step * (self.burst - 1))
+        self.allows_at().is_none_or(|at| at <= now)
+    }
+
+    fn allows_at(&self) -> Option<Instant> {
+        self.paid_at.and_then(|at| at.checked_sub(self.step * (self.burst - 1)))
     }
 
     fn pay(&mut self, now: Instant) {

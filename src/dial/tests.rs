@@ -21,3 +21,177 @@ pub(crate) fn address(n: u32) -> PeerAddress {
 pub(crate) fn peer_at(n: u32, at: &str) -> PeerAddress {
     PeerAddress::from_socket(id(n), at.parse().unwrap()).unwrap()
 }
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+const OWN: u32 = 1_000;
+
+fn dialer(change: impl FnOnce(&mut DialConfig)) -> Dialer {
+    let mut config = DialConfig { outbound: 4, dialing: 5, ..DialConfig::new(id(OWN)) };
+    change(&mut config);
+    Dialer::new(config)
+}
+
+fn nobody(_: &PeerId) -> Result<(), WhyNot> {
+    Ok(())
+}
+
+/// An Ethereum peer, whose world throttles those who come back within 30 s.
+fn ethereum(n: u8) -> PeerAddress {
+    PeerAddress::from_socket(PeerId::Ethereum([n; 64]), (Ipv4Addr::new(50, n, 0, 1), 30_303).into()).unwrap()
+}
+
+#[test]
+fn every_reason_not_to_dial_has_its_name() {
+    let now = Now::read();
+    let mut dialer = dialer(|config| {
+        config.netrestrict = vec!["44.0.0.0/8".parse().unwrap()];
+        config.own_sockets = [address(9).socket_addr().unwrap()].into();
+    });
+    let known = |peer: &PeerId| match peer {
+        _ if *peer == id(3) => Err(WhyNot::AlreadyConnected),
+        _ if *peer == id(4) => Err(WhyNot::Banned),
+        _ => Ok(()),
+    };
+    dialer.start(now, address(2), Kind::Dynamic);
+    for failed in [5, 6] {
+        dialer.start(now, address(failed), Kind::Dynamic);
+        dialer.failed(now, &address(failed), Blame::Incompatible);
+    }
+    dialer.disconnected(now, id(7), None, secs(60), false);
+    for (peer, at, expected) in [
+        (address(1), 0, Ok(())),
+        (address(OWN), 0, Err(WhyNot::SelfId)),
+        // Another id where we listen ourselves.
+        (peer_at(8, &address(9).socket_addr().unwrap().to_string()), 0, Err(WhyNot::SelfId)),
+        (address(2), 0, Err(WhyNot::AlreadyDialing)),
+        (address(3), 0, Err(WhyNot::AlreadyConnected)),
+        (address(4), 0, Err(WhyNot::Banned)),
+        (peer_at(1, "45.0.0.1:1"), 0, Err(WhyNot::NetRestricted)),
+        (address(5), 0, Err(WhyNot::RecentlyDialed)),
+        (address(5), 36, Err(WhyNot::BackingOff)),
+        // Back-off and history are of the address, not of the peer.
+        (peer_at(5, "44.1.2.3:4"), 0, Ok(())),
+        (address(5), 31 * 60, Ok(())),
+        (address(7), 1, Err(WhyNot::CoolingDown)),
+        (address(7), 2, Ok(())),
+        ("abababababababababababababababababababab@seed.example.org:1".parse().unwrap(), 0, Ok(())),
+    ] {
+        assert_eq!(dialer.check_dial(now.after(secs(at)), &peer, known), expected, "{peer} after {at} s");
+    }
+}
+
+#[test]
+fn persistent_peers_of_cometbft_come_back_sooner_than_those_of_ethereum() {
+    let (now, mut dialer) = (Now::read(), dialer(|_| {}));
+    for address in [address(1), ethereum(2)] {
+        dialer.add_persistent(address.clone());
+        dialer.start(now, address.clone(), Kind::Persistent);
+        assert_eq!(dialer.failed(now, &address, Blame::Local), None);
+    }
+    let later = |s| now.after(secs(s));
+    assert_eq!(dialer.next_persistent(later(1), nobody), None);
+    assert_eq!(dialer.next_persistent(later(4), nobody), Some(address(1)));
+    dialer.start(later(4), address(1), Kind::Persistent);
+    assert_eq!(dialer.next_persistent(later(34), nobody), None);
+    assert_eq!(dialer.next_persistent(later(35), nobody), Some(ethereum(2)));
+}
+
+#[test]
+fn a_persistent_peer_waits_five_minutes_at_most_and_is_never_given_up() {
+    let (mut now, mut dialer) = (Now::read(), dialer(|_| {}));
+    dialer.add_persistent(address(1));
+    for round in 0..40 {
+        assert_eq!(dialer.next_persistent(now, nobody), Some(address(1)), "round {round}");
+        dialer.start(now, address(1), Kind::Persistent);
+        assert_eq!(dialer.failed(now, &address(1), Blame::Local), None);
+        let ready = dialer.next_ready(now, false).expect("it waits");
+        assert!(ready <= now.monotonic + secs(301), "{:?}", ready - now.monotonic);
+        now = now.after(ready - now.monotonic);
+    }
+}
+
+#[test]
+fn an_address_is_given_up_if_it_is_false_or_fails_too_often() {
+    let (mut now, mut dialer) = (Now::read(), dialer(|_| {}));
+    dialer.start(now, address(1), Kind::Dynamic);
+    assert_eq!(dialer.failed(now, &address(1), Blame::Incompatible), Some(GiveUp::NotAsSaid));
+    for failure in 1..=MAX_FAILURES + 1 {
+        dialer.start(now, address(2), Kind::Dynamic);
+        let given_up = dialer.failed(now, &address(2), Blame::Local);
+        assert_eq!(given_up, (failure > MAX_FAILURES).then_some(GiveUp::TooOften), "failure {failure}");
+        now = now.after(secs(3_600));
+    }
+}
+
+#[test]
+fn a_connection_that_ends_at_once_counts_as_a_failed_dial() {
+    let (now, mut dialer) = (Now::read(), dialer(|_| {}));
+    let mut connect = |lasted, by_us| {
+        dialer.start(now, address(1), Kind::Dynamic);
+        assert_eq!(dialer.succeeded(&address(1)), Some(Kind::Dynamic));
+        dialer.disconnected(now, id(1), Some(&address(1)), secs(lasted), by_us);
+        dialer.failures_of(&id(1))
+    };
+    assert_eq!(connect(1, false), 1);
+    assert_eq!(connect(9, false), 2);
+    assert_eq!(connect(1, true), 2, "we ended it");
+    assert_eq!(connect(10, false), 0, "it lasted");
+}
+
+#[test]
+fn an_answer_to_no_dial_changes_nothing() {
+    let (now, mut dialer) = (Now::read(), dialer(|_| {}));
+    dialer.start(now, address(1), Kind::Dynamic);
+    assert_eq!(dialer.succeeded(&address(2)), None);
+    // The right peer at another address than the one that is dialed.
+    assert_eq!(dialer.failed(now, &peer_at(1, "44.1.2.3:4"), Blame::Local), None);
+    assert_eq!(dialer.dialing().count(), 1);
+}
+
+#[test]
+fn dials_are_paced_in_the_long_run() {
+    let (mut now, mut dialer) = (Now::read(), dialer(|_| {}));
+    let mut started = 0;
+    // Every dial is refused at once, for ten seconds: without a pace this would never end.
+    for n in 0..100_000 {
+        if dialer.pace_allows(now) {
+            dialer.start(now, address(n), Kind::Dynamic);
+            dialer.failed(now, &address(n), Blame::Local);
+            started += 1;
+        } else {
+            now = now.after(Duration::from_millis(1));
+        }
+        if n == 10_000 {
+            break;
+        }
+    }
+    // Ten at once, then five a second.
+    assert!((50..=62).contains(&started), "{started}");
+}
+
+#[test]
+fn discovery_is_asked_for_twice_the_free_places_less_what_waits() {
+    let (now, mut dialer) = (Now::read(), dialer(|config| config.dialing = 6));
+    for (connected, wanted) in [(0, 6), (1, 6), (2, 4), (3, 2), (4, 0), (9, 0)] {
+        assert_eq!(dialer.wanted(connected), wanted, "{connected} connected");
+    }
+    dialer.add_candidate(now, address(1), nobody).unwrap();
+    assert_eq!((dialer.wanted(3), dialer.room(3)), (1, 2));
+    dialer.start(now, address(2), Kind::Dynamic);
+    dialer.start(now, address(3), Kind::Persistent);
+    assert_eq!((dialer.wanted(3), dialer.room(3), dialer.room(0)), (1, 1, 4));
+}
+
+#[test]
+fn every_reason_has_a_name_of_its_own_and_a_counter() {
+    let names: BTreeSet<&str> = WhyNot::ALL.iter().map(|why| why.name()).collect();
+    assert_eq!(names.len(), WhyNot::ALL.len());
+    let mut refusals = Refusals::default();
+    for (times, why) in WhyNot::ALL.iter().enumerate() {
+        (0..times).for_each(|_| assert_eq!(refusals.count(*why), *why));
+    }
+    assert!(refusals.iter().enumerate().all(|(times, (_, count))| count == times as u64));
+}

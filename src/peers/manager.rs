@@ -284,12 +284,14 @@ impl PeerManager {
         address: &PeerAddress,
         remote: Option<SocketAddr>,
     ) -> Result<(), WhyNot> {
-        if self.dialer.succeeded(address).is_none() {
+        let Some(kind) = self.dialer.succeeded(address) else {
             return Err(self.stats.refusals.count(WhyNot::Stale));
+        };
+        // Proven by our own dial, whatever becomes of the connection. Seeds are asked, not kept as peers.
+        if kind != Kind::Seed {
+            let proven = remote.and_then(|remote| PeerAddress::from_socket(address.id(), remote).ok());
+            self.book.mark_reached(now.wall, proven.as_ref().unwrap_or(address));
         }
-        // Proven by our own dial, whatever becomes of the connection.
-        let proven = remote.and_then(|remote| PeerAddress::from_socket(address.id(), remote).ok());
-        self.book.mark_reached(now.wall, proven.as_ref().unwrap_or(address));
         self.admit(now, connection, address.id(), remote, Some(address.clone()))
     }
 
@@ -301,6 +303,11 @@ impl PeerManager {
             self.book.remove(address);
         }
         self.schedule(now);
+    }
+
+    /// A peer known from its own word was found at this address without connecting to it once more: the address may be passed on.
+    pub fn handle_probed(&mut self, now: Now, address: &PeerAddress) {
+        self.book.mark_reached(now.wall, address);
     }
 
     /// The connection has its queues: reactors are told.
@@ -327,9 +334,6 @@ impl PeerManager {
 
     /// Time has passed: call it first of all, and then whenever [`PeerManager::poll_timeout`] says.
     pub fn handle_timeout(&mut self, now: Now) {
-        if self.book.need_more() {
-            self.book.reinstate(now.wall);
-        }
         self.schedule(now);
     }
 
@@ -407,6 +411,17 @@ impl PeerManager {
             book: self.book.len(),
             ..self.stats
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn connection_state(&self, id: &PeerId) -> Option<State> {
+        let of_peer = self.set.iter().filter(|connected| connected.peer == *id);
+        of_peer.map(|connected| connected.state).min_by_key(|state| *state == State::Closing)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn places_taken(&self, direction: Direction) -> super::set::Taken {
+        self.set.taken(direction)
     }
 
     // How it decides.
@@ -502,6 +517,11 @@ impl PeerManager {
     /// Starts every dial that is due: the operator's peers, then discovered candidates and the book in turns, then seeds, then upgrades.
     fn schedule(&mut self, now: Now) {
         self.dialer.expire(now);
+        if self.book.need_more() {
+            self.book.reinstate(now.wall);
+        }
+        self.shed(Direction::Inbound);
+        self.shed(Direction::Outbound);
         while let Some(address) = self.dialer.next_persistent(now, known(&self.set, &self.book, now)) {
             self.start(now, address, Kind::Persistent);
         }
@@ -518,15 +538,26 @@ impl PeerManager {
             self.start(now, seed, Kind::Seed);
         }
         self.upgrade(now);
+        let room = self.dialer.room(connected) > 0;
         self.wake = [
             self.dialer.next_ready(now, ask_seeds),
-            (self.dialer.room(connected) > 0 && !self.book.is_empty()).then(|| now.monotonic + PICK_INTERVAL),
+            (room && !self.book.is_empty()).then(|| now.monotonic + PICK_INTERVAL),
+            room.then(|| self.dialer.pace_allows_at(now)).flatten(),
+            room.then(|| self.book.next_reinstatement(now.wall)).flatten().map(|after| now.monotonic + after),
             (connected >= self.slots.outbound && self.scores.best() > Some(0))
                 .then(|| now.monotonic + UPGRADE_INTERVAL),
         ]
         .into_iter()
         .flatten()
         .min();
+    }
+
+    /// Closes what is over the places of one side: peers that are no longer persistent may be too many.
+    fn shed(&mut self, direction: Direction) {
+        while self.set.taken(direction).staying > self.slots.of(direction) {
+            let Some((_, connection)) = eviction::lowest(&self.set, direction, |id| self.score(id)) else { return };
+            self.close(connection, Because::Evicted);
+        }
     }
 
     fn next_dynamic(&mut self, now: Now, connected: usize) -> Option<PeerAddress> {
@@ -540,15 +571,18 @@ impl PeerManager {
         }
     }
 
-    /// An address from the book that may be dialed. The more peers there are, the more of them may be untried ones (CometBFT).
+    /// An address from the book that may be dialed. The more peers there are, the more of them may be untried ones (CometBFT). If none of
+    /// those looked at may be dialed, each side is looked at by itself: with few peers the bias leaves out the untried ones nine times of ten.
     fn pick(&mut self, now: Now, connected: usize) -> Option<PeerAddress> {
         let bias = connected.min(8) * 10 + 10;
-        let looks =
-            (self.dialer.room(connected) * PICKS_PER_PLACE).max(MIN_PICKS).min(self.book.len() * PICKS_PER_PLACE);
-        for _ in 0..looks {
-            let address = self.book.pick(bias)?.clone();
-            if self.dialer.check_dial(now, &address, known(&self.set, &self.book, now)).is_ok() {
-                return Some(address);
+        let most = self.book.len() * PICKS_PER_PLACE;
+        let looks = (self.dialer.room(connected) * PICKS_PER_PLACE).max(MIN_PICKS).min(most);
+        for bias in [bias, 100, 0] {
+            for _ in 0..looks {
+                let address = self.book.pick(bias)?.clone();
+                if self.dialer.check_dial(now, &address, known(&self.set, &self.book, now)).is_ok() {
+                    return Some(address);
+                }
             }
         }
         None

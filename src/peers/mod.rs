@@ -130,7 +130,7 @@ pub enum Event {
         /// Who dialed.
         direction: Direction,
     },
-    /// A peer is gone.
+    /// A peer's connection is gone. One that was replaced goes after the new one came up: compare the numbers.
     Down {
         /// Who.
         peer: PeerId,

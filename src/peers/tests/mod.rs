@@ -1,6 +1,12 @@
-//! The peer policy as a whole.
+//! The peer policy as a whole, as tables of rounds.
 
+mod answers;
+mod crossing;
+mod incoming;
+mod interleavings;
 mod rounds;
 mod slots;
+mod transitions;
+mod upgrade;
 
 pub(crate) use rounds::{OWN, Rounds, secs};

@@ -1,7 +1,15 @@
 //! Who is dialed and when, and who gets a place.
 
-use super::{Rounds, secs};
-use crate::peers::Slots;
+use kadwire_wire::Blame;
+
+use super::{OWN, Rounds, secs};
+use crate::{
+    dial::{
+        WhyNot,
+        tests::{address, id},
+    },
+    peers::{Because, Config, Report, Slots},
+};
 
 #[test]
 fn dials_fill_the_free_slots_and_history_keeps_an_address_for_35_seconds() {
@@ -18,4 +26,218 @@ fn dials_fill_the_free_slots_and_history_keeps_an_address_for_35_seconds() {
         .after(secs(2))
         .discovered([4])
         .expect_dials([4]);
+}
+
+#[test]
+fn no_more_dials_are_under_way_than_allowed() {
+    Rounds::new(Slots { outbound: 10, dialing: 3, ..Slots::default() })
+        .discovered([1, 2, 3, 4, 5])
+        .expect_dials([1, 2, 3])
+        .dialed([1])
+        .expect_dials([4])
+        .failed([2, 3, 4])
+        .expect_dials([5]);
+}
+
+#[test]
+fn of_two_dials_for_the_last_place_the_second_finds_it_taken() {
+    Rounds::new(Slots { outbound: 1, ..Slots::default() })
+        .discovered([1, 2, 3])
+        .expect_dials([1, 2]) // twice the free places
+        .dialed([1, 2])
+        .expect_refused(WhyNot::NoSlots)
+        .expect_up([1])
+        .expect_dials([]) // the third stays in the queue
+        .expect_wanted(0)
+        .closed([1])
+        .expect_dials([3])
+        .expect_down([1]);
+}
+
+#[test]
+fn discovery_is_asked_for_no_more_than_is_wanted() {
+    Rounds::new(Slots { outbound: 2, dialing: 5, ..Slots::default() })
+        .expect_wanted(4)
+        .discovered([1, 2, 3, 4])
+        .expect_wanted(4) // they are dialed, and may all fail
+        .discovered([5, 6])
+        .expect_wanted(2)
+        .dialed([1])
+        .expect_wanted(0)
+        .dialed([2])
+        .expect_wanted(0)
+        .closed([1])
+        .expect_wanted(0) // 5 and 6 wait still: 3 and 4 are dialed for the free place
+        .failed([3, 4])
+        .expect_wanted(2);
+}
+
+#[test]
+fn the_operators_peers_are_dialed_first_and_need_no_free_place() {
+    Rounds::with(Slots { outbound: 1, dialing: 2, ..Slots::default() }, |config: &mut Config| {
+        config.persistent = vec![address(1), address(2)];
+    })
+    .discovered([3])
+    .expect_dials([1, 2]) // both dials are theirs
+    .dialed([1, 2])
+    .expect_dials([3]) // and the place is still free
+    .dialed([3])
+    .expect_up([1, 2, 3])
+    .persistent([4])
+    .expect_dials([4])
+    .dialed([4])
+    .expect_peers([1, 2, 3, 4]);
+}
+
+#[test]
+fn a_lost_persistent_peer_is_dialed_again_with_growing_pauses() {
+    let mut rounds = Rounds::new(Slots::default()).persistent([1]).expect_dials([1]).failed([1]);
+    // 2, 4, 8 … 256 s and jitter below 1 s, then 5 min.
+    for pause in [2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+        rounds = rounds.after(secs(pause - 1)).expect_dials([]).after(secs(2)).expect_dials([1]).failed([1]);
+    }
+    rounds
+        .after(secs(301))
+        .expect_dials([1])
+        .dialed([1])
+        .after(secs(60))
+        .closed([1])
+        .after(secs(1))
+        .expect_dials([]) // it cools down for 2 s
+        .after(secs(1))
+        .expect_dials([1]); // and the failures of before are forgotten
+}
+
+#[test]
+fn who_takes_connections_and_drops_them_is_not_dialed_in_a_hot_loop() {
+    let mut rounds = Rounds::new(Slots::default()).persistent([1]);
+    let mut dials = 0;
+    for _ in 0..3_600 {
+        let dialed = rounds.manager.is_dialing(&id(1));
+        dials += usize::from(dialed);
+        rounds = if dialed { rounds.dialed([1]).closed([1]) } else { rounds };
+        rounds = rounds.after(secs(1));
+    }
+    assert!((12..=22).contains(&dials), "{dials} dials in an hour");
+}
+
+#[test]
+fn a_peer_that_is_no_longer_persistent_takes_a_place_or_leaves() {
+    Rounds::new(Slots { outbound: 1, ..Slots::default() })
+        .persistent([1, 2])
+        .dialed([1, 2])
+        .then(|manager, now| manager.remove_persistent(now, &id(1)))
+        .expect_closes([])
+        .then(|manager, now| manager.remove_persistent(now, &id(2)))
+        .expect_closes([(2, Because::Evicted)]) // of equals the younger
+        .closed([2])
+        .expect_peers([1]);
+}
+
+#[test]
+fn seeds_are_asked_when_nobody_else_is_known() {
+    let with_seed = |config: &mut Config| config.seeds = vec![address(9)];
+    Rounds::with(Slots { outbound: 2, ..Slots::default() }, with_seed)
+        .expect_dials([9])
+        .dialed([9])
+        .told(9, [1, 2])
+        .expect_dials_of([1, 2])
+        .closed([9]) // it answered and hung up
+        .dialed([1, 2])
+        .after(secs(600))
+        .expect_dials([]) // both places are taken
+        .closed([1, 2])
+        .after(secs(1))
+        .expect_dials([9]) // 1 and 2 cool down: ask again
+        .failed([9])
+        .after(secs(2))
+        .expect_dials_of([1, 2]);
+}
+
+#[test]
+fn one_seed_is_asked_at_a_time_until_one_answers() {
+    let seeds = |config: &mut Config| config.seeds = vec![address(7), address(8), address(9)];
+    let rounds = Rounds::with(Slots::default(), seeds).expect_dial_count(1);
+    let first =
+        rounds.manager.is_dialing(&id(7)).then_some(7).or(rounds.manager.is_dialing(&id(8)).then_some(8)).unwrap_or(9);
+    rounds.failed([first]).expect_dial_count(1);
+}
+
+#[test]
+fn a_false_address_is_forgotten_and_the_true_one_still_dialed() {
+    Rounds::new(Slots { outbound: 1, ..Slots::default() })
+        .connected([9])
+        .told(9, [1])
+        .closed([9])
+        .expect_dials([1])
+        .failed_by([1], Blame::Incompatible) // somebody else is there
+        .then(|manager, _| assert_eq!(manager.book().address_of(&id(1)), None))
+        .after(secs(60))
+        .then(|manager, now| {
+            let elsewhere = crate::dial::tests::peer_at(1, "51.0.0.1:1");
+            let discovered = crate::candidate::Candidate::new(elsewhere, crate::candidate::Source::Discv4);
+            assert_eq!(manager.add(now, discovered), Ok(()));
+            assert!(manager.is_dialing(&id(1)));
+        });
+}
+
+#[test]
+fn who_misbehaves_is_closed_and_kept_away_for_a_day() {
+    let misbehaves =
+        |n| move |manager: &mut crate::peers::PeerManager, now| manager.report(now, &id(n), Report::Misbehaved);
+    Rounds::new(Slots::default())
+        .connected([1])
+        .accepted([2])
+        .then(misbehaves(1))
+        .then(misbehaves(2))
+        .expect_closes([(1, Because::Misbehaved), (2, Because::Misbehaved)])
+        .closed([1, 2])
+        .expect_down([1, 2])
+        .accepted([2])
+        .expect_refused(WhyNot::Banned) // also where CometBFT lets it in again at once
+        .discovered([1])
+        .expect_refused(WhyNot::Banned)
+        .after(secs(24 * 60 * 60))
+        .accepted([2])
+        .expect_taken()
+        .expect_peers([2]);
+}
+
+#[test]
+fn a_ban_while_the_dial_is_under_way_counts() {
+    Rounds::new(Slots::default())
+        .discovered([1])
+        .then(|manager, now| manager.ban(now, &id(1), secs(60)))
+        .dialed([1])
+        .expect_refused(WhyNot::Banned)
+        .expect_up([]);
+}
+
+#[test]
+fn this_node_is_no_peer_of_its_own() {
+    Rounds::new(Slots::default())
+        .discovered([OWN])
+        .expect_refused(WhyNot::SelfId)
+        .persistent([OWN])
+        .expect_refused(WhyNot::SelfId)
+        .accepted([OWN])
+        .expect_refused(WhyNot::SelfId)
+        .expect_dials([]);
+}
+
+#[test]
+fn a_user_may_dial_and_end_a_connection() {
+    Rounds::new(Slots { outbound: 2, dialing: 1, ..Slots::default() })
+        .then(|manager, now| assert_eq!(manager.dial(now, address(1)), Ok(())))
+        .expect_dials([1])
+        .then(|manager, now| assert_eq!(manager.dial(now, address(1)), Err(WhyNot::AlreadyDialing)))
+        .then(|manager, now| assert_eq!(manager.dial(now, address(2)), Err(WhyNot::NoSlots)))
+        .dialed([1])
+        .expect_up([1])
+        .then(|manager, now| manager.disconnect(now, &id(1)))
+        .expect_closes([(1, Because::Requested)])
+        .then(|manager, now| manager.disconnect(now, &id(1)))
+        .expect_closes([]) // once is enough
+        .closed([1])
+        .expect_down([1]);
 }

@@ -1,0 +1,98 @@
+//! What peers say goes to the book, within limits, and from there to the dialer.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use kadwire_wire::address::PeerAddress;
+
+use super::{Rounds, secs};
+use crate::{
+    book::{Book, BookConfig, NotAdded},
+    candidate::{Candidate, Source},
+    dial::tests::{address, id, peer_at},
+    peers::{Answered, Config, ConnectionId, PeerManager, Refused, Slots},
+};
+
+fn answer(manager: &mut PeerManager, now: kadwire_discovery::Now, addresses: Vec<PeerAddress>) -> Answered {
+    manager.add_answer(now, &id(1), addresses).unwrap()
+}
+
+#[test]
+fn one_answer_brings_at_most_a_hundred_addresses_and_32_of_a_group() {
+    let of_group = |n: u32| {
+        PeerAddress::from_socket(id(n), (IpAddr::from(Ipv4Addr::new(60, 1, 0, (n % 250) as u8 + 1)), 1).into())
+    };
+    Rounds::new(Slots { outbound: 0, ..Slots::default() }).accepted([1]).then(|manager, now| {
+        let from_one_group: Vec<_> = (2_000..2_200).map(|n| of_group(n).unwrap()).collect();
+        assert_eq!(answer(manager, now, from_one_group), Answered { new: 32, beyond: 168, ..Answered::default() });
+        // Every tenth of 44/8's /16s: 256 addresses each.
+        let from_many: Vec<_> = (0..900).map(|n| address(10_000 + n * 37)).collect();
+        let answered = answer(manager, now, from_many);
+        assert_eq!((answered.new, answered.beyond), (100, 800));
+        assert_eq!(manager.book().len(), 132);
+    });
+}
+
+#[test]
+fn a_private_network_in_its_own_book_is_not_limited_by_group() {
+    let book = Book::new(BookConfig { strict: false, ..BookConfig::default() });
+    let mut manager = PeerManager::new(Config::new(id(1_000)), book);
+    let now = kadwire_discovery::Now::read();
+    manager.handle_incoming(now, ConnectionId(1), None).unwrap();
+    manager.handle_accepted(now, ConnectionId(1), id(1), None).unwrap();
+    let local: Vec<_> = (2_000..2_090).map(|n| peer_at(n, &format!("127.0.0.1:{n}"))).collect();
+    assert_eq!(answer(&mut manager, now, local), Answered { new: 90, ..Answered::default() });
+}
+
+#[test]
+fn nobody_speaks_for_others_and_only_connected_peers_are_heard() {
+    Rounds::new(Slots { outbound: 0, ..Slots::default() }).accepted([1]).then(|manager, now| {
+        let mut add = |address: PeerAddress, source| manager.add(now, Candidate::new(address, source));
+        let own_ip = |port: u16| peer_at(1, &format!("{}:{port}", address(1).ip().unwrap()));
+        assert_eq!(add(address(2), Source::Pex(id(3))), Err(Refused::UnknownSource));
+        assert_eq!(add(address(2), Source::Inbound), Err(Refused::UnknownSource));
+        assert_eq!(add(peer_at(1, "50.0.0.1:1"), Source::Inbound), Err(Refused::NotTheirs));
+        assert_eq!(add(peer_at(2, "10.0.0.1:1"), Source::Pex(id(1))), Err(Refused::Book(NotAdded::NotRoutable)));
+        assert_eq!(add(own_ip(26_656), Source::Inbound), Ok(()));
+        // It is kept, but told to nobody before we reached it.
+        assert_eq!((manager.book().len(), manager.advertise(&id(9))), (1, vec![]));
+        manager.handle_probed(now, &own_ip(26_656));
+        assert_eq!(manager.advertise(&id(9)), [own_ip(26_656)]);
+        assert_eq!(manager.advertise(&id(1)), [], "nobody is told of itself");
+    });
+}
+
+#[test]
+fn whom_we_reached_is_in_the_book_whoever_told_us() {
+    Rounds::new(Slots::default()).connected([1]).accepted([2]).then(|manager, _| {
+        assert!(manager.book().is_good(&id(1)));
+        assert_eq!(manager.book().address_of(&id(2)), None, "who dials us says nothing of where it listens");
+        assert_eq!(manager.advertise(&id(9)), [address(1)]);
+    });
+}
+
+#[test]
+fn the_book_and_discovery_take_turns() {
+    Rounds::new(Slots { outbound: 2, ..Slots::default() })
+        .connected([31, 32])
+        .told(31, [11, 12, 13, 14, 15])
+        .discovered([21, 22, 23, 24])
+        .expect_dials([]) // all places are taken
+        .closed([31, 32])
+        .then(|manager, _| {
+            let dialing = |among: std::ops::Range<u32>| among.filter(|n| manager.is_dialing(&id(*n))).count();
+            assert_eq!((dialing(11..16), dialing(21..25)), (2, 2));
+        });
+}
+
+#[test]
+fn what_failed_is_tried_again_after_its_pause_without_being_told_of_anew() {
+    Rounds::new(Slots { outbound: 1, ..Slots::default() })
+        .accepted([1])
+        .told(1, [2])
+        .expect_dials([2])
+        .failed([2])
+        .after(secs(34))
+        .expect_dials([])
+        .after(secs(2))
+        .expect_dials([2]);
+}
