@@ -5,10 +5,10 @@ package tendermint
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"testing"
 	"time"
 
@@ -116,7 +116,34 @@ func TestControlCometBFTEchoesItself(t *testing.T) {
 
 func echo(from p2p.Peer, message []byte) { comet.Send(from, message) }
 
-func TestMain(m *testing.M) { os.Exit(m.Run()) }
+// TestWeDialCometBFT: kadwire-wire dials a CometBFT switch, sends, and checks every echo itself.
+func TestWeDialCometBFT(t *testing.T) {
+	echoing := start(t, comet.Config{Listen: "127.41.2.1:26656", Network: network, Moniker: "echo", OnMessage: echo})
+	seed := fmt.Sprint(time.Now().Unix())
+	got := harness.Run(t, 3*time.Minute, "mconn_peer dial", harness.MconnPeer(t), "dial", echoing.Address.String(), "--network", network,
+		"--mode", "echo-check", "--count", fmt.Sprint(messages), "--min", "1", "--max", fmt.Sprint(largest), "--seed", seed)
+	var report harness.Event
+	if err := json.Unmarshal([]byte(got.Stdout), &report); got.Code != 0 || err != nil {
+		t.Fatalf("exit %d (%v): %s %s", got.Code, err, got.Stdout, got.Stderr)
+	}
+	if report.Number("echoed") != messages {
+		t.Fatalf("echoed %v of %d: %v", report["echoed"], messages, report["fault"])
+	}
+	t.Logf("seed %s: %d messages, %.1f MB, echoed in %.1f s", seed, messages, report.Number("bytes")/1e6, report.Number("seconds"))
+	info := nextPeer(t, echoing, startup).NodeInfo().(p2p.DefaultNodeInfo)
+	if info.Moniker != "mconn_peer" || info.Network != network {
+		t.Errorf("CometBFT reads our NodeInfo as %+v", info)
+	}
+}
 
-var _ = fmt.Sprint
-var _ = harness.Kadwire
+// TestCometBFTDialsUs: a CometBFT switch dials kadwire-wire, sends, and checks every echo.
+func TestCometBFTDialsUs(t *testing.T) {
+	echoing := harness.Start(t, "mconn_peer listen", harness.MconnPeer(t), "listen", "--laddr", "127.41.3.1:26656", "--network", network, "--mode", "echo")
+	address := echoing.Line(startup)
+	onMessage, echoes := collect()
+	sending := start(t, comet.Config{Listen: "127.41.3.2:26656", Network: network, Moniker: "send", OnMessage: onMessage})
+	if err := sending.Dial(address); err != nil {
+		t.Fatal(err)
+	}
+	checkEcho(t, nextPeer(t, sending, startup), echoes)
+}
