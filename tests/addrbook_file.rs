@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -87,6 +88,20 @@ fn a_file_of_cometbft_is_read_and_written_back_the_same() {
     // The same but for the offset of the one local time.
     assert_eq!(written, COMETBFT.replace("23:13:20.123456789+01:00", "22:13:20.123456789Z"));
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "no temporary file stays");
+}
+
+#[test]
+fn a_book_saved_by_the_real_cometbft_is_whole() {
+    let loaded = file::load(
+        Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tendermint/addrbook_cometbft_v0.38.26.json")),
+        config(),
+        now(),
+    );
+    let loaded = loaded.unwrap();
+    assert_eq!((loaded.book.len(), loaded.book.old_len(), loaded.left_out, loaded.set_aside), (41, 10, 0, None));
+    for n in 1..=40 {
+        assert_eq!(loaded.book.is_good(&id(n)), n % 4 == 0, "{n}");
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ use kadwire_wire::{
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 pub use check::{Refusals, WhyNot};
-pub(crate) use queue::is_lan;
+pub(crate) use queue::{MAX_PER_SUBNET, Subnet, is_lan};
 
 use backoff::Backoff;
 use expiring::Expiring;

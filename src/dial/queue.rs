@@ -13,7 +13,7 @@ use super::WhyNot;
 /// Candidates that may wait. Discovery is pulled, so a longer queue would only grow stale.
 pub(crate) const MAX_QUEUED: usize = 128;
 
-/// Candidates of one /24 (IPv6: /64) that may wait together, as in go-ethereum's table (two per bucket).
+/// Candidates of one /24 (IPv6: /64) that may wait together, and peers of one that we dial, as in go-ethereum's table (two per bucket).
 pub(crate) const MAX_PER_SUBNET: usize = 2;
 
 /// The waiting candidates: one per id, few per subnet.
@@ -38,7 +38,7 @@ impl CandidateQueue {
         if self.waiting.len() >= MAX_QUEUED {
             return Err(WhyNot::QueueFull);
         }
-        if let Some(subnet) = self.subnet(&address) {
+        if let Some(subnet) = Subnet::limited(address.ip(), self.limit_lan) {
             let count = self.subnets.entry(subnet).or_default();
             if *count >= MAX_PER_SUBNET {
                 return Err(WhyNot::SubnetFull);
@@ -53,7 +53,7 @@ impl CandidateQueue {
     pub(crate) fn pop(&mut self) -> Option<PeerAddress> {
         let address = self.waiting.pop_front()?;
         self.ids.remove(&address.id());
-        if let Some(subnet) = self.subnet(&address)
+        if let Some(subnet) = Subnet::limited(address.ip(), self.limit_lan)
             && let Some(count) = self.subnets.get_mut(&subnet)
         {
             *count -= 1;
@@ -67,12 +67,6 @@ impl CandidateQueue {
     pub(crate) fn len(&self) -> usize {
         self.waiting.len()
     }
-
-    fn subnet(&self, address: &PeerAddress) -> Option<Subnet> {
-        let ip = address.ip()?;
-        let exempt = ip.is_loopback() || (!self.limit_lan && is_lan(&ip));
-        (!exempt).then(|| Subnet::of(ip))
-    }
 }
 
 /// A /24 of IPv4 or a /64 of IPv6: what one host or one small network usually has.
@@ -83,7 +77,13 @@ pub(crate) enum Subnet {
 }
 
 impl Subnet {
-    pub(crate) fn of(ip: IpAddr) -> Self {
+    /// The subnet by which an address is limited: none for names, loopback and, unless `limit_lan`, private networks.
+    pub(crate) fn limited(ip: Option<IpAddr>, limit_lan: bool) -> Option<Self> {
+        let ip = ip.filter(|ip| !ip.to_canonical().is_loopback() && (limit_lan || !is_lan(ip)))?;
+        Some(Subnet::of(ip))
+    }
+
+    fn of(ip: IpAddr) -> Self {
         match ip.to_canonical() {
             IpAddr::V4(ip) => {
                 let [a, b, c, _] = ip.octets();

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     book::{Added, Book, Origin},
     candidate::{Candidate, Source},
-    dial::{DialConfig, Dialer, Kind, WhyNot},
+    dial::{DialConfig, Dialer, Kind, MAX_PER_SUBNET, Subnet, WhyNot},
 };
 
 /// While places are free and addresses are known that could not be dialed, another look is taken after this time.
@@ -62,6 +62,7 @@ pub struct PeerManager {
     slots: Slots,
     unconditional: BTreeSet<PeerId>,
     netrestrict: Vec<ipnet::IpNet>,
+    limit_lan: bool,
     book: Book,
     dialer: Dialer,
     set: PeerSet,
@@ -99,6 +100,7 @@ impl PeerManager {
             slots: config.slots,
             unconditional: config.unconditional,
             netrestrict: config.netrestrict,
+            limit_lan: config.limit_lan,
             book,
             dialer,
             set: PeerSet::default(),
@@ -563,12 +565,31 @@ impl PeerManager {
     fn next_dynamic(&mut self, now: Now, connected: usize) -> Option<PeerAddress> {
         self.book_is_next = !self.book_is_next;
         if self.book_is_next {
-            let discovered = self.dialer.next_candidate(now, known(&self.set, &self.book, now));
-            discovered.or_else(|| self.pick(now, connected))
+            self.next_discovered(now).or_else(|| self.pick(now, connected))
         } else {
-            let picked = self.pick(now, connected);
-            picked.or_else(|| self.dialer.next_candidate(now, known(&self.set, &self.book, now)))
+            self.pick(now, connected).or_else(|| self.next_discovered(now))
         }
+    }
+
+    /// A discovered candidate whose subnet is not crowded; the others are dropped.
+    fn next_discovered(&mut self, now: Now) -> Option<PeerAddress> {
+        loop {
+            let address = self.dialer.next_candidate(now, known(&self.set, &self.book, now))?;
+            if !self.is_crowded(&address) {
+                return Some(address);
+            }
+            self.stats.refusals.count(WhyNot::SubnetFull);
+        }
+    }
+
+    /// Whether we are connected with, or dial, as many peers of one subnet as is good for us: whoever owns a /24 does not own our peers.
+    fn is_crowded(&self, address: &PeerAddress) -> bool {
+        let subnet_of = |ip| Subnet::limited(ip, self.limit_lan);
+        let Some(subnet) = subnet_of(address.ip()) else { return false };
+        let connected = self.set.iter().filter(|c| c.place == Some(Direction::Outbound));
+        let connected = connected.filter(|c| subnet_of(c.remote.map(|remote| remote.ip())) == Some(subnet)).count();
+        let dialing = self.dialer.dialing().filter(|dialed| subnet_of(dialed.ip()) == Some(subnet)).count();
+        connected + dialing >= MAX_PER_SUBNET
     }
 
     /// An address from the book that may be dialed. The more peers there are, the more of them may be untried ones (CometBFT). If none of
@@ -580,7 +601,8 @@ impl PeerManager {
         for bias in [bias, 100, 0] {
             for _ in 0..looks {
                 let address = self.book.pick(bias)?.clone();
-                if self.dialer.check_dial(now, &address, known(&self.set, &self.book, now)).is_ok() {
+                let checked = self.dialer.check_dial(now, &address, known(&self.set, &self.book, now));
+                if checked.is_ok() && !self.is_crowded(&address) {
                     return Some(address);
                 }
             }

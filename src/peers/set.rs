@@ -10,6 +10,7 @@ use std::{
 
 use kadwire_wire::address::{PeerAddress, PeerId};
 
+use super::incoming::host;
 use crate::dial::WhyNot;
 
 /// A connection, numbered by the router. Numbers are never used twice.
@@ -74,7 +75,7 @@ pub struct Connected {
 }
 
 /// Both sides of two crossed connections see the second one within this time: it is longer than a dial with its handshake may last
-/// (15 s + 5 s in go-ethereum, 3 s + 20 s in CometBFT). A newcomer that comes later was dialed by a peer that has lost the first one.
+/// (15 s + 5 s in go-ethereum, 3 s + 20 s in CometBFT); the router must cut its own dials sooner. A newcomer that comes later was dialed by a peer that has lost the first one.
 const CROSSING: Duration = Duration::from_secs(30);
 
 /// The connections.
@@ -195,11 +196,10 @@ impl PeerSet {
         taken
     }
 
-    /// Open inbound connections from one IP.
+    /// Open inbound connections from one host: an IPv4 address or a /64 of IPv6.
     pub(crate) fn inbound_from(&self, ip: IpAddr) -> usize {
-        let from =
-            |c: &&Connected| c.direction == Direction::Inbound && c.remote.is_some_and(|remote| remote.ip() == ip);
-        self.iter().filter(from).count()
+        let same = |remote: SocketAddr| host(remote.ip()) == host(ip);
+        self.iter().filter(|c| c.direction == Direction::Inbound && c.remote.is_some_and(same)).count()
     }
 }
 

@@ -36,6 +36,8 @@ pub(crate) struct Rounds {
     /// The open connections as the router knows them.
     open: BTreeMap<ConnectionId, PeerId>,
     dials: Vec<PeerAddress>,
+    /// Where each peer was dialed last.
+    dialed_at: BTreeMap<PeerId, PeerAddress>,
     closes: Vec<(PeerId, Because)>,
     events: Vec<Event>,
     last: Option<WhyNot>,
@@ -52,8 +54,10 @@ impl Rounds {
         change(&mut config);
         let manager = PeerManager::new(config, Book::new(BookConfig::default()));
         let now = Now { wall: UNIX_EPOCH + secs(1_700_000_000), ..Now::read() };
-        let (open, dials, closes, events) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut rounds = Rounds { manager, now, next_connection: 1, open, dials, closes, events, last: None };
+        let (open, dialed_at) = (BTreeMap::new(), BTreeMap::new());
+        let (dials, closes, events) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rounds =
+            Rounds { manager, now, next_connection: 1, open, dials, dialed_at, closes, events, last: None };
         rounds.manager.handle_timeout(now);
         rounds.drive()
     }
@@ -61,7 +65,10 @@ impl Rounds {
     fn drive(mut self) -> Self {
         while let Some(action) = self.manager.poll_action() {
             match action {
-                Action::Dial(address) => self.dials.push(address),
+                Action::Dial(address) => {
+                    self.dialed_at.insert(address.id(), address.clone());
+                    self.dials.push(address);
+                }
                 Action::Close { connection, peer, because } => {
                     assert_eq!(self.open.get(&connection), Some(&peer), "a close names an open connection");
                     self.closes.push((peer, because));
@@ -158,7 +165,7 @@ impl Rounds {
     }
 
     fn dials_at(&self, n: u32) -> PeerAddress {
-        self.dials.iter().rev().find(|dialed| dialed.id() == id(n)).cloned().unwrap_or_else(|| address(n))
+        self.dialed_at.get(&id(n)).cloned().unwrap_or_else(|| address(n))
     }
 
     /// Nobody answers the dials to them.

@@ -241,3 +241,38 @@ fn a_user_may_dial_and_end_a_connection() {
         .closed([1])
         .expect_down([1]);
 }
+
+#[test]
+fn whoever_owns_a_subnet_does_not_own_our_peers() {
+    let neighbour = |n: u8| crate::dial::tests::peer_at(u32::from(n), &format!("51.0.0.{n}:1"));
+    let discover = |n: u8| {
+        move |manager: &mut crate::peers::PeerManager, now| {
+            let found = crate::candidate::Candidate::new(neighbour(n), crate::candidate::Source::Discv4);
+            let _ = manager.add(now, found);
+        }
+    };
+    let mut rounds = Rounds::new(Slots::default());
+    for n in 1..=20 {
+        rounds = rounds.then(discover(n));
+    }
+    rounds
+        .expect_dials([1, 2]) // of twenty
+        .dialed([1])
+        .failed([2])
+        .then(discover(21))
+        .expect_dials([21]) // the failed one leaves room for one more
+        .dialed([21])
+        .then(discover(22))
+        .expect_dials([])
+        .persistent([22]) // at an address of its own
+        .expect_dials([22]);
+}
+
+#[test]
+fn a_step_of_the_wall_clock_changes_no_time_out() {
+    let mut rounds = Rounds::new(Slots::default()).discovered([1]).failed([1]).after(secs(30));
+    rounds.now.wall += secs(365 * 24 * 60 * 60);
+    rounds = rounds.discovered([1]).expect_refused(WhyNot::RecentlyDialed);
+    rounds.now.wall -= secs(2 * 365 * 24 * 60 * 60);
+    rounds.after(secs(6)).expect_dials([1]).discovered([1]).expect_dials([1]);
+}
