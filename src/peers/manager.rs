@@ -1,5 +1,4 @@
-//! The machine that composes book, dial scheduler and set. Every change ends in [`PeerManager::schedule`], which starts the dials that are
-//! due, so that a caller never has to poke it.
+//! The machine that composes book, dial scheduler and set: what goes in and what comes out. How it decides is in `admission` and `schedule`.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -17,31 +16,16 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use super::{
     Action, Answered, Because, Config, Connected, ConnectionId, Direction, Event, Refused, Report, Score, Slots, State,
     Stats,
-    eviction::{self, Place},
     incoming::Incoming,
+    schedule::{UPGRADE_INTERVAL, known},
     score::{LOWEST, PERSISTENT, Scores},
     set::PeerSet,
 };
 use crate::{
     book::{Added, Book, Origin},
     candidate::{Candidate, Source},
-    dial::{DialConfig, Dialer, Kind, MAX_PER_SUBNET, Subnet, WhyNot},
+    dial::{DialConfig, Dialer, Kind, WhyNot},
 };
-
-/// While places are free and addresses are known that could not be dialed, another look is taken after this time.
-const PICK_INTERVAL: Duration = Duration::from_secs(1);
-
-/// While all places are taken, peers with a better score are looked for after this time (CometBFT, `ensurePeersPeriod`).
-const UPGRADE_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Addresses looked at in the book for each place to fill (CometBFT, `ensurePeers`: 3), and at least [`MIN_PICKS`].
-const PICKS_PER_PLACE: usize = 3;
-
-/// Addresses looked at in the book at least.
-const MIN_PICKS: usize = 16;
-
-/// Well-scored peers looked at for an upgrade.
-const MAX_UPGRADE_LOOKS: usize = 16;
 
 /// How long a peer that broke the rules is banned (CometBFT, `defaultBanTime`).
 const BAN: Duration = Duration::from_secs(24 * 60 * 60);
@@ -58,23 +42,23 @@ const BLAMED: Score = 10;
 /// The peer policy. See the module's documentation for how to drive it.
 #[derive(Debug)]
 pub struct PeerManager {
-    own_id: PeerId,
-    slots: Slots,
-    unconditional: BTreeSet<PeerId>,
-    netrestrict: Vec<ipnet::IpNet>,
-    limit_lan: bool,
-    book: Book,
-    dialer: Dialer,
-    set: PeerSet,
-    incoming: Incoming,
-    scores: Scores,
-    rng: StdRng,
-    actions: VecDeque<Action>,
-    events: VecDeque<Event>,
-    wake: Option<Instant>,
+    pub(super) own_id: PeerId,
+    pub(super) slots: Slots,
+    pub(super) unconditional: BTreeSet<PeerId>,
+    pub(super) netrestrict: Vec<ipnet::IpNet>,
+    pub(super) limit_lan: bool,
+    pub(super) book: Book,
+    pub(super) dialer: Dialer,
+    pub(super) set: PeerSet,
+    pub(super) incoming: Incoming,
+    pub(super) scores: Scores,
+    pub(super) rng: StdRng,
+    pub(super) actions: VecDeque<Action>,
+    pub(super) events: VecDeque<Event>,
+    pub(super) wake: Option<Instant>,
     /// Discovery and the book take turns, so that neither starves the other (go-ethereum's FairMix).
-    book_is_next: bool,
-    stats: Stats,
+    pub(super) book_is_next: bool,
+    pub(super) stats: Stats,
 }
 
 impl PeerManager {
@@ -226,11 +210,12 @@ impl PeerManager {
     /// Takes up what a reactor found about a peer.
     pub fn report(&mut self, now: Now, id: &PeerId, report: Report) {
         match report {
+            // Reports come as often as messages: they start no dials at once.
             Report::Good => self.scores.adjust(*id, 1),
             Report::Bad => self.scores.adjust(*id, -1),
             Report::Misbehaved => self.ban(now, id, BAN),
         }
-        self.schedule(now);
+        self.wake = self.wake.or_else(|| now.monotonic.checked_add(UPGRADE_INTERVAL));
     }
 
     /// Closes a peer and keeps it away for a time; an earlier, longer ban stays.
@@ -238,6 +223,7 @@ impl PeerManager {
         self.stats.banned += 1;
         self.book.mark_bad(now.wall, id, time);
         self.close_peer(id, Because::Misbehaved);
+        self.schedule(now);
     }
 
     // What the router saw.
@@ -424,239 +410,6 @@ impl PeerManager {
     #[cfg(test)]
     pub(crate) fn places_taken(&self, direction: Direction) -> super::set::Taken {
         self.set.taken(direction)
-    }
-
-    // How it decides.
-
-    fn admit(
-        &mut self,
-        now: Now,
-        connection: ConnectionId,
-        peer: PeerId,
-        remote: Option<SocketAddr>,
-        dialed: Option<PeerAddress>,
-    ) -> Result<(), WhyNot> {
-        let direction = if dialed.is_some() { Direction::Outbound } else { Direction::Inbound };
-        let admitted = self.find_place(now, peer, direction);
-        match admitted {
-            Ok(admission) => {
-                if let Some((leaving, because)) = admission.leaving {
-                    self.close(leaving, because);
-                    if because == Because::Replaced {
-                        self.set.release_place(leaving);
-                    }
-                }
-                self.set.insert(Connected {
-                    connection,
-                    peer,
-                    direction,
-                    remote,
-                    dialed,
-                    since: now.monotonic,
-                    state: State::Connected,
-                    protected: self.is_protected(&peer),
-                    place: admission.place,
-                    announced: false,
-                    closed_by_us: false,
-                });
-            }
-            Err(why) => {
-                self.stats.refusals.count(why);
-            }
-        }
-        self.schedule(now);
-        admitted.map(|_| ())
-    }
-
-    fn find_place(&self, now: Now, peer: PeerId, direction: Direction) -> Result<Admission, WhyNot> {
-        if peer == self.own_id {
-            return Err(WhyNot::SelfId);
-        }
-        if self.book.is_banned(now.wall, &peer) {
-            return Err(WhyNot::Banned);
-        }
-        if let Some(other) = self.set.resolve(now.monotonic, &self.own_id, &peer, direction)? {
-            return Ok(Admission { place: other.place, leaving: Some((other.connection, Because::Replaced)) });
-        }
-        if self.is_protected(&peer) {
-            return Ok(Admission { place: None, leaving: None });
-        }
-        let score_of = |id: &PeerId| self.score(id);
-        let leaving = match eviction::place(&self.set, &self.slots, direction, self.score(&peer), score_of)? {
-            Place::Free => None,
-            Place::InsteadOf(lower) => Some((lower, Because::Evicted)),
-        };
-        Ok(Admission { place: Some(direction), leaving })
-    }
-
-    fn is_protected(&self, id: &PeerId) -> bool {
-        self.unconditional.contains(id) || self.dialer.is_persistent(id)
-    }
-
-    fn origin_of(&self, id: &PeerId) -> Option<Origin> {
-        self.set.standing(id).map(|peer| Origin { id: *id, socket: peer.remote })
-    }
-
-    fn close_peer(&mut self, id: &PeerId, because: Because) {
-        if let Some(connection) = self.set.standing(id).map(|peer| peer.connection) {
-            self.close(connection, because);
-        }
-    }
-
-    fn close(&mut self, connection: ConnectionId, because: Because) {
-        if let Some(peer) = self.set.close(connection) {
-            self.stats.evicted += u64::from(because == Because::Evicted);
-            self.actions.push_back(Action::Close { connection, peer, because });
-        }
-    }
-
-    fn start(&mut self, now: Now, address: PeerAddress, kind: Kind) {
-        self.stats.dials += 1;
-        self.dialer.start(now, address.clone(), kind);
-        self.actions.push_back(Action::Dial(address));
-    }
-
-    /// Starts every dial that is due: the operator's peers, then discovered candidates and the book in turns, then seeds, then upgrades.
-    fn schedule(&mut self, now: Now) {
-        self.dialer.expire(now);
-        if self.book.need_more() {
-            self.book.reinstate(now.wall);
-        }
-        self.shed(Direction::Inbound);
-        self.shed(Direction::Outbound);
-        while let Some(address) = self.dialer.next_persistent(now, known(&self.set, &self.book, now)) {
-            self.start(now, address, Kind::Persistent);
-        }
-        let connected = self.set.taken(Direction::Outbound).staying;
-        let mut nobody_left = false;
-        while self.dialer.room(connected) > 0 && self.dialer.pace_allows(now) && !nobody_left {
-            match self.next_dynamic(now, connected) {
-                Some(address) => self.start(now, address, Kind::Dynamic),
-                None => nobody_left = true,
-            }
-        }
-        let ask_seeds = nobody_left && self.book.need_more();
-        if ask_seeds && let Some(seed) = self.dialer.next_seed(now, known(&self.set, &self.book, now)) {
-            self.start(now, seed, Kind::Seed);
-        }
-        self.upgrade(now);
-        let room = self.dialer.room(connected) > 0;
-        self.wake = [
-            self.dialer.next_ready(now, ask_seeds),
-            (room && !self.book.is_empty()).then(|| now.monotonic + PICK_INTERVAL),
-            room.then(|| self.dialer.pace_allows_at(now)).flatten(),
-            room.then(|| self.book.next_reinstatement(now.wall)).flatten().map(|after| now.monotonic + after),
-            (connected >= self.slots.outbound && self.scores.best() > Some(0))
-                .then(|| now.monotonic + UPGRADE_INTERVAL),
-        ]
-        .into_iter()
-        .flatten()
-        .min();
-    }
-
-    /// Closes what is over the places of one side: peers that are no longer persistent may be too many.
-    fn shed(&mut self, direction: Direction) {
-        while self.set.taken(direction).staying > self.slots.of(direction) {
-            let Some((_, connection)) = eviction::lowest(&self.set, direction, |id| self.score(id)) else { return };
-            self.close(connection, Because::Evicted);
-        }
-    }
-
-    fn next_dynamic(&mut self, now: Now, connected: usize) -> Option<PeerAddress> {
-        self.book_is_next = !self.book_is_next;
-        if self.book_is_next {
-            self.next_discovered(now).or_else(|| self.pick(now, connected))
-        } else {
-            self.pick(now, connected).or_else(|| self.next_discovered(now))
-        }
-    }
-
-    /// A discovered candidate whose subnet is not crowded; the others are dropped.
-    fn next_discovered(&mut self, now: Now) -> Option<PeerAddress> {
-        loop {
-            let address = self.dialer.next_candidate(now, known(&self.set, &self.book, now))?;
-            if !self.is_crowded(&address) {
-                return Some(address);
-            }
-            self.stats.refusals.count(WhyNot::SubnetFull);
-        }
-    }
-
-    /// Whether we are connected with, or dial, as many peers of one subnet as is good for us: whoever owns a /24 does not own our peers.
-    fn is_crowded(&self, address: &PeerAddress) -> bool {
-        let subnet_of = |ip| Subnet::limited(ip, self.limit_lan);
-        let Some(subnet) = subnet_of(address.ip()) else { return false };
-        let connected = self.set.iter().filter(|c| c.place == Some(Direction::Outbound));
-        let connected = connected.filter(|c| subnet_of(c.remote.map(|remote| remote.ip())) == Some(subnet)).count();
-        let dialing = self.dialer.dialing().filter(|dialed| subnet_of(dialed.ip()) == Some(subnet)).count();
-        connected + dialing >= MAX_PER_SUBNET
-    }
-
-    /// An address from the book that may be dialed. The more peers there are, the more of them may be untried ones (CometBFT). If none of
-    /// those looked at may be dialed, each side is looked at by itself: with few peers the bias leaves out the untried ones nine times of ten.
-    fn pick(&mut self, now: Now, connected: usize) -> Option<PeerAddress> {
-        let bias = connected.min(8) * 10 + 10;
-        let most = self.book.len() * PICKS_PER_PLACE;
-        let looks = (self.dialer.room(connected) * PICKS_PER_PLACE).max(MIN_PICKS).min(most);
-        for bias in [bias, 100, 0] {
-            for _ in 0..looks {
-                let address = self.book.pick(bias)?.clone();
-                let checked = self.dialer.check_dial(now, &address, known(&self.set, &self.book, now));
-                if checked.is_ok() && !self.is_crowded(&address) {
-                    return Some(address);
-                }
-            }
-        }
-        None
-    }
-
-    /// With all outbound places taken, dials known peers whose score is strictly higher than the lowest connected ones'.
-    fn upgrade(&mut self, now: Now) {
-        let taken = self.set.taken(Direction::Outbound);
-        let spare = self.slots.upgrade.saturating_sub(taken.open.saturating_sub(self.slots.outbound));
-        let under_way = self.dialer.dialing_of(Kind::Upgrade);
-        if taken.staying < self.slots.outbound
-            || self.slots.outbound == 0
-            || under_way >= spare
-            || self.scores.best() <= Some(0)
-        {
-            return;
-        }
-        // Each upgrade under way has a claim on one of the lowest.
-        let lowest = eviction::lowest_scores(&self.set, Direction::Outbound, |id| self.score(id));
-        let mut targets = lowest.into_iter().skip(under_way).take(spare - under_way).peekable();
-        let candidates: Vec<PeerId> = self.scores.ranked().map(|(id, _)| id).take(MAX_UPGRADE_LOOKS).collect();
-        for id in candidates {
-            let Some(target) = targets.peek() else { return };
-            if self.score(&id) <= *target || !self.dialer.has_free_dial() || !self.dialer.pace_allows(now) {
-                continue;
-            }
-            let Some(address) = self.book.address_of(&id).cloned() else { continue };
-            if self.dialer.check_dial(now, &address, known(&self.set, &self.book, now)).is_ok() {
-                targets.next();
-                self.start(now, address, Kind::Upgrade);
-            }
-        }
-    }
-}
-
-/// The place that a newcomer takes and who leaves for it.
-#[derive(Clone, Copy, Debug)]
-struct Admission {
-    place: Option<Direction>,
-    leaving: Option<(ConnectionId, Because)>,
-}
-
-/// What speaks against dialing a peer, apart from the dial scheduler's own reasons.
-fn known<'a>(set: &'a PeerSet, book: &'a Book, now: Now) -> impl Fn(&PeerId) -> Result<(), WhyNot> + 'a {
-    move |id| {
-        if set.is_open(id) {
-            return Err(WhyNot::AlreadyConnected);
-        }
-        if book.is_banned(now.wall, id) {
-            return Err(WhyNot::Banned);
-        }
-        Ok(())
     }
 }
 

@@ -15,9 +15,11 @@
 //! [`PeerManager::handle_timeout`] at [`PeerManager::poll_timeout`]. Each [`Action::Dial`] is answered once, by `handle_dialed` or
 //! `handle_dial_failed`; each connection taken ends with one `handle_closed`.
 
+mod admission;
 mod eviction;
 mod incoming;
 mod manager;
+mod schedule;
 mod score;
 mod set;
 

@@ -4,6 +4,7 @@ mod answers;
 mod crossing;
 mod incoming;
 mod interleavings;
+mod network;
 mod rounds;
 mod slots;
 mod transitions;

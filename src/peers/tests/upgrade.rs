@@ -139,3 +139,16 @@ fn failed_dials_make_a_peer_less_wanted() {
         .expect_dials([])
         .then(|manager, _| assert_eq!(manager.book().address_of(&id(2)), Some(&address(2))));
 }
+
+#[test]
+fn a_peer_that_gets_better_by_reports_is_dialed_within_half_a_minute() {
+    Rounds::new(Slots { outbound: 1, upgrade: 1, ..Slots::default() })
+        .connected([1])
+        .told(1, [2])
+        .then(report(2, Report::Good))
+        .expect_dials([])
+        .after(secs(30))
+        .expect_dials([2])
+        .dialed([2])
+        .expect_closes([(1, Because::Evicted)]);
+}

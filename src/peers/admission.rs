@@ -1,0 +1,103 @@
+//! Who gets in: a proven identity becomes a connection, or is refused for a named reason.
+
+use std::net::SocketAddr;
+
+use kadwire_discovery::Now;
+use kadwire_wire::address::{PeerAddress, PeerId};
+
+use super::{
+    Action, Because, Connected, ConnectionId, Direction, PeerManager, State,
+    eviction::{self, Place},
+};
+use crate::{book::Origin, dial::WhyNot};
+
+impl PeerManager {
+    pub(super) fn admit(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        peer: PeerId,
+        remote: Option<SocketAddr>,
+        dialed: Option<PeerAddress>,
+    ) -> Result<(), WhyNot> {
+        let direction = if dialed.is_some() { Direction::Outbound } else { Direction::Inbound };
+        let admitted = self.find_place(now, peer, direction);
+        match admitted {
+            Ok(admission) => {
+                if let Some((leaving, because)) = admission.leaving {
+                    self.close(leaving, because);
+                    if because == Because::Replaced {
+                        self.set.release_place(leaving);
+                    }
+                }
+                self.set.insert(Connected {
+                    connection,
+                    peer,
+                    direction,
+                    remote,
+                    dialed,
+                    since: now.monotonic,
+                    state: State::Connected,
+                    protected: self.is_protected(&peer),
+                    place: admission.place,
+                    announced: false,
+                    closed_by_us: false,
+                });
+            }
+            Err(why) => {
+                self.stats.refusals.count(why);
+            }
+        }
+        self.schedule(now);
+        admitted.map(|_| ())
+    }
+
+    fn find_place(&self, now: Now, peer: PeerId, direction: Direction) -> Result<Admission, WhyNot> {
+        if peer == self.own_id {
+            return Err(WhyNot::SelfId);
+        }
+        if self.book.is_banned(now.wall, &peer) {
+            return Err(WhyNot::Banned);
+        }
+        if let Some(other) = self.set.resolve(now.monotonic, &self.own_id, &peer, direction)? {
+            return Ok(Admission { place: other.place, leaving: Some((other.connection, Because::Replaced)) });
+        }
+        if self.is_protected(&peer) {
+            return Ok(Admission { place: None, leaving: None });
+        }
+        let score_of = |id: &PeerId| self.score(id);
+        let leaving = match eviction::place(&self.set, &self.slots, direction, self.score(&peer), score_of)? {
+            Place::Free => None,
+            Place::InsteadOf(lower) => Some((lower, Because::Evicted)),
+        };
+        Ok(Admission { place: Some(direction), leaving })
+    }
+
+    pub(super) fn is_protected(&self, id: &PeerId) -> bool {
+        self.unconditional.contains(id) || self.dialer.is_persistent(id)
+    }
+
+    pub(super) fn origin_of(&self, id: &PeerId) -> Option<Origin> {
+        self.set.standing(id).map(|peer| Origin { id: *id, socket: peer.remote })
+    }
+
+    pub(super) fn close_peer(&mut self, id: &PeerId, because: Because) {
+        if let Some(connection) = self.set.standing(id).map(|peer| peer.connection) {
+            self.close(connection, because);
+        }
+    }
+
+    pub(super) fn close(&mut self, connection: ConnectionId, because: Because) {
+        if let Some(peer) = self.set.close(connection) {
+            self.stats.evicted += u64::from(because == Because::Evicted);
+            self.actions.push_back(Action::Close { connection, peer, because });
+        }
+    }
+}
+
+/// The place that a newcomer takes and who leaves for it.
+#[derive(Clone, Copy, Debug)]
+struct Admission {
+    place: Option<Direction>,
+    leaving: Option<(ConnectionId, Because)>,
+}

@@ -1,0 +1,172 @@
+//! Whom to dial now. Every change ends in [`PeerManager::schedule`], which starts the dials that are due, so that a caller never has to poke
+//! it.
+
+use std::time::Duration;
+
+use kadwire_discovery::Now;
+use kadwire_wire::address::{PeerAddress, PeerId};
+
+use super::{Action, Because, Direction, PeerManager, eviction, set::PeerSet};
+use crate::{
+    book::Book,
+    dial::{Kind, MAX_PER_SUBNET, Subnet, WhyNot},
+};
+
+/// While places are free and addresses are known that could not be dialed, another look is taken after this time.
+const PICK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// While all places are taken, peers with a better score are looked for after this time (CometBFT, `ensurePeersPeriod`).
+pub(super) const UPGRADE_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Addresses looked at in the book for each place to fill (CometBFT, `ensurePeers`: 3), and at least [`MIN_PICKS`].
+const PICKS_PER_PLACE: usize = 3;
+
+/// Addresses looked at in the book at least.
+const MIN_PICKS: usize = 16;
+
+/// Well-scored peers looked at for an upgrade.
+const MAX_UPGRADE_LOOKS: usize = 16;
+
+impl PeerManager {
+    pub(super) fn start(&mut self, now: Now, address: PeerAddress, kind: Kind) {
+        self.stats.dials += 1;
+        self.dialer.start(now, address.clone(), kind);
+        self.actions.push_back(Action::Dial(address));
+    }
+
+    /// Starts every dial that is due: the operator's peers, then discovered candidates and the book in turns, then seeds, then upgrades.
+    pub(super) fn schedule(&mut self, now: Now) {
+        self.dialer.expire(now);
+        if self.book.need_more() {
+            self.book.reinstate(now.wall);
+        }
+        self.shed(Direction::Inbound);
+        self.shed(Direction::Outbound);
+        while let Some(address) = self.dialer.next_persistent(now, known(&self.set, &self.book, now)) {
+            self.start(now, address, Kind::Persistent);
+        }
+        let connected = self.set.taken(Direction::Outbound).staying;
+        let mut nobody_left = false;
+        while self.dialer.room(connected) > 0 && self.dialer.pace_allows(now) && !nobody_left {
+            match self.next_dynamic(now, connected) {
+                Some(address) => self.start(now, address, Kind::Dynamic),
+                None => nobody_left = true,
+            }
+        }
+        let ask_seeds = nobody_left && self.book.need_more();
+        if ask_seeds && let Some(seed) = self.dialer.next_seed(now, known(&self.set, &self.book, now)) {
+            self.start(now, seed, Kind::Seed);
+        }
+        self.upgrade(now);
+        let room = self.dialer.room(connected) > 0;
+        self.wake = [
+            self.dialer.next_ready(now, ask_seeds),
+            (room && !self.book.is_empty()).then(|| now.monotonic + PICK_INTERVAL),
+            room.then(|| self.dialer.pace_allows_at(now)).flatten(),
+            room.then(|| self.book.next_reinstatement(now.wall)).flatten().map(|after| now.monotonic + after),
+            (connected >= self.slots.outbound && self.scores.best() > Some(0))
+                .then(|| now.monotonic + UPGRADE_INTERVAL),
+        ]
+        .into_iter()
+        .flatten()
+        .min();
+    }
+
+    /// Closes what is over the places of one side: peers that are no longer persistent may be too many.
+    pub(super) fn shed(&mut self, direction: Direction) {
+        while self.set.taken(direction).staying > self.slots.of(direction) {
+            let Some((_, connection)) = eviction::lowest(&self.set, direction, |id| self.score(id)) else { return };
+            self.close(connection, Because::Evicted);
+        }
+    }
+
+    fn next_dynamic(&mut self, now: Now, connected: usize) -> Option<PeerAddress> {
+        self.book_is_next = !self.book_is_next;
+        if self.book_is_next {
+            self.next_discovered(now).or_else(|| self.pick(now, connected))
+        } else {
+            self.pick(now, connected).or_else(|| self.next_discovered(now))
+        }
+    }
+
+    /// A discovered candidate whose subnet is not crowded; the others are dropped.
+    fn next_discovered(&mut self, now: Now) -> Option<PeerAddress> {
+        loop {
+            let address = self.dialer.next_candidate(now, known(&self.set, &self.book, now))?;
+            if !self.is_crowded(&address) {
+                return Some(address);
+            }
+            self.stats.refusals.count(WhyNot::SubnetFull);
+        }
+    }
+
+    /// Whether we are connected with, or dial, as many peers of one subnet as is good for us: whoever owns a /24 does not own our peers.
+    fn is_crowded(&self, address: &PeerAddress) -> bool {
+        let subnet_of = |ip| Subnet::limited(ip, self.limit_lan);
+        let Some(subnet) = subnet_of(address.ip()) else { return false };
+        let connected = self.set.iter().filter(|c| c.place == Some(Direction::Outbound));
+        let connected = connected.filter(|c| subnet_of(c.remote.map(|remote| remote.ip())) == Some(subnet)).count();
+        let dialing = self.dialer.dialing().filter(|dialed| subnet_of(dialed.ip()) == Some(subnet)).count();
+        connected + dialing >= MAX_PER_SUBNET
+    }
+
+    /// An address from the book that may be dialed. The more peers there are, the more of them may be untried ones (CometBFT). If none of
+    /// those looked at may be dialed, each side is looked at by itself: with few peers the bias leaves out the untried ones nine times of ten.
+    fn pick(&mut self, now: Now, connected: usize) -> Option<PeerAddress> {
+        let bias = connected.min(8) * 10 + 10;
+        let most = self.book.len() * PICKS_PER_PLACE;
+        let looks = (self.dialer.room(connected) * PICKS_PER_PLACE).max(MIN_PICKS).min(most);
+        for bias in [bias, 100, 0] {
+            for _ in 0..looks {
+                let address = self.book.pick(bias)?.clone();
+                let checked = self.dialer.check_dial(now, &address, known(&self.set, &self.book, now));
+                if checked.is_ok() && !self.is_crowded(&address) {
+                    return Some(address);
+                }
+            }
+        }
+        None
+    }
+
+    /// With all outbound places taken, dials known peers whose score is strictly higher than the lowest connected ones'.
+    fn upgrade(&mut self, now: Now) {
+        let taken = self.set.taken(Direction::Outbound);
+        let spare = self.slots.upgrade.saturating_sub(taken.open.saturating_sub(self.slots.outbound));
+        let under_way = self.dialer.dialing_of(Kind::Upgrade);
+        if taken.staying < self.slots.outbound
+            || self.slots.outbound == 0
+            || under_way >= spare
+            || self.scores.best() <= Some(0)
+        {
+            return;
+        }
+        // Each upgrade under way has a claim on one of the lowest.
+        let lowest = eviction::lowest_scores(&self.set, Direction::Outbound, |id| self.score(id));
+        let mut targets = lowest.into_iter().skip(under_way).take(spare - under_way).peekable();
+        let candidates: Vec<PeerId> = self.scores.ranked().map(|(id, _)| id).take(MAX_UPGRADE_LOOKS).collect();
+        for id in candidates {
+            let Some(target) = targets.peek() else { return };
+            if self.score(&id) <= *target || !self.dialer.has_free_dial() || !self.dialer.pace_allows(now) {
+                continue;
+            }
+            let Some(address) = self.book.address_of(&id).cloned() else { continue };
+            if self.dialer.check_dial(now, &address, known(&self.set, &self.book, now)).is_ok() {
+                targets.next();
+                self.start(now, address, Kind::Upgrade);
+            }
+        }
+    }
+}
+
+/// What speaks against dialing a peer, apart from the dial scheduler's own reasons.
+pub(super) fn known<'a>(set: &'a PeerSet, book: &'a Book, now: Now) -> impl Fn(&PeerId) -> Result<(), WhyNot> + 'a {
+    move |id| {
+        if set.is_open(id) {
+            return Err(WhyNot::AlreadyConnected);
+        }
+        if book.is_banned(now.wall, id) {
+            return Err(WhyNot::Banned);
+        }
+        Ok(())
+    }
+}
