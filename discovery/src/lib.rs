@@ -10,6 +10,27 @@
 //!
 //! A *machine* is a plain struct that is told the time and what arrived, and is asked what to send; a *driver* owns the
 //! socket and the clock. The sans-I/O contract is described in ARCHITECTURE.md.
+//!
+//! ```
+//! use kadwire_discovery::{Config, Discovery, SecretKey};
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let keys = [SecretKey::from_bytes(&[1; 32])?, SecretKey::from_bytes(&[2; 32])?];
+//! # let [key, other_key] = keys;
+//! // A bootnode: answers on UDP, dials nobody.
+//! let bootnode = Discovery::bind(Config::new(key, "127.0.0.1:0".parse()?)).await?;
+//! println!("{}", bootnode.local_record());
+//!
+//! // A node that joins through it, and whoever wants to dial somebody pulls candidates out of it.
+//! let mut config = Config::new(other_key, "127.0.0.1:0".parse()?);
+//! config.bootnodes.push(bootnode.local_record());
+//! let node = Discovery::bind(config).await?;
+//! let found = node.random_walk().next().await;
+//! assert_eq!(found, Some(bootnode.local_record()));
+//! # node.close().await;
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects))]
@@ -27,6 +48,7 @@ mod secp256k1;
 pub mod stats;
 pub mod table;
 mod time;
+mod udp;
 
 pub use address::{RelayError, check_relay, is_lan, is_special};
 pub use enr::{Enr, EnrBuilder, EnrError, MAX_RECORD_SIZE, TendermintEntry};
@@ -36,3 +58,7 @@ pub use key_file::KeyFileError;
 pub use record::{NodeRecord, RecordError};
 pub use rlp_list::RlpError;
 pub use time::Now;
+pub use udp::{
+    BindError, Config, Discovery, DiscoveryError, DiscoveryEvent, DiscoveryStats, MalformedStats, PingReply,
+    RandomWalk, UdpStats,
+};

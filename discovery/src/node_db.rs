@@ -21,17 +21,15 @@ use std::{
 
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
-use crate::{Blame, Enr, NodeId, NodeRecord, PublicKey};
+use crate::{
+    Blame, Enr, NodeId, NodeRecord, PublicKey,
+    table::{SEED_COUNT, SEED_MAX_AGE},
+};
 
-/// Nodes without a pong for so long are dropped by [`NodeDb::expire`] (go-ethereum `nodeDBNodeExpiration`).
+/// Nodes without a pong for so long are dropped by [`NodeDb::expire`] (go-ethereum `nodeDBNodeExpiration`). Shorter than
+/// [`SEED_MAX_AGE`] on purpose: expiry only runs while we do, and after three days off the nodes of three days ago are
+/// better than none.
 pub const NODE_EXPIRATION: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Most seeds read at a start (go-ethereum `seedCount`).
-pub const SEED_COUNT: u32 = 30;
-
-/// Oldest pong of a usable seed (go-ethereum `seedMaxAge`). Longer than [`NODE_EXPIRATION`] on purpose: expiry only runs
-/// while we do, and after three days off the nodes of three days ago are better than none.
-pub const SEED_MAX_AGE: Duration = Duration::from_secs(5 * 24 * 60 * 60);
 
 /// Most nodes kept: some 30 MB of file. The ones with the oldest pongs go first.
 const MAX_NODES: u32 = 100_000;
@@ -391,7 +389,7 @@ fn read_seeds(connection: &Connection, local: NodeId, now: SystemTime) -> rusqli
     let sql = "SELECT key, ip, udp, tcp, enr, last_pong, checks, find_failures FROM nodes
         WHERE last_pong >= ?1 AND id != ?2 ORDER BY random() LIMIT ?3";
     let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map(params![oldest, local.0, SEED_COUNT], read_node)?;
+    let rows = statement.query_map(params![oldest, local.0, SEED_COUNT as i64], read_node)?;
     let nodes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     let unreadable = nodes.iter().filter(|node| node.is_none()).count();
     if unreadable > 0 {

@@ -18,6 +18,9 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// How long to wait for a ping back when the round trip is not at hand.
 const PING_BACK_WAIT: Duration = Duration::from_millis(50);
 
+/// Requests in a row whose expirations differ, in seconds.
+const EXPIRATION_SPREAD: u64 = 32;
+
 /// A request's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -215,7 +218,8 @@ impl Discv4 {
         request.stage = Stage::Sent(now.monotonic);
         let (to, question) = (request.node.endpoint(), request.question.clone());
         self.requests.set_deadline(id, deadline);
-        let expiration = Discv4::expiration(now);
+        // Signatures are deterministic: the same question in the same second would be the same datagram, and so a replay.
+        let expiration = Discv4::expiration(now).saturating_add(id.0 % EXPIRATION_SPREAD);
         let message = match question {
             Question::Ping => Message::Ping(Ping {
                 version: 4,

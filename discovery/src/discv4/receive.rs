@@ -44,6 +44,12 @@ impl Discv4 {
         result
     }
 
+    /// Whether somebody at exactly this address has proven to receive what we send there: whose packets a busy driver
+    /// looks at first.
+    pub fn is_endpoint_proven(&self, now: Now, from: SocketAddr) -> bool {
+        self.bonds.is_endpoint_proven(now.monotonic, canonical(from))
+    }
+
     fn check_admission(&mut self, now: Now, from: SocketAddr, header: &Header) -> Result<(), Rejected> {
         let seconds = now.unix_seconds();
         let expiration = header.expiration.unwrap_or(seconds);

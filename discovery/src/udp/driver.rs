@@ -1,0 +1,419 @@
+//! The loop that owns the machine, the socket and the clock.
+//!
+//! Each round takes a bounded share of everything that is ready — commands, what is due, results of the workers, datagrams —
+//! and then hands out what the machine wants sent and told. Local work comes before new work from remotes.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use rand::{Rng, rngs::StdRng};
+use tokio::{
+    net::UdpSocket,
+    sync::{broadcast, mpsc, oneshot, watch},
+};
+
+use super::{
+    BindError, Config, DiscoveryEvent, DiscoveryStats, UdpStats,
+    local_record::{Publisher, as_node},
+    outlet::Outlet,
+    pong_queue::PongQueue,
+    workers::{Class, Done, Workers},
+};
+use crate::{
+    Enr, NodeRecord, Now, TendermintEntry,
+    discv4::{
+        Answer, Discv4, Event, LocalContent, LookupId, RequestError, RequestId,
+        message::Kind,
+        packet::{MAX_DATAGRAM, Unverified},
+    },
+    node_db::{NodeDb, Remembered, StoredNode},
+    table::Seed,
+};
+
+/// Commands taken in one round.
+const COMMANDS_PER_ROUND: usize = 32;
+
+/// Results taken in one round.
+const RESULTS_PER_ROUND: usize = 256;
+
+/// Datagrams read in one round: the kernel's buffer holds about 270 small ones.
+const DATAGRAMS_PER_ROUND: usize = 128;
+
+/// Pause between two sweeps of the node database (go-ethereum `nodeDBCleanupCycle`).
+const EXPIRE_EVERY: Duration = Duration::from_secs(60 * 60);
+
+/// What is asked of one node.
+#[derive(Debug)]
+pub(super) enum Question {
+    Ping,
+    FindNode([u8; 64]),
+    Enr,
+    Resolve,
+}
+
+/// What a handle wants.
+#[derive(Debug)]
+pub(super) enum Command {
+    Lookup { target: [u8; 64], reply: oneshot::Sender<Vec<NodeRecord>> },
+    Ask { node: NodeRecord, question: Question, reply: Waiter },
+    SetTendermint { entry: Option<TendermintEntry>, reply: oneshot::Sender<()> },
+    Nodes(oneshot::Sender<Vec<NodeRecord>>),
+    Stats(oneshot::Sender<Box<DiscoveryStats>>),
+    Close(oneshot::Sender<()>),
+}
+
+type Waiter = oneshot::Sender<Result<Answer, RequestError>>;
+
+pub(super) struct Driver {
+    machine: Discv4,
+    socket: UdpSocket,
+    outlet: Arc<Outlet>,
+    workers: Workers,
+    done: mpsc::Receiver<Done>,
+    commands: mpsc::Receiver<Command>,
+    events: broadcast::Sender<DiscoveryEvent>,
+    local_record: watch::Sender<NodeRecord>,
+    publisher: Publisher,
+    db: Option<NodeDb>,
+    next_expiry: Instant,
+    requests: BTreeMap<RequestId, Waiter>,
+    lookups: BTreeMap<LookupId, oneshot::Sender<Vec<NodeRecord>>>,
+    pongs: PongQueue,
+    stats: UdpStats,
+}
+
+/// Randomness for what has no seed in its configuration.
+#[expect(clippy::disallowed_methods, reason = "driver: the machine's seed comes from the system")]
+pub(super) fn random() -> StdRng {
+    rand::make_rng()
+}
+
+impl Driver {
+    /// Opens everything. The driver does nothing until it runs.
+    pub(super) async fn new(
+        config: Config,
+        commands: mpsc::Receiver<Command>,
+        events: broadcast::Sender<DiscoveryEvent>,
+    ) -> Result<(Self, watch::Receiver<NodeRecord>, SocketAddr), BindError> {
+        let now = Now::read();
+        let in_use = |source| BindError::Socket { address: config.listen, source };
+        let socket = std::net::UdpSocket::bind(config.listen).map_err(in_use)?;
+        socket.set_nonblocking(true).map_err(in_use)?;
+        let bound = socket.local_addr().map_err(in_use)?;
+        let outlet = Arc::new(socket.try_clone().and_then(Outlet::new).map_err(in_use)?);
+        let socket = UdpSocket::from_std(socket).map_err(in_use)?;
+
+        let (db, remembered) = open_db(&config, now.wall).await?;
+        let seeds = remembered.seeds.into_iter().map(|StoredNode { record, last_pong, .. }| Seed { record, last_pong });
+        let mut seed = [0; 32];
+        random().fill_bytes(&mut seed);
+        let mut machine = Discv4::new(now, config.machine(bound, seeds.collect()), seed);
+        let mut publisher = Publisher::new(config.key.clone(), remembered.local_record);
+        let record = publisher.publish(machine.local_content(), now.wall)?;
+        machine.set_local_record(record.clone());
+        if let Some(db) = &db {
+            db.store_local(record.clone());
+        }
+        let (local_record, published) = watch::channel(as_node(&record)?);
+
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (workers, done) =
+            Workers::start(config.workers.unwrap_or(cores), &config.key, &outlet).map_err(BindError::Thread)?;
+        let driver = Self {
+            machine,
+            socket,
+            outlet,
+            workers,
+            done,
+            commands,
+            events,
+            local_record,
+            publisher,
+            db,
+            next_expiry: now.after(EXPIRE_EVERY).monotonic,
+            requests: BTreeMap::new(),
+            lookups: BTreeMap::new(),
+            pongs: PongQueue::default(),
+            stats: UdpStats::default(),
+        };
+        Ok((driver, published, bound))
+    }
+
+    /// Runs until it is closed or nobody has a handle any more.
+    pub(super) async fn run(mut self) {
+        let closed_by = loop {
+            let is_busy = match self.round() {
+                Round::Busy => true,
+                Round::Idle => false,
+                Round::Close(reply) => break reply,
+            };
+            if is_busy {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let timeout = self.machine.poll_timeout().map_or(self.next_expiry, |due| due.min(self.next_expiry));
+            tokio::select! {
+                biased;
+                command = self.commands.recv() => match command {
+                    Some(command) => if let Some(reply) = self.command(Now::read(), command) { break Some(reply) },
+                    None => break None,
+                },
+                () = tokio::time::sleep_until(timeout.into()) => {}
+                Some(done) = self.done.recv() => self.result(Now::read(), done),
+                // An error of the socket shows when it is read.
+                _ = self.socket.readable() => {}
+            }
+        };
+        self.close(closed_by).await;
+    }
+
+    /// A bounded share of everything that is ready.
+    fn round(&mut self) -> Round {
+        let now = Now::read();
+        let mut is_busy = false;
+        for taken in 1..=COMMANDS_PER_ROUND {
+            match self.commands.try_recv() {
+                Ok(command) => {
+                    if let Some(reply) = self.command(now, command) {
+                        return Round::Close(Some(reply));
+                    }
+                }
+                Err(mpsc::error::TryRecvError::Disconnected) => return Round::Close(None),
+                Err(mpsc::error::TryRecvError::Empty) => break,
+            }
+            is_busy |= taken == COMMANDS_PER_ROUND;
+        }
+        if self.machine.poll_timeout().is_some_and(|due| due <= now.monotonic) {
+            self.machine.handle_timeout(now);
+        }
+        for taken in 1..=RESULTS_PER_ROUND {
+            let Ok(done) = self.done.try_recv() else { break };
+            self.result(now, done);
+            is_busy |= taken == RESULTS_PER_ROUND;
+        }
+        is_busy |= self.receive(now);
+        self.hand_out(now);
+        if self.next_expiry <= now.monotonic {
+            self.next_expiry = now.after(EXPIRE_EVERY).monotonic;
+            self.db.iter().for_each(|db| db.expire(now.wall));
+        }
+        if is_busy { Round::Busy } else { Round::Idle }
+    }
+
+    /// Reads datagrams; `true` if there may be more.
+    fn receive(&mut self, now: Now) -> bool {
+        // One byte more than allowed shows that there was more.
+        let mut buffer = [0; MAX_DATAGRAM + 1];
+        for _ in 0..DATAGRAMS_PER_ROUND {
+            match self.socket.try_recv_from(&mut buffer) {
+                Ok((length, from)) => {
+                    let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                    self.datagram(now, from, buffer.get(..length).unwrap_or_default());
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
+                Err(error) => {
+                    // Some systems report here that an earlier datagram found no listener.
+                    self.stats.receive_errors = self.stats.receive_errors.saturating_add(1);
+                    tracing::debug!(%error, "receive failed");
+                }
+            }
+        }
+        true
+    }
+
+    fn datagram(&mut self, now: Now, from: SocketAddr, datagram: &[u8]) {
+        self.stats.received = self.stats.received.saturating_add(1);
+        self.stats.received_bytes = self.stats.received_bytes.saturating_add(datagram.len() as u64);
+        match Unverified::parse(datagram) {
+            Ok(packet) => {
+                let padded = u64::from(packet.padded_ports());
+                self.stats.padded_ports = self.stats.padded_ports.saturating_add(padded);
+                if let Some(packet) = self.pongs.hold(from, packet) {
+                    self.admit(now, from, packet);
+                }
+            }
+            Err(error) => {
+                tracing::trace!(%from, %error, "not a packet");
+                self.stats.malformed.count(&error);
+            }
+        }
+    }
+
+    /// The machine's cheap checks, then the queue for the dear one.
+    fn admit(&mut self, now: Now, from: SocketAddr, packet: Unverified) {
+        let header = *packet.header();
+        if let Err(reason) = self.machine.admit(now, from, &header) {
+            tracing::trace!(%from, kind = %header.kind, %reason, "refused");
+            return;
+        }
+        // All other kinds are admitted only from those who are known, or in answer to us.
+        let is_stranger = header.kind == Kind::Ping && !self.machine.is_endpoint_proven(now, from);
+        let class = if is_stranger { Class::Stranger } else { Class::Known };
+        if self.workers.recover(class, from, packet) {
+            self.pongs.queued(from, header.kind);
+            return;
+        }
+        let dropped = if is_stranger { &mut self.stats.dropped_strangers } else { &mut self.stats.dropped_known };
+        *dropped = dropped.saturating_add(1);
+    }
+
+    fn result(&mut self, now: Now, done: Done) {
+        match done {
+            Done::Recovered { from, header, packet } => {
+                match packet {
+                    Ok(packet) => {
+                        if let Err(reason) = self.machine.handle_packet(now, from, packet) {
+                            tracing::trace!(%from, kind = %header.kind, %reason, "dropped");
+                        }
+                    }
+                    Err(error) => self.stats.malformed.count(&error),
+                }
+                for packet in self.pongs.recovered(from, header.kind) {
+                    self.admit(now, from, packet);
+                }
+            }
+            Done::Request { to, request, sealed } => {
+                self.machine.handle_sealed(request, sealed.hash);
+                self.outlet.send(to, &sealed.datagram);
+            }
+        }
+    }
+
+    /// Hands out what the machine wants sent and told.
+    fn hand_out(&mut self, now: Now) {
+        while let Some(transmit) = self.machine.poll_transmit() {
+            if !self.workers.seal(transmit) {
+                self.stats.dropped_outgoing = self.stats.dropped_outgoing.saturating_add(1);
+            }
+        }
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                // Nobody may be listening.
+                Event::NodeAdded(node) => _ = self.events.send(DiscoveryEvent::NodeAdded(node)),
+                Event::NodeRemoved(node) => _ = self.events.send(DiscoveryEvent::NodeRemoved(node)),
+                Event::RequestDone { request, outcome } => {
+                    self.requests.remove(&request).into_iter().for_each(|waiter| _ = waiter.send(outcome.clone()));
+                }
+                Event::LookupDone { lookup, closest } => {
+                    self.lookups.remove(&lookup).into_iter().for_each(|waiter| _ = waiter.send(closest.clone()));
+                }
+                Event::Store { record, checks, find_failures } => {
+                    let node = StoredNode { record, last_pong: now.wall, checks, find_failures };
+                    self.db.iter().for_each(|db| db.store(node.clone()));
+                }
+                Event::LocalRecordChanged(content) => self.publish(now, &content),
+            }
+        }
+    }
+
+    fn publish(&mut self, now: Now, content: &LocalContent) {
+        let signed = self.publisher.publish(content, now.wall).map_err(|error| error.to_string());
+        let published = signed.and_then(|record| {
+            let node = as_node(&record).map_err(|error| error.to_string())?;
+            Ok((record, node))
+        });
+        match published {
+            Ok((record, node)) => {
+                self.keep(&record);
+                self.machine.set_local_record(record);
+                if self.local_record.send_if_modified(|last| std::mem::replace(last, node.clone()) != node) {
+                    tracing::info!(record = %node, "own record changed");
+                    _ = self.events.send(DiscoveryEvent::LocalRecord(node));
+                }
+            }
+            // The last one stays.
+            Err(error) => tracing::warn!(%error, "own record cannot be published"),
+        }
+    }
+
+    fn keep(&self, record: &Enr) {
+        if self.db.as_ref().is_some_and(|db| !db.store_local(record.clone())) {
+            tracing::warn!("own record was not stored: the node database is too busy");
+        }
+    }
+
+    /// Does what a handle wants; returns whom to tell when it is to close.
+    fn command(&mut self, now: Now, command: Command) -> Option<oneshot::Sender<()>> {
+        match command {
+            Command::Lookup { target, reply } => match self.machine.lookup(now, target) {
+                Ok(lookup) => _ = self.lookups.insert(lookup, reply),
+                Err(_) => _ = reply.send(Vec::new()),
+            },
+            Command::Ask { node, question, reply } => {
+                let request = match question {
+                    Question::Ping => self.machine.ping(now, &node),
+                    Question::FindNode(target) => self.machine.find_node(now, &node, target),
+                    Question::Enr => self.machine.request_enr(now, &node),
+                    Question::Resolve => self.machine.resolve(now, &node),
+                };
+                match request {
+                    Ok(request) => _ = self.requests.insert(request, reply),
+                    Err(error) => _ = reply.send(Err(error)),
+                }
+            }
+            Command::SetTendermint { entry, reply } => {
+                self.machine.set_tendermint(entry);
+                self.hand_out(now); // so that the record has changed when the caller goes on
+                _ = reply.send(());
+            }
+            Command::Nodes(reply) => {
+                _ = reply.send(self.machine.table().entries().map(|entry| entry.record().clone()).collect());
+            }
+            Command::Stats(reply) => _ = reply.send(Box::new(self.snapshot())),
+            Command::Close(reply) => return Some(reply),
+        }
+        None
+    }
+
+    fn snapshot(&self) -> DiscoveryStats {
+        DiscoveryStats {
+            udp: self.outlet.stats(self.stats),
+            discv4: *self.machine.stats(),
+            node_db: self.db.as_ref().map(NodeDb::stats).unwrap_or_default(),
+            table_nodes: self.machine.table().len(),
+            requests: self.machine.requests_under_way(),
+            bonds: self.machine.bonds(),
+        }
+    }
+
+    async fn close(self, closed_by: Option<oneshot::Sender<()>>) {
+        let Self { workers, done, db, socket, outlet, mut commands, requests, lookups, .. } = self;
+        // Whoever waits for anything learns now that nothing will come. A sender that has its place in the queue already
+        // is waited for: what it put into a dropped queue would stay there, and its answer would be awaited for ever.
+        drop((requests, lookups, done, socket));
+        commands.close();
+        while let Some(refused) = commands.recv().await {
+            drop(refused);
+        }
+        let joined = tokio::task::spawn_blocking(move || {
+            workers.join();
+            db.into_iter().for_each(NodeDb::close);
+        });
+        if joined.await.is_err() {
+            tracing::error!("discovery did not close cleanly");
+        }
+        drop(outlet);
+        tracing::info!("discovery stopped");
+        closed_by.into_iter().for_each(|reply| _ = reply.send(()));
+    }
+}
+
+enum Round {
+    /// Something was left for the next round.
+    Busy,
+    Idle,
+    Close(Option<oneshot::Sender<()>>),
+}
+
+/// Opening reads the file, which may take long.
+async fn open_db(config: &Config, now: SystemTime) -> Result<(Option<NodeDb>, Remembered), BindError> {
+    let Some(path) = config.node_db.clone() else { return Ok((None, Remembered::default())) };
+    let local = config.key.public().node_id();
+    let opened = tokio::task::spawn_blocking(move || NodeDb::open(&path, local, now));
+    let (db, remembered) = opened.await.map_err(|error| BindError::Thread(error.into()))??;
+    Ok((Some(db), remembered))
+}

@@ -1,0 +1,66 @@
+//! Our own signed record: signed again only when its content changes, each time with a higher sequence number.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::{Enr, EnrError, NodeRecord, RecordError, SecretKey, discv4::LocalContent};
+
+/// Signs our record and remembers the last one.
+#[derive(Debug)]
+pub(super) struct Publisher {
+    key: SecretKey,
+    published: Option<Enr>,
+}
+
+impl Publisher {
+    /// `published` is the record of an earlier run.
+    pub(super) fn new(key: SecretKey, published: Option<Enr>) -> Self {
+        Self { key, published }
+    }
+
+    /// The record that says `content`: the last one, if it still does.
+    pub(super) fn publish(&mut self, content: &LocalContent, now: SystemTime) -> Result<Enr, EnrError> {
+        let seq = match &self.published {
+            Some(last) if content.builder(last.seq()).same_content(last) => return Ok(last.clone()),
+            Some(last) => last.seq().saturating_add(1),
+            // As go-ethereum begins: above whatever a lost database had counted to, at less than one change a millisecond.
+            None => unix_millis(now),
+        };
+        let record = content.builder(seq).sign(&self.key)?;
+        self.published = Some(record.clone());
+        Ok(record)
+    }
+}
+
+/// The record as others use it.
+pub(super) fn as_node(record: &Enr) -> Result<NodeRecord, RecordError> {
+    NodeRecord::from_enr(record.clone())
+}
+
+fn unix_millis(now: SystemTime) -> u64 {
+    now.duration_since(UNIX_EPOCH).ok().and_then(|since| u64::try_from(since.as_millis()).ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_sequence_number_grows_with_the_content_and_only_then() {
+        let key = SecretKey::from_bytes(&[1; 32]).unwrap();
+        let now = UNIX_EPOCH + Duration::from_millis(1_800_000_000_123);
+        let content =
+            |tcp| LocalContent { v4: Some("127.0.0.1:30303".parse().unwrap()), tcp, ..LocalContent::default() };
+        let mut publisher = Publisher::new(key.clone(), None);
+        let first = publisher.publish(&content(1), now).unwrap();
+        assert_eq!(first.seq(), 1_800_000_000_123);
+        assert_eq!(publisher.publish(&content(1), now + Duration::from_secs(9)).unwrap(), first);
+        let second = publisher.publish(&content(2), now).unwrap();
+        assert_eq!((second.seq(), second.tcp()), (first.seq() + 1, Some(2)));
+
+        // After a restart the record of the earlier run goes on.
+        let mut publisher = Publisher::new(key, Some(second.clone()));
+        assert_eq!(publisher.publish(&content(2), now).unwrap(), second);
+        assert_eq!(publisher.publish(&content(3), now).unwrap().seq(), second.seq() + 1);
+    }
+}

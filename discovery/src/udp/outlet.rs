@@ -1,0 +1,55 @@
+//! The sending half of the socket, shared by the workers and the driver.
+
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use super::UdpStats;
+
+/// Sends without ever blocking: a full socket buffer loses the datagram, as the network might.
+#[derive(Debug)]
+pub(super) struct Outlet {
+    socket: UdpSocket,
+    is_ipv6: bool,
+    sent: AtomicU64,
+    sent_bytes: AtomicU64,
+    errors: AtomicU64,
+}
+
+impl Outlet {
+    /// `socket` must be in non-blocking mode.
+    pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
+        let is_ipv6 = socket.local_addr()?.is_ipv6();
+        Ok(Self { socket, is_ipv6, sent: AtomicU64::new(0), sent_bytes: AtomicU64::new(0), errors: AtomicU64::new(0) })
+    }
+
+    pub(super) fn send(&self, to: SocketAddr, datagram: &[u8]) {
+        let to = match to {
+            // A socket of both families names IPv4 hosts by their mapped addresses.
+            SocketAddr::V4(v4) if self.is_ipv6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
+            to => to,
+        };
+        match self.socket.send_to(datagram, to) {
+            Ok(bytes) => {
+                self.sent.fetch_add(1, Ordering::Relaxed);
+                self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
+            Err(error) => {
+                self.errors.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%to, %error, "datagram not sent");
+            }
+        }
+    }
+
+    /// `stats` with what went out.
+    pub(super) fn stats(&self, stats: UdpStats) -> UdpStats {
+        UdpStats {
+            sent: self.sent.load(Ordering::Relaxed),
+            sent_bytes: self.sent_bytes.load(Ordering::Relaxed),
+            send_errors: self.errors.load(Ordering::Relaxed),
+            ..stats
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! Signatures on all cores: threads that recover signers and sign what is sent, behind one bounded queue.
+//!
+//! ECDSA is nearly all of discovery's cost. The task that owns the machine only parses, decides and queues; it never waits
+//! for a worker. A full class drops what comes next, so that a flood of strangers costs strangers their answers and nobody
+//! else. The workers send replies themselves; what must be remembered (our own requests) goes back to the machine first.
+//!
+//! Packets to one address are signed by one worker in the order given, since a question must not overtake the pong that
+//! allows it. Received packets are taken by whoever is free.
+
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, RandomState},
+    io,
+    net::SocketAddr,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread::JoinHandle,
+};
+
+use tokio::sync::mpsc;
+
+use super::outlet::Outlet;
+use crate::{
+    SecretKey,
+    discv4::{
+        RequestId, Transmit,
+        packet::{Header, Packet, PacketError, Sealed, Unverified, encode},
+    },
+};
+
+/// Whose received packet it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// It answers us, or its sender has proven its endpoint: taken first.
+    Known,
+    /// Anybody else's; most of them pings, in a flood nearly all of them false.
+    Stranger,
+}
+
+/// Packets to one worker's share of addresses that may wait to be signed.
+const MAX_OUTGOING: usize = 4096;
+
+/// Packets of known nodes that may wait: 40 ms of work on two cores.
+const MAX_KNOWN: usize = 1024;
+
+/// Packets of strangers that may wait: 10 ms of work on two cores. More would only make every answer later.
+const MAX_STRANGERS: usize = 256;
+
+/// After so many packets a stranger's goes first, so that busy acquaintances do not shut newcomers out.
+const STRANGER_EVERY: u64 = 16;
+
+/// Results waiting for the machine; workers wait when it is full.
+const MAX_RESULTS: usize = 1024;
+
+/// Something computed.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// The signer is known, or there is none.
+    Recovered { from: SocketAddr, header: Header, packet: Result<Packet, PacketError> },
+    /// A request of ours is signed: the machine must learn its hash before it is sent.
+    Request { to: SocketAddr, request: RequestId, sealed: Sealed },
+}
+
+/// The threads and their queue. Dropping it ends them.
+pub(super) struct Workers {
+    queue: Arc<Queue>,
+    threads: Vec<JoinHandle<()>>,
+    /// Spreads addresses over workers in a way that nobody outside can aim at.
+    spread: RandomState,
+}
+
+impl Workers {
+    /// Starts `count` threads, at least one. Results come out of the receiver.
+    pub(super) fn start(
+        count: usize,
+        key: &SecretKey,
+        outlet: &Arc<Outlet>,
+    ) -> io::Result<(Self, mpsc::Receiver<Done>)> {
+        let (results, done) = mpsc::channel(MAX_RESULTS);
+        let count = count.max(1);
+        let mut workers = Self { queue: Arc::new(Queue::new(count)), threads: Vec::new(), spread: RandomState::new() };
+        for number in 0..count {
+            let worker = Worker {
+                number,
+                queue: workers.queue.clone(),
+                key: key.clone(),
+                outlet: outlet.clone(),
+                results: results.clone(),
+            };
+            let thread = std::thread::Builder::new().name(format!("kadwire-ecdsa-{number}"));
+            workers.threads.push(thread.spawn(move || worker.run())?);
+        }
+        Ok((workers, done))
+    }
+
+    /// Queues a received packet; `false` if its class is full.
+    pub(super) fn recover(&self, class: Class, from: SocketAddr, packet: Unverified) -> bool {
+        let mut jobs = self.queue.lock();
+        let (waiting, bound) = match class {
+            Class::Known => (&mut jobs.known, MAX_KNOWN),
+            Class::Stranger => (&mut jobs.strangers, MAX_STRANGERS),
+        };
+        let has_room = waiting.len() < bound;
+        if has_room {
+            waiting.push_back((from, packet));
+            let idle = jobs.desks.iter_mut().position(|desk| std::mem::take(&mut desk.is_idle));
+            drop(jobs);
+            idle.into_iter().for_each(|number| self.queue.wake(number));
+        }
+        has_room
+    }
+
+    /// Queues a message to be signed, and sent if it is a reply; `false` if there are too many.
+    pub(super) fn seal(&self, transmit: Transmit) -> bool {
+        let mut jobs = self.queue.lock();
+        let share = self.spread.hash_one(transmit.to) as usize;
+        let number = share.checked_rem(jobs.desks.len()).unwrap_or(0);
+        let Some(desk) = jobs.desks.get_mut(number) else { return false };
+        let has_room = desk.outgoing.len() < MAX_OUTGOING;
+        if has_room {
+            desk.outgoing.push_back(transmit);
+            let was_idle = std::mem::take(&mut desk.is_idle);
+            drop(jobs);
+            was_idle.then(|| self.queue.wake(number));
+        }
+        has_room
+    }
+
+    /// Ends the threads, each after the job it is at, and waits for them: for a thread that may block.
+    pub(super) fn join(mut self) {
+        self.queue.close();
+        for thread in std::mem::take(&mut self.threads) {
+            if thread.join().is_err() {
+                tracing::error!("a signature worker panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+struct Queue {
+    jobs: Mutex<Jobs>,
+    /// One for each worker: a packet to be signed is of use to one of them only.
+    bells: Vec<Condvar>,
+}
+
+struct Jobs {
+    desks: Vec<Desk>,
+    known: VecDeque<(SocketAddr, Unverified)>,
+    strangers: VecDeque<(SocketAddr, Unverified)>,
+    recovered: u64,
+    closed: bool,
+}
+
+/// One worker's own work.
+#[derive(Default)]
+struct Desk {
+    outgoing: VecDeque<Transmit>,
+    /// The worker waits for its bell.
+    is_idle: bool,
+}
+
+enum Job {
+    Recover(SocketAddr, Unverified),
+    Seal(Transmit),
+}
+
+impl Jobs {
+    /// What is sent goes first: the work that led to it is already paid for.
+    fn take(&mut self, number: usize) -> Option<Job> {
+        if let Some(transmit) = self.desks.get_mut(number)?.outgoing.pop_front() {
+            return Some(Job::Seal(transmit));
+        }
+        self.recovered = self.recovered.wrapping_add(1);
+        let newcomer = if self.recovered.is_multiple_of(STRANGER_EVERY) { self.strangers.pop_front() } else { None };
+        let (from, packet) = newcomer.or_else(|| self.known.pop_front()).or_else(|| self.strangers.pop_front())?;
+        Some(Job::Recover(from, packet))
+    }
+}
+
+impl Queue {
+    fn new(workers: usize) -> Self {
+        let jobs = Jobs {
+            desks: (0..workers).map(|_| Desk::default()).collect(),
+            known: VecDeque::new(),
+            strangers: VecDeque::new(),
+            recovered: 0,
+            closed: false,
+        };
+        Self { jobs: Mutex::new(jobs), bells: (0..workers).map(|_| Condvar::new()).collect() }
+    }
+
+    /// A worker that panicked left nothing half done: the lock is only held to put and take jobs.
+    fn lock(&self) -> MutexGuard<'_, Jobs> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wake(&self, number: usize) {
+        self.bells.get(number).into_iter().for_each(Condvar::notify_one);
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.bells.iter().for_each(Condvar::notify_one);
+    }
+
+    /// Waits for a job; `None` once the queue is closed.
+    fn take(&self, number: usize) -> Option<Job> {
+        let bell = self.bells.get(number)?;
+        let mut jobs = self.lock();
+        loop {
+            if jobs.closed {
+                return None;
+            }
+            if let Some(job) = jobs.take(number) {
+                return Some(job);
+            }
+            jobs.desks.get_mut(number)?.is_idle = true;
+            jobs = bell.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+            jobs.desks.get_mut(number)?.is_idle = false;
+        }
+    }
+}
+
+struct Worker {
+    number: usize,
+    queue: Arc<Queue>,
+    key: SecretKey,
+    outlet: Arc<Outlet>,
+    results: mpsc::Sender<Done>,
+}
+
+impl Worker {
+    fn run(self) {
+        while let Some(job) = self.queue.take(self.number) {
+            let done = match job {
+                Job::Recover(from, packet) => {
+                    Done::Recovered { from, header: *packet.header(), packet: packet.recover() }
+                }
+                Job::Seal(Transmit { to, message, request }) => {
+                    let sealed = encode(&self.key, &message);
+                    let Some(request) = request else {
+                        self.outlet.send(to, &sealed.datagram);
+                        continue;
+                    };
+                    Done::Request { to, request, sealed }
+                }
+            };
+            if self.results.blocking_send(done).is_err() {
+                return; // the driver is gone
+            }
+        }
+    }
+}
