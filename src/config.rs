@@ -1,0 +1,193 @@
+//! What a node must be told: [`NodeConfig`], with CometBFT's defaults, and [`ConfigError`], which names the key at fault.
+//!
+//! Keys are named as in CometBFT's `config.toml`, section `[p2p]`. Values are typed, so that only what types cannot say is
+//! checked here.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use kadwire_wire::{
+    Host,
+    address::{PeerAddress, PeerId},
+    tendermint::{key::NodeKey, node_info::NodeInfo},
+};
+
+/// Everything about a node except its channels and discovery.
+#[derive(Debug)]
+pub struct NodeConfig {
+    /// The ed25519 key that the node proves its identity with (`node_key.json`).
+    pub node_key: NodeKey,
+    /// The chain id. Peers of another network are refused (CometBFT `genesis.json`, `chain_id`).
+    pub network: String,
+    /// The operator's name for the node (`moniker`): printable ASCII.
+    pub moniker: String,
+    /// Where to listen (`laddr`); port 0 takes a free one.
+    pub laddr: SocketAddr,
+    /// Where others reach us, if not where we listen (`external_address`).
+    pub external_address: Option<SocketAddr>,
+    /// Asked for addresses when nobody else is known (`seeds`).
+    pub seeds: Vec<PeerAddress>,
+    /// Dialed first and for ever, and never evicted (`persistent_peers`).
+    pub persistent_peers: Vec<PeerAddress>,
+    /// Taken even when all places are (`unconditional_peer_ids`).
+    pub unconditional_peer_ids: Vec<PeerId>,
+    /// Never passed on to others (`private_peer_ids`).
+    pub private_peer_ids: Vec<PeerId>,
+    /// Peers that dialed us, unconditional ones apart (`max_num_inbound_peers`).
+    pub max_num_inbound_peers: usize,
+    /// Peers that we dialed, persistent ones apart (`max_num_outbound_peers`).
+    pub max_num_outbound_peers: usize,
+    /// Where the address book is kept, in CometBFT's format (`addr_book_file`); without, it is forgotten at the end.
+    pub addr_book_file: Option<PathBuf>,
+    /// Only publicly routable addresses enter the book (`addr_book_strict`). Off for networks on private addresses or loopback.
+    pub addr_book_strict: bool,
+    /// If not empty, nobody outside these networks is dialed or let in (go-ethereum `--netrestrict`).
+    pub netrestrict: Vec<IpNet>,
+    /// From the stream to a proven and compatible peer (`handshake_timeout`).
+    pub handshake_timeout: Duration,
+    /// From the dial to the stream (`dial_timeout`).
+    pub dial_timeout: Duration,
+    /// Where the node's choices (whom to dial, what to tell) start; two nodes of one network should differ.
+    pub random_seed: u64,
+}
+
+/// CometBFT's default port.
+pub const DEFAULT_PORT: u16 = 26656;
+
+/// Longest chain id (CometBFT `types.MaxChainIDLen`), in bytes.
+const MAX_NETWORK: usize = 50;
+
+impl NodeConfig {
+    /// CometBFT's defaults for everything that has one: port 26656 on all addresses, 40 inbound and 10 outbound peers, strict book.
+    pub fn new(node_key: NodeKey, network: impl Into<String>) -> Self {
+        Self {
+            node_key,
+            network: network.into(),
+            moniker: "kadwire".to_owned(),
+            laddr: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_PORT),
+            external_address: None,
+            seeds: Vec::new(),
+            persistent_peers: Vec::new(),
+            unconditional_peer_ids: Vec::new(),
+            private_peer_ids: Vec::new(),
+            max_num_inbound_peers: 40,
+            max_num_outbound_peers: 10,
+            addr_book_file: None,
+            addr_book_strict: true,
+            netrestrict: Vec::new(),
+            handshake_timeout: Duration::from_secs(20),
+            dial_timeout: Duration::from_secs(3),
+            random_seed: 0,
+        }
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> PeerId {
+        PeerId::Tendermint(self.node_key.id())
+    }
+
+    /// Whether the values make sense together; the first that does not is named.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.network.is_empty() || self.network.len() > MAX_NETWORK {
+            return Err(ConfigError::new("network", format!("must be 1 to {MAX_NETWORK} bytes")));
+        }
+        NodeInfo::new(self.node_key.id(), &self.network, &self.moniker)
+            .validate()
+            .map_err(|error| ConfigError::new("moniker", error.to_string()))?;
+        if let Some(address) = self.external_address {
+            Host::from_ip(address.ip()).map_err(|error| ConfigError::new("external_address", error.to_string()))?;
+            if address.port() == 0 {
+                return Err(ConfigError::new("external_address", "the port must not be 0"));
+            }
+        }
+        for (key, timeout) in [("handshake_timeout", self.handshake_timeout), ("dial_timeout", self.dial_timeout)] {
+            if timeout.is_zero() {
+                return Err(ConfigError::new(key, "must be longer than 0"));
+            }
+        }
+        for (key, peers) in [("seeds", &self.seeds), ("persistent_peers", &self.persistent_peers)] {
+            if let Some(other) = peers.iter().find(|peer| peer.id().tendermint().is_none()) {
+                return Err(ConfigError::new(key, format!("{other} is not a Tendermint address")));
+            }
+            if peers.iter().any(|peer| peer.id() == self.id()) {
+                return Err(ConfigError::new(key, "names this node itself"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads a comma-separated list (`seeds`, `persistent_peers`, …); empty places are passed over, as CometBFT does.
+pub fn parse_list<T>(key: &'static str, text: &str) -> Result<Vec<T>, ConfigError>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    parts.map(|part| part.parse().map_err(|error| ConfigError::new(key, format!("{part:?}: {error}")))).collect()
+}
+
+/// A value that cannot be used. The fault is the operator's.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct ConfigError {
+    /// The key's name in the configuration.
+    pub key: &'static str,
+    /// What is wrong with its value.
+    pub problem: String,
+}
+
+impl ConfigError {
+    /// `key` is wrong because of `problem`.
+    pub fn new(key: &'static str, problem: impl Into<String>) -> Self {
+        Self { key, problem: problem.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> NodeConfig {
+        NodeConfig::new(NodeKey::from_seed(&[7; 32]), "test-net")
+    }
+
+    #[test]
+    fn the_defaults_are_valid() {
+        assert_eq!(config().validate(), Ok(()));
+    }
+
+    #[test]
+    fn each_bad_value_is_named() {
+        let ethereum = format!("enode://{}@1.2.3.4:5", "ab".repeat(64));
+        let own = format!("{}@1.2.3.4:5", config().id());
+        type Change = Box<dyn Fn(&mut NodeConfig)>;
+        let changes: [(&str, Change); 9] = [
+            ("network", Box::new(|c| c.network.clear())),
+            ("network", Box::new(|c| c.network = "x".repeat(51))),
+            ("moniker", Box::new(|c| c.moniker = "caf\u{e9}".into())),
+            ("external_address", Box::new(|c| c.external_address = Some("0.0.0.0:1".parse().unwrap()))),
+            ("external_address", Box::new(|c| c.external_address = Some("1.2.3.4:0".parse().unwrap()))),
+            ("handshake_timeout", Box::new(|c| c.handshake_timeout = Duration::ZERO)),
+            ("dial_timeout", Box::new(|c| c.dial_timeout = Duration::ZERO)),
+            ("seeds", Box::new(move |c| c.seeds = vec![ethereum.parse().unwrap()])),
+            ("persistent_peers", Box::new(move |c| c.persistent_peers = vec![own.parse().unwrap()])),
+        ];
+        for (key, change) in changes {
+            let mut config = config();
+            change(&mut config);
+            assert_eq!(config.validate().unwrap_err().key, key);
+        }
+    }
+
+    #[test]
+    fn a_list_names_its_bad_part() {
+        let good = format!("{}@1.2.3.4:5", "ab".repeat(20));
+        assert_eq!(parse_list::<PeerAddress>("seeds", &format!(" {good}, ,{good},")).unwrap().len(), 2);
+        let error = parse_list::<PeerAddress>("seeds", &format!("{good},nobody@")).unwrap_err();
+        assert_eq!(error.to_string(), "seeds: \"nobody@\": id is not 40 hex characters (Tendermint) or 128 (enode)");
+    }
+}
