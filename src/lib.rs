@@ -1,6 +1,9 @@
 //! See ARCHITECTURE.md.
 pub mod book;
 pub mod candidate;
+pub mod config;
 pub mod crawl;
 pub mod dial;
 pub mod peers;
+pub mod pex;
+pub mod router;

@@ -1,0 +1,71 @@
+//! The loop that carries a [`Pex`] machine: its channel on one side, the router with the book on the other.
+
+use kadwire_wire::{
+    tendermint::pex_message::{MAX_PEX_MESSAGE_SIZE, PEX_CHANNEL, PexMessage},
+    transport::{ChannelSpec, Direction},
+};
+use tokio::time::{Instant, sleep_until};
+use tracing::debug;
+
+use super::{Action, Pex};
+use crate::{
+    candidate::{Candidate, Source},
+    router::{Channel, ChannelEvent, Handle, To, now},
+};
+
+/// What the channel must be opened with: priority 1, 10 messages waiting, 64,000 bytes (CometBFT `pex_reactor.go`, `GetChannels`).
+pub fn channel_spec() -> ChannelSpec {
+    ChannelSpec { send_queue: 10, max_message_size: MAX_PEX_MESSAGE_SIZE, ..ChannelSpec::new(PEX_CHANNEL) }
+}
+
+/// Exchanges addresses with every peer until the router stops. `seed` decides whom it asks and when.
+pub async fn run(mut channel: Channel, router: Handle, seed: u64) {
+    let mut pex = Pex::new(now(), seed);
+    loop {
+        while let Some(action) = pex.poll_action() {
+            carry_out(&mut pex, action, &channel, &router).await;
+        }
+        let timeout = Instant::from_std(pex.poll_timeout());
+        tokio::select! {
+            biased;
+            () = sleep_until(timeout) => pex.handle_timeout(now()),
+            event = channel.next() => match event {
+                Some(ChannelEvent::Up(peer)) => {
+                    pex.handle_peer_up(now(), peer.id, peer.direction == Direction::Outbound, peer.reachable_at());
+                }
+                Some(ChannelEvent::Message(envelope)) => pex.handle_message(now(), envelope.from, &envelope.message),
+                Some(ChannelEvent::Down(peer, _)) => pex.handle_peer_down(&peer.id),
+                None => break,
+            },
+        }
+    }
+    debug!(stats = ?pex.stats(), "peer exchange stopped");
+}
+
+async fn carry_out(pex: &mut Pex, action: Action, channel: &Channel, router: &Handle) {
+    match action {
+        // The queue is far longer than what one peer is sent; a full one belongs to a peer that does not read.
+        Action::Ask(peer) => {
+            if let Err(error) = channel.try_send(To::Peer(peer), PexMessage::Request.encode().into()) {
+                debug!(%peer, %error, "not asked");
+                pex.handle_unsent(&peer);
+            }
+        }
+        Action::Answer(peer) => {
+            let answer = PexMessage::addresses(router.advertise(peer).await);
+            if let Err(error) = channel.try_send(To::Peer(peer), answer.encode().into()) {
+                debug!(%peer, %error, "not answered");
+            }
+        }
+        Action::Learned(peer, addresses) => router.add_answer(peer, addresses).await,
+        Action::Introduced(address) => {
+            router.add(Candidate::new(address.clone(), Source::Inbound)).await;
+            router.probe(address).await;
+        }
+        Action::Report(peer, report) => router.report(peer, report).await,
+        Action::CheckBook => {
+            let wants_more = router.wants_addresses().await;
+            pex.handle_book(now(), wants_more);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The PEX machine by itself, on virtual time.
+
+use super::*;
+
+fn id(n: u8) -> PeerId {
+    PeerId::Tendermint([n; 20])
+}
+
+fn address(n: u8) -> PeerAddress {
+    format!("{}@10.0.0.{n}:26656", id(n)).parse().unwrap()
+}
+
+fn addresses(n: u8) -> PexMessage {
+    PexMessage::addresses((1..=n).map(address).collect())
+}
+
+/// A machine, its virtual time, and what it last asked for.
+struct Story {
+    pex: Pex,
+    start: Now,
+    now: Now,
+}
+
+impl Story {
+    fn new() -> Self {
+        let now = Now::read();
+        let mut pex = Pex::new(now, 1);
+        pex.handle_timeout(now);
+        assert_eq!(pex.poll_action(), Some(Action::CheckBook), "the book is looked at at once");
+        Self { pex, start: now, now }
+    }
+
+    fn at(&mut self, seconds: u64) -> &mut Self {
+        self.now = self.start.after(Duration::from_secs(seconds));
+        self
+    }
+
+    fn up(&mut self, peer: u8, dialed: bool) -> &mut Self {
+        self.pex.handle_peer_up(self.now, id(peer), dialed, Some(PeerAddress::memory([peer; 20])));
+        self
+    }
+
+    fn message(&mut self, from: u8, message: PexMessage) -> &mut Self {
+        self.pex.handle_message(self.now, id(from), &message.encode());
+        self
+    }
+
+    fn book(&mut self, wants_more: bool) -> &mut Self {
+        self.pex.handle_book(self.now, wants_more);
+        self
+    }
+
+    fn expect<const N: usize>(&mut self, actions: [Action; N]) -> &mut Self {
+        let done: Vec<_> = std::iter::from_fn(|| self.pex.poll_action()).collect();
+        assert_eq!(done, actions);
+        self
+    }
+}
+
+#[test]
+fn a_dialed_peer_is_asked_at_once_and_its_answer_is_learned() {
+    Story::new()
+        .up(9, true)
+        .expect([Action::Ask(id(9))])
+        .message(9, addresses(3))
+        .expect([Action::Learned(id(9), (1..=3).map(address).collect())])
+        // With enough in the book nobody is asked.
+        .book(false)
+        .up(8, true)
+        .expect([]);
+}
+
+#[test]
+fn a_peer_that_dialed_us_is_not_asked_but_looked_into() {
+    Story::new().up(9, false).expect([Action::Introduced(PeerAddress::memory([9; 20]))]);
+}
+
+#[test]
+fn only_one_request_is_outstanding_and_none_comes_too_soon() {
+    Story::new()
+        .up(9, true)
+        .expect([Action::Ask(id(9))])
+        .at(60)
+        .book(true)
+        .expect([])
+        .message(9, addresses(0))
+        .expect([Action::Learned(id(9), vec![])])
+        .book(true)
+        .expect([Action::Ask(id(9))])
+        .message(9, addresses(0))
+        .expect([Action::Learned(id(9), vec![])])
+        // CometBFT bans who asks twice within 10 s.
+        .at(74)
+        .book(true)
+        .expect([])
+        .at(75)
+        .book(true)
+        .expect([Action::Ask(id(9))]);
+}
+
+#[test]
+fn a_request_that_was_not_sent_is_not_waited_for() {
+    let mut story = Story::new();
+    story.up(9, true).expect([Action::Ask(id(9))]);
+    story.pex.handle_unsent(&id(9));
+    story.at(20).book(true).expect([Action::Ask(id(9))]);
+}
+
+#[test]
+fn addresses_nobody_asked_for_are_misbehaviour() {
+    Story::new()
+        .up(9, false)
+        .expect([Action::Introduced(PeerAddress::memory([9; 20]))])
+        .message(9, addresses(3))
+        .expect([Action::Report(id(9), Report::Misbehaved)])
+        // So is a second answer to one request.
+        .up(8, true)
+        .expect([Action::Ask(id(8))])
+        .message(8, addresses(0))
+        .message(8, addresses(3))
+        .expect([Action::Learned(id(8), vec![]), Action::Report(id(8), Report::Misbehaved)]);
+}
+
+#[test]
+fn bytes_that_are_no_message_are_misbehaviour() {
+    let mut story = Story::new();
+    story.book(false).up(9, true);
+    story.pex.handle_message(story.now, id(9), &[0xff; 7]);
+    story.expect([Action::Report(id(9), Report::Misbehaved)]);
+    assert_eq!(story.pex.stats().malformed, 1);
+}
+
+#[test]
+fn a_peer_that_came_back_is_a_new_one() {
+    let mut story = Story::new();
+    story.up(9, true).expect([Action::Ask(id(9))]);
+    story.pex.handle_peer_down(&id(9));
+    // What it sends now nobody reads; the router has told that it is gone.
+    story.message(9, addresses(1)).expect([]).up(9, true).expect([Action::Ask(id(9))]);
+}
+
+#[test]
+fn honest_askers_are_answered_and_insistent_ones_reported() {
+    let mut story = Story::new();
+    story.book(false).up(9, true).up(8, true);
+    for second in (0..600).step_by(10) {
+        story.at(second).message(9, PexMessage::Request).expect([Action::Answer(id(9))]);
+    }
+    for _ in 0..3 {
+        story.message(8, PexMessage::Request).expect([Action::Answer(id(8))]);
+    }
+    for _ in 0..7 {
+        story.message(8, PexMessage::Request).expect([]);
+    }
+    story.message(8, PexMessage::Request).expect([Action::Report(id(8), Report::Misbehaved)]);
+    assert_eq!(story.pex.stats().too_frequent, 8);
+}
+
+#[test]
+fn the_book_is_looked_at_about_every_half_minute() {
+    let mut story = Story::new();
+    for _ in 0..100 {
+        let wait = story.pex.poll_timeout() - story.now.monotonic;
+        assert!((22..=38).contains(&wait.as_secs()), "{wait:?}");
+        story.pex.handle_timeout(story.now.after(wait - Duration::from_millis(1)));
+        story.expect([]);
+        story.now = story.now.after(wait);
+        story.pex.handle_timeout(story.now);
+        story.expect([Action::CheckBook]);
+    }
+}

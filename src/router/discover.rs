@@ -1,0 +1,42 @@
+//! Pulled discovery: a source of candidates is asked only while the peer manager wants some.
+
+use std::future::Future;
+
+use tokio::sync::{mpsc, watch};
+use tracing::debug;
+
+use crate::candidate::Candidate;
+
+/// Somebody who finds peers, one at a time: discv4's random walk, a DNS list.
+pub trait CandidateSource: Send + 'static {
+    /// The next candidate, looked for only now; `None` when there will never be another.
+    fn next(&mut self) -> impl Future<Output = Option<Candidate>> + Send;
+}
+
+/// Candidates found but not yet taken in by the router.
+pub(super) const FOUND: usize = 16;
+
+/// Asks `source` while candidates are wanted, until it or the router is gone. A search that is under way when the demand ends is
+/// not cut off; its one result waits.
+pub(super) async fn run(
+    mut source: impl CandidateSource,
+    mut wanted: watch::Receiver<usize>,
+    found: mpsc::Sender<Candidate>,
+) {
+    loop {
+        if wanted.wait_for(|wanted| *wanted > 0).await.is_err() {
+            return;
+        }
+        let candidate = tokio::select! {
+            candidate = source.next() => candidate,
+            () = found.closed() => return,
+        };
+        let Some(candidate) = candidate else {
+            debug!("a source of candidates has ended");
+            return;
+        };
+        if found.send(candidate).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The router: the one task that owns the [`PeerManager`], and the small tasks around it (ADR-062).
+//!
+//! The peer manager decides; the router dials, shakes hands, closes, and tells everybody who is connected. It awaits nobody: each
+//! dial, handshake and connection is a task of its own, the number of which the peer manager bounds; reactors ask through a
+//! bounded queue; discovery is asked only while somebody is wanted. Messages do not pass through it: a connection's
+//! [session] puts them into the queue of their [`Channel`], and a channel's sender into the queues of the connections.
+//!
+//! ```text
+//!   discovery ──candidates──┐   ┌── commands ── Channel::report, PEX, the node
+//!   accept loop ─incoming─> router ─── who is connected (a snapshot) ──> Channel::send, PeerEvents
+//!                           │ PeerManager
+//!                 dial, handshake, close
+//!                           └─> session (one per peer) ──messages, bounded──> Channel::recv
+//! ```
+
+mod channel;
+mod connected;
+mod discover;
+mod handle;
+mod listen;
+mod session;
+mod task;
+
+use std::{collections::BTreeMap, path::PathBuf, pin::Pin, sync::Arc};
+
+use kadwire_discovery::Now;
+use kadwire_wire::transport::{ChannelSpec, Transport};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::{JoinHandle, JoinSet},
+    time::Instant,
+};
+use tracing::warn;
+
+pub use channel::{Channel, ChannelEvent, ChannelSender, Envelope, SLOW_AFTER, SendError, To};
+pub use connected::{Peer, PeerEvent, PeerEvents};
+pub use discover::CandidateSource;
+pub use handle::{DialFailure, Handle, Stats};
+
+use crate::{candidate::Candidate, peers::PeerManager};
+
+use self::{connected::PeerMap, handle::Command};
+
+/// Commands that may wait for the router; whoever sends more waits.
+const COMMANDS: usize = 256;
+
+/// What the router needs besides its parts.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// Where the address book is written every two minutes and at the end.
+    pub book_file: Option<PathBuf>,
+}
+
+/// A router that does not run yet: its channels are opened first, because their ids are part of the first handshake.
+pub struct Setup {
+    connected: watch::Sender<PeerMap>,
+    commands: mpsc::Sender<Command>,
+    inbox: mpsc::Receiver<Command>,
+    specs: Vec<ChannelSpec>,
+    inlets: BTreeMap<u8, channel::Inlet>,
+    wanted: watch::Sender<usize>,
+    found: mpsc::Sender<Candidate>,
+    candidates: mpsc::Receiver<Candidate>,
+    helpers: Vec<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        let (commands, inbox) = mpsc::channel(COMMANDS);
+        let (found, candidates) = mpsc::channel(discover::FOUND);
+        Self {
+            connected: watch::Sender::default(),
+            commands,
+            inbox,
+            specs: Vec::new(),
+            inlets: BTreeMap::new(),
+            wanted: watch::Sender::new(0),
+            found,
+            candidates,
+            helpers: Vec::new(),
+        }
+    }
+}
+
+impl Setup {
+    /// Opens a channel for a reactor. Of two channels with the same id only the last receives; [`Setup::specs`] shows both, and
+    /// whoever validates them refuses.
+    pub fn channel(&mut self, spec: ChannelSpec) -> Channel {
+        let (channel, inlet) = channel::channel(&spec, self.connected.subscribe(), self.commands.clone());
+        self.inlets.insert(spec.id, inlet);
+        self.specs.push(spec);
+        channel
+    }
+
+    /// The channels opened so far.
+    pub fn specs(&self) -> &[ChannelSpec] {
+        &self.specs
+    }
+
+    /// A handle that works once the router runs.
+    pub fn handle(&self) -> Handle {
+        Handle::new(self.commands.clone(), self.connected.subscribe())
+    }
+
+    /// Adds somebody who finds candidates; asked only while the peer manager wants some.
+    pub fn discover(&mut self, source: impl CandidateSource) {
+        self.helpers.push(Box::pin(discover::run(source, self.wanted.subscribe(), self.found.clone())));
+    }
+
+    /// Starts the router on `transport`, which must have been made with [`Setup::specs`].
+    pub fn start<T: Transport>(self, config: Config, transport: T, peers: PeerManager) -> Running {
+        let handle = self.handle();
+        let transport = Arc::new(transport);
+        let (stop, stopped) = oneshot::channel();
+        let (accepted, incoming) = mpsc::channel(listen::BACKLOG);
+        let mut helpers = JoinSet::new();
+        helpers.spawn(listen::run(transport.clone(), accepted));
+        self.helpers.into_iter().for_each(|helper| drop(helpers.spawn(helper)));
+        let sources = task::Sources { commands: self.inbox, incoming, candidates: self.candidates, stopped };
+        let router = task::Router::new(config, transport, peers, self.inlets, self.connected, self.wanted);
+        let task = tokio::spawn(router.run(sources, helpers));
+        Running { handle, stop, task }
+    }
+}
+
+/// A running router. Dropping it stops it too, but without waiting.
+#[derive(Debug)]
+pub struct Running {
+    handle: Handle,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+impl Running {
+    /// The handle for everything but stopping.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Stops accepting and dialing, tells the peers, ends every task, writes the address book, and returns when all is done.
+    pub async fn stop(self) {
+        // The router may have ended by itself.
+        let _ = self.stop.send(());
+        if let Err(error) = self.task.await {
+            warn!(%error, "the router did not end well");
+        }
+    }
+}
+
+/// Both clocks. The monotonic one is tokio's, so that a test may pause it.
+#[expect(clippy::disallowed_methods, reason = "driver: the router has the clocks")]
+pub(crate) fn now() -> Now {
+    Now { monotonic: Instant::now().into_std(), wall: std::time::SystemTime::now() }
+}
+
+#[cfg(test)]
+mod tests;
