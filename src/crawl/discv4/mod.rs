@@ -5,6 +5,7 @@
 //! once. Endpoint proofs and time-outs of single packets are the business of [`kadwire_discovery`]'s `Discovery`, which the driver asks.
 
 mod buckets;
+mod driver;
 mod node;
 mod targets;
 
@@ -17,6 +18,7 @@ use std::time::Instant;
 use kadwire_discovery::{Enr, NodeId, NodeRecord, Now};
 
 use self::buckets::{Buckets, FULL};
+pub use self::driver::crawl;
 pub use self::node::EthNode;
 use self::targets::Targets;
 use super::topology::{Learned, Topology};
@@ -41,6 +43,8 @@ pub enum Ask {
     Neighbors([u8; 64]),
     /// ENRRequest (EIP-868).
     Record,
+    /// Ping: the last attempt at a silent node, which may live and not answer FindNode.
+    Ping,
 }
 
 /// The outcome of a [`Question`].
@@ -50,13 +54,10 @@ pub enum Answer {
     Neighbors(Vec<NodeRecord>),
     /// Its record.
     Record(Enr),
-    /// None, for this cause (a key of `errors` in `crawl.json`). `reached` if it showed some sign of life, a Pong say.
-    Failed {
-        /// Short name in lower case.
-        cause: &'static str,
-        /// It lives, but did not answer this.
-        reached: bool,
-    },
+    /// A Pong.
+    Pong,
+    /// None, for this cause: a short name in lower case, a key of `errors` in `crawl.json`.
+    Failed(&'static str),
 }
 
 /// A visit to one node, from its first question to its last.
@@ -201,6 +202,10 @@ impl Crawl {
     fn question(&mut self, id: NodeId) -> Option<Question> {
         let visit = self.visits.get_mut(&id)?;
         let to = visit.endpoints.first()?.clone();
+        let is_last_attempt = visit.failed > 0 && visit.failed + 1 == self.config.attempts;
+        if is_last_attempt && self.topology.node(&id).is_some_and(|node| !node.reachable) {
+            return Some(Question { to, ask: Ask::Ping });
+        }
         loop {
             let Next::Buckets(buckets) = visit.next else { return Some(Question { to, ask: Ask::Record }) };
             let target = match buckets.distance() {
@@ -226,7 +231,8 @@ impl Crawl {
         match answer {
             Answer::Neighbors(nodes) => self.handle_neighbors(now, id, nodes),
             Answer::Record(enr) => self.handle_record(id, enr),
-            Answer::Failed { cause, reached } => self.handle_failure(now, id, cause, reached),
+            Answer::Pong => self.handle_pong(id),
+            Answer::Failed(cause) => self.handle_failure(now, id, cause),
         }
     }
 
@@ -258,10 +264,14 @@ impl Crawl {
         self.advance(id, |_| None);
     }
 
-    fn handle_failure(&mut self, now: Now, id: NodeId, cause: &'static str, reached: bool) {
-        if reached {
-            self.handle_life(id);
-        }
+    /// It lives: what it did not answer is asked once more, as of anybody.
+    fn handle_pong(&mut self, id: NodeId) {
+        self.handle_life(id);
+        self.answered += 1;
+        self.advance(id, Some);
+    }
+
+    fn handle_failure(&mut self, now: Now, id: NodeId, cause: &'static str) {
         let (Some(node), Some(visit)) = (self.topology.node_mut(&id), self.visits.get_mut(&id)) else { return };
         let reachable = node.reachable;
         visit.failed += 1;

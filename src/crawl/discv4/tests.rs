@@ -65,7 +65,7 @@ impl Network {
     }
 
     fn answer(&mut self, question: &Question) -> Answer {
-        let silent = Answer::Failed { cause: "timeout", reached: false };
+        let silent = Answer::Failed("timeout");
         let Some(&place) = self.place.get(&question.to.id()) else { return silent };
         let node = &mut self.nodes[place];
         if node.record.endpoint() != question.to.endpoint() {
@@ -78,12 +78,12 @@ impl Network {
                 *left -= 1;
                 silent
             }
-            (Manner::Mute, Ask::Neighbors(_)) => Answer::Failed { cause: "timeout", reached: true },
+            (Manner::Mute, Ask::Neighbors(_)) => silent,
             (Manner::Inventor, Ask::Neighbors(_)) => {
                 let invented = |_| record(&SecretKey::random(&mut self.rng), 77);
                 Answer::Neighbors((0..FULL).map(invented).collect())
             }
-            (Manner::Mute | Manner::Inventor, Ask::Record) => honest(node, question),
+            (Manner::Mute | Manner::Inventor, _) => honest(node, question),
         }
     }
 
@@ -131,6 +131,7 @@ fn honest(node: &Scripted, question: &Question) -> Answer {
             closest.truncate(FULL);
             Answer::Neighbors(closest)
         }
+        Ask::Ping => Answer::Pong,
         Ask::Record => Answer::Record(Enr::builder(7).address(node.record.ip()).udp(30303).sign(&node.key).unwrap()),
     }
 }

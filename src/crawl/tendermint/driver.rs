@@ -11,6 +11,7 @@ use kadwire_wire::transport::{ChannelSpec, CloseReason, Connection, DialError, H
 use kadwire_wire::{PeerAddress, PeerId};
 use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
+use tracing::debug;
 
 use super::{Config, Crawl, TendermintNode, Visited};
 use crate::crawl::{Crawled, Progress};
@@ -64,6 +65,7 @@ async fn visit<T: Transport>(transport: &T, address: &PeerAddress, answer_timeou
     let mut connection = match transport.dial(address).await {
         Ok(connection) => connection,
         Err(error) => {
+            debug!(%address, %error, "not reached");
             let (error, hopeless) = cause(&error);
             return Visited { error: Some(error), hopeless, ..Visited::default() };
         }

@@ -107,10 +107,12 @@ fn a_network_with_small_books_is_visited_once_each() {
 }
 
 #[test]
-fn a_network_with_full_books_is_covered_by_one_round_of_samples() {
+fn samples_are_taken_until_two_rounds_bring_nothing_new() {
     let mut network = Network::new(2, 100, 99);
     let crawl = network.crawl(Config::default());
-    assert_eq!((crawl.progress().found, network.visits), (100, 100));
+    assert_eq!((crawl.progress().found, network.visits), (100, 300));
+    // 32 of 99, six times.
+    assert!(crawl.progress().edges > 8_500, "{}", crawl.progress().edges);
 }
 
 #[test]
