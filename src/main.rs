@@ -1,2 +1,9 @@
-//! The `kadwire` command.
-fn main() {}
+//! The `kadwire` command: see `kadwire --help`.
+
+use std::process::ExitCode;
+
+mod cli;
+
+fn main() -> ExitCode {
+    cli::main()
+}

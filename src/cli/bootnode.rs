@@ -1,0 +1,110 @@
+//! `kadwire bootnode`: serves discv4 and dials nobody.
+//!
+//! Takes the flags of go-ethereum's old `bootnode`, with one dash or two. Its first two lines on stdout are its enode URL and its ENR.
+
+use std::path::{Path, PathBuf};
+
+use kadwire_discovery::{Config, Discovery, NodeRecord, SecretKey};
+use tracing::{info, warn};
+
+use super::exit::{Exit, Failure};
+use super::options::{Listen, Nat, Networks, NodeKeyFlags, Nodes};
+use super::shutdown::{self, Shutdown};
+use super::{output, random};
+
+/// Serve Ethereum node discovery (discv4)
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// UDP address to listen on
+    #[arg(long, value_name = "IP:PORT", default_value = ":30301")]
+    addr: Listen,
+
+    #[command(flatten)]
+    key: NodeKeyFlags,
+
+    /// Make a node key, write it to FILE (mode 0600) and exit
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nodekey", "nodekeyhex"])]
+    genkey: Option<PathBuf>,
+
+    /// Print the node's public key (128 hex digits) and exit
+    #[arg(long)]
+    writeaddress: bool,
+
+    /// How others reach us: extip:IP, or none
+    #[arg(long, value_name = "NAT", default_value = "none")]
+    nat: Nat,
+
+    /// Only deal with nodes in these networks
+    #[arg(long, value_name = "CIDR,…", default_value = "")]
+    netrestrict: Networks,
+
+    /// Nodes to begin with
+    #[arg(long, value_name = "ENODE|ENR,…", default_value = "")]
+    bootnodes: Nodes,
+
+    /// Where the node's key and database are kept; without, nothing is
+    #[arg(long, value_name = "DIR")]
+    datadir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: Args) -> Result<Exit, Failure> {
+    if let Some(file) = &args.genkey {
+        let key = SecretKey::random(&mut random::generator());
+        key.save(file).map_err(|error| Failure::of("--genkey", error))?;
+        if args.writeaddress {
+            output::line(key.public())?;
+        }
+        return Ok(Exit::Done);
+    }
+    let key = match args.key.key()? {
+        Some(key) => key,
+        None => kept_key(args.datadir.as_deref())?,
+    };
+    if args.writeaddress {
+        output::line(key.public())?;
+        return Ok(Exit::Done);
+    }
+    shutdown::runtime()?.block_on(serve(args, key))
+}
+
+/// The key in the data folder, made at the first start; without a folder, one for this run.
+pub(super) fn kept_key(datadir: Option<&Path>) -> Result<SecretKey, Failure> {
+    let Some(datadir) = datadir else {
+        warn!("this identity lasts until exit: keep one with --datadir, or with --genkey and --nodekey");
+        return Ok(SecretKey::random(&mut random::generator()));
+    };
+    let failed = |error: &dyn std::fmt::Display| Failure::of("--datadir", error);
+    std::fs::create_dir_all(datadir).map_err(|error| failed(&format!("{}: {error}", datadir.display())))?;
+    let file = datadir.join("nodekey");
+    if file.exists() {
+        return SecretKey::load(&file).map_err(|error| failed(&error));
+    }
+    let key = SecretKey::random(&mut random::generator());
+    key.save(&file).map_err(|error| failed(&error))?;
+    Ok(key)
+}
+
+async fn serve(args: Args, key: SecretKey) -> Result<Exit, Failure> {
+    let mut shutdown = Shutdown::new()?;
+    let mut config = Config::new(key, args.addr.0);
+    config.advertise_ip = args.nat.external_ip();
+    config.bootnodes = args.bootnodes.0;
+    config.netrestrict = args.netrestrict.0;
+    config.node_db = args.datadir.map(|dir| dir.join("nodes.db"));
+    let discovery = Discovery::bind(config).await.map_err(|error| Failure::of("--addr", error))?;
+    announce(&discovery.local_record())?;
+    shutdown.requested().await;
+    let nodes = shutdown.unless_asked_again(discovery.close()).await;
+    info!(?nodes, "stopped");
+    Ok(Exit::Done)
+}
+
+/// The first two lines.
+fn announce(record: &NodeRecord) -> Result<(), Failure> {
+    output::line(record)?;
+    if let Some(enr) = record.enr() {
+        output::line(enr)?;
+    }
+    info!(id = %record.id(), udp = %record.endpoint(), "serving");
+    Ok(())
+}

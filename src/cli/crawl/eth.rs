@@ -1,0 +1,64 @@
+//! `kadwire crawl eth`.
+
+use kadwire::crawl::{Config, discv4};
+use kadwire_discovery::{Discovery, SecretKey};
+
+use super::super::devnet::Discoveries;
+use super::super::exit::{Exit, Failure};
+use super::super::options::{Listen, NodeKeyFlags, Nodes};
+use super::super::random;
+use super::super::shutdown::Shutdown;
+use super::Common;
+use super::progress::Bar;
+
+/// Ask every Ethereum node for every bucket of its table (discv4)
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Nodes to begin with
+    #[arg(long, value_name = "ENODE|ENR,…", default_value = "", required_unless_present = "devnet")]
+    bootnodes: Nodes,
+
+    /// UDP address to ask from
+    #[arg(long, value_name = "IP:PORT", default_value = ":0")]
+    addr: Listen,
+
+    #[command(flatten)]
+    key: NodeKeyFlags,
+
+    /// Crawl N nodes of our own, started in this process on loopback
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=1000))]
+    devnet: Option<u16>,
+
+    #[command(flatten)]
+    common: Common,
+}
+
+pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
+    let mut shutdown = Shutdown::new()?;
+    if args.bootnodes.0.is_empty() && args.devnet.is_none() {
+        return Err(Failure::usage("--bootnodes", "nobody to begin with"));
+    }
+    args.common.prepare()?;
+    let key = args.key.key()?.unwrap_or_else(|| SecretKey::random(&mut random::generator()));
+    let (mut start, mut devnet) = (args.bootnodes.0, None);
+    if let Some(count) = args.devnet {
+        let nodes = Discoveries::start(count).await?;
+        nodes.settled().await;
+        start.extend(nodes.bootnode());
+        devnet = Some(nodes);
+    }
+    let discovery = Discovery::bind(kadwire_discovery::Config::new(key, args.addr.0)).await;
+    let discovery = discovery.map_err(|error| Failure::of("--addr", error))?;
+    let mut config = Config::default();
+    args.common.apply(&mut config);
+    let bar = Bar::new();
+    let mut interrupted = false;
+    let stop = async { interrupted = args.common.stop(&mut shutdown).await };
+    let crawled = discv4::crawl(&discovery, start, config, |progress| bar.show(progress), stop).await;
+    drop(bar);
+    discovery.close().await;
+    if let Some(nodes) = devnet {
+        nodes.close().await;
+    }
+    args.common.finish(&crawled, interrupted)
+}

@@ -1,0 +1,148 @@
+//! The command line: one file a subcommand. Results go to stdout, everything else to stderr.
+//!
+//! | exit code | when |
+//! |---|---|
+//! | 0 | done, also when stopped by SIGINT or SIGTERM |
+//! | 1 | failed |
+//! | 2 | bad flag: one line on stderr says which and what to do |
+//! | 3 | partial: a crawl that was cut short |
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
+
+mod bootnode;
+mod crawl;
+mod devnet;
+mod exit;
+mod key;
+mod logging;
+mod options;
+mod output;
+mod random;
+mod shutdown;
+
+use exit::Failure;
+
+/// Kademlia-style discovery and peer wire for Ethereum and Tendermint networks.
+#[derive(Debug, Parser)]
+#[command(name = "kadwire", version, arg_required_else_help = true, disable_help_subcommand = true)]
+struct Cli {
+    /// Log level: 0 silent, 1 error, 2 warn, 3 info, 4 debug, 5 trace. RUST_LOG says it in more detail.
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=5))]
+    verbosity: Option<u8>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Bootnode(bootnode::Args),
+    Crawl(crawl::Args),
+    Key(key::Args),
+}
+
+impl Command {
+    /// Commands that serve tell operators what they do; a crawl shows its progress instead.
+    fn default_verbosity(&self) -> u8 {
+        match self {
+            Command::Bootnode(_) => 3,
+            Command::Crawl(_) | Command::Key(_) => 2,
+        }
+    }
+}
+
+/// Runs the command that the process's arguments name.
+pub(crate) fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().map(long).collect();
+    let cli = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error, &arguments),
+    };
+    match run(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(&command_of(&arguments)),
+    }
+}
+
+fn run(cli: Cli) -> Result<exit::Exit, Failure> {
+    logging::start(cli.verbosity, cli.command.default_verbosity());
+    match cli.command {
+        Command::Bootnode(args) => bootnode::run(args),
+        Command::Crawl(args) => crawl::run(args),
+        Command::Key(args) => key::run(args),
+    }
+}
+
+/// Go's flags have one dash or two, and scripts written for go-ethereum's `bootnode` have one: `-addr` is `--addr`.
+fn long(argument: OsString) -> OsString {
+    match argument.to_str().map(str::as_bytes) {
+        Some([b'-', b'a'..=b'z', b'a'..=b'z', ..]) => {
+            let mut long = OsString::from("-");
+            long.push(argument);
+            long
+        }
+        _ => argument,
+    }
+}
+
+/// Help and version as clap prints them; a bad flag in one line.
+fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+    let multiline = matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    );
+    if multiline {
+        let _ = error.print();
+        return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
+    }
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    // The first paragraph, and the hint if there is one.
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let tip = text.lines().map(str::trim).find(|line| line.starts_with("tip: "));
+    let line: Vec<_> = first.lines().map(str::trim).chain(tip).collect();
+    Failure::Usage(line.join(" ")).report(&command_of(arguments))
+}
+
+/// The subcommands that the arguments name, for the hint where to read on: `kadwire crawl eth`.
+fn command_of(arguments: &[OsString]) -> String {
+    let mut path = String::from("kadwire");
+    let mut command = Cli::command();
+    for argument in arguments.iter().skip(1).filter_map(|argument| argument.to_str()) {
+        let Some(subcommand) = command.find_subcommand(argument).cloned() else { break };
+        path.push(' ');
+        path.push_str(argument);
+        command = subcommand;
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn one_dash_is_as_good_as_two() {
+        for (given, read) in [
+            ("-addr", "--addr"),
+            ("-nodekey=k", "--nodekey=k"),
+            ("--addr", "--addr"),
+            ("-h", "-h"),
+            ("-1", "-1"),
+            ("-", "-"),
+            ("--", "--"),
+            ("addr", "addr"),
+        ] {
+            assert_eq!(long(given.into()), read);
+        }
+    }
+}

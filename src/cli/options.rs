@@ -1,0 +1,193 @@
+//! Values of flags: what text they take, and what is wrong with one that is not taken.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use kadwire_discovery::{NodeRecord, SecretKey};
+
+use super::exit::Failure;
+
+/// Where to listen: `IP:PORT`, or `:PORT` for every interface, as Go writes it. `tcp://` and `udp://` may stand in front, as in CometBFT's
+/// configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listen(pub(super) SocketAddr);
+
+impl FromStr for Listen {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let place = text.strip_prefix("tcp://").or_else(|| text.strip_prefix("udp://")).unwrap_or(text);
+        let every_interface = place.strip_prefix(':').and_then(|port| port.parse().ok());
+        every_interface
+            .map(|port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
+            .or_else(|| place.parse().ok())
+            .map(Listen)
+            .ok_or("want IP:PORT or :PORT, such as 0.0.0.0:30301 or [::]:30301")
+    }
+}
+
+/// How others reach us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Nat {
+    /// At the address listened on, or the one that other nodes see.
+    None,
+    /// At this address.
+    ExternalIp(IpAddr),
+}
+
+impl Nat {
+    pub(super) fn external_ip(self) -> Option<IpAddr> {
+        match self {
+            Nat::None => None,
+            Nat::ExternalIp(ip) => Some(ip),
+        }
+    }
+}
+
+/// go-ethereum's spelling, in either case.
+impl FromStr for Nat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let lower = text.to_ascii_lowercase();
+        let (mechanism, rest) = lower.split_once(':').unwrap_or((&lower, ""));
+        match mechanism {
+            "" | "none" | "off" => Ok(Nat::None),
+            "extip" | "ip" => {
+                let ip: IpAddr = rest.parse().map_err(|_| "want an IP address after extip:".to_owned())?;
+                let ip = ip.to_canonical();
+                if ip.is_unspecified() || ip.is_multicast() {
+                    return Err(format!("nobody can be reached at {ip}"));
+                }
+                Ok(Nat::ExternalIp(ip))
+            }
+            "any" | "auto" | "on" | "upnp" | "pmp" | "natpmp" | "nat-pmp" | "stun" => {
+                Err("not supported yet: give the address as extip:IP, or none".to_owned())
+            }
+            _ => Err("want extip:IP or none".to_owned()),
+        }
+    }
+}
+
+/// A comma-separated list; empty places are passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct List<T>(pub(super) Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        List(Vec::new())
+    }
+}
+
+impl<T: FromStr<Err: std::fmt::Display>> FromStr for List<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parsed = parts.map(|part| {
+            part.parse().map_err(|error| match shorten(part) {
+                whole if whole == text => format!("{error}"),
+                part => format!("{part:?}: {error}"),
+            })
+        });
+        parsed.collect::<Result<_, _>>().map(List)
+    }
+}
+
+/// Enough of a value to find it by.
+fn shorten(text: &str) -> String {
+    const ENOUGH: usize = 40;
+    match text.char_indices().nth(ENOUGH) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Networks in CIDR notation.
+pub(super) type Networks = List<IpNet>;
+
+/// `enode://` URLs or `enr:` records.
+pub(super) type Nodes = List<NodeRecord>;
+
+/// Where the secp256k1 key of a node comes from. Keys are read only after the flags: no message about a flag may quote a key.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct NodeKeyFlags {
+    /// Node key: a file with 64 hex digits, or the digits themselves.
+    #[arg(long, value_name = "FILE|HEX")]
+    pub(super) nodekey: Option<String>,
+
+    /// Node key as 64 hex digits. Others on this machine may see it; a file is better.
+    #[arg(long, value_name = "HEX", conflicts_with = "nodekey")]
+    pub(super) nodekeyhex: Option<String>,
+}
+
+impl NodeKeyFlags {
+    /// The key that the flags name, if any.
+    pub(super) fn key(&self) -> Result<Option<SecretKey>, Failure> {
+        if let Some(hex) = &self.nodekeyhex {
+            return SecretKey::from_hex(hex).map(Some).map_err(|error| Failure::usage("--nodekeyhex", error));
+        }
+        let Some(given) = &self.nodekey else { return Ok(None) };
+        if given.len() == 64 && given.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return SecretKey::from_hex(given).map(Some).map_err(|error| Failure::usage("--nodekey", error));
+        }
+        let path = PathBuf::from(given);
+        if !path.exists() {
+            let problem = format!("neither 64 hex digits nor a file: {} (--genkey makes one)", shorten(given));
+            return Err(Failure::usage("--nodekey", problem));
+        }
+        SecretKey::load(path).map(Some).map_err(|error| Failure::usage("--nodekey", error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_to_listen_is_written_as_in_go_or_in_cometbft() {
+        for (text, address) in [
+            (":30301", "0.0.0.0:30301"),
+            ("127.3.2.1:0", "127.3.2.1:0"),
+            ("[::]:30303", "[::]:30303"),
+            ("tcp://0.0.0.0:26656", "0.0.0.0:26656"),
+        ] {
+            assert_eq!(text.parse(), Ok(Listen(address.parse().unwrap())));
+        }
+        for bad in ["", "nonsense", "30301", "127.0.0.1", "127.0.0.1:99999", "http://1.2.3.4:5", ":"] {
+            assert!(bad.parse::<Listen>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn nat_is_an_address_or_nothing() {
+        assert_eq!("none".parse(), Ok(Nat::None));
+        assert_eq!("extip:127.3.2.1".parse(), Ok(Nat::ExternalIp([127, 3, 2, 1].into())));
+        assert_eq!("EXTIP:2001:db8::1".parse::<Nat>().unwrap().external_ip(), "2001:db8::1".parse().ok());
+        assert_eq!("extip:::ffff:1.2.3.4".parse(), Ok(Nat::ExternalIp([1, 2, 3, 4].into())));
+        for (bad, hint) in
+            [("upnp", "extip:IP"), ("extip:0.0.0.0", "nobody"), ("extip:", "after extip:"), ("sideways", "want")]
+        {
+            let error = bad.parse::<Nat>().unwrap_err();
+            assert!(error.contains(hint), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_list_names_its_bad_part() {
+        assert_eq!(" 10.0.0.0/8, ,192.168.0.0/16,".parse::<Networks>().unwrap().0.len(), 2);
+        assert!("10.0.0.0/8,127.0.0.1/99".parse::<Networks>().unwrap_err().starts_with("\"127.0.0.1/99\": "));
+        assert!(!"127.0.0.1/99".parse::<Networks>().unwrap_err().contains("127"), "the whole value is quoted by clap");
+        assert!("".parse::<Nodes>().unwrap().0.is_empty());
+    }
+
+    #[test]
+    fn no_message_quotes_a_key() {
+        let secret = "0".repeat(63) + "1z";
+        let flags = NodeKeyFlags { nodekey: None, nodekeyhex: Some(secret.clone()) };
+        let Err(Failure::Usage(problem)) = flags.key() else { panic!("65 digits are no key") };
+        assert!(problem.starts_with("--nodekeyhex: ") && !problem.contains(&secret), "{problem}");
+    }
+}

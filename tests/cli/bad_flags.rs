@@ -1,0 +1,56 @@
+//! A bad flag: exit code 2, one line that names the flag and says where to read on, nothing on stdout.
+
+use crate::process::run;
+
+#[test]
+fn a_bad_flag_is_answered_by_one_line_and_exit_code_2() {
+    let zeros = "0".repeat(64);
+    let no_curve_point = format!("enode://{}@127.0.0.1:1", "ab".repeat(64));
+    let tendermint = format!("{}@127.0.0.1:1", "ab".repeat(20));
+    let ethereum = format!("enode://{}@127.0.0.1:1", "ab".repeat(64));
+    let cases: &[(&[&str], &str)] = &[
+        (&["no-such-command"], "no-such-command"),
+        (&["bootnode", "--no-such-flag"], "--no-such-flag"),
+        (&["bootnode", "--adr", ":1"], "--addr"),
+        (&["bootnode", "--addr", "nonsense"], "IP:PORT"),
+        (&["bootnode", "-addr", "nonsense"], "IP:PORT"),
+        (&["bootnode", "--addr"], "--addr"),
+        (&["bootnode", "--nodekey", "zz"], "--nodekey"),
+        (&["bootnode", "--nodekey", &zeros], "--nodekey"),
+        (&["bootnode", "--nodekeyhex", "12"], "64 hex"),
+        (&["bootnode", "--nodekey", &zeros, "--nodekeyhex", &zeros], "--nodekeyhex"),
+        (&["bootnode", "--nat", "sideways"], "extip:IP"),
+        (&["bootnode", "--nat", "upnp"], "extip:IP"),
+        (&["bootnode", "--netrestrict", "127.0.0.1/99"], "--netrestrict"),
+        (&["bootnode", "--bootnodes", "enode://abcd@127.0.0.1:1"], "--bootnodes"),
+        (&["bootnode", "--bootnodes", &no_curve_point], "--bootnodes"),
+        (&["bootnode", "--verbosity", "9"], "--verbosity"),
+        (&["crawl", "nowhere"], "nowhere"),
+        (&["crawl", "eth"], "--bootnodes"),
+        (&["crawl", "eth", "--bootnodes", ""], "--bootnodes"),
+        (&["crawl", "eth", "--bootnodes", "enr:-nope"], "--bootnodes"),
+        (&["crawl", "eth", "--devnet", "1"], "--devnet"),
+        (&["crawl", "eth", "--devnet", "3", "--parallel", "0"], "--parallel"),
+        (&["crawl", "tendermint", "--seeds", "127.0.0.1:26656", "--chain-id", "x"], "<id>@<host>:<port>"),
+        (&["crawl", "tendermint", "--seeds", &tendermint], "--chain-id"),
+        (&["crawl", "tendermint", "--seeds", &ethereum, "--chain-id", "x"], "id@host:port"),
+    ];
+    for (args, mentioned) in cases {
+        let output = run(args);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{args:?}: {stderr}");
+        assert!(stderr.starts_with("error: ") && stderr.contains(mentioned), "{args:?}: {stderr}");
+        assert!(stderr.trim_end().ends_with("--help')"), "{args:?}: {stderr}");
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_stdout() {
+    for args in [&["--help"][..], &["bootnode", "-h"], &["--version"]] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(String::from_utf8(output.stdout).unwrap().contains("kadwire"), "{args:?}");
+    }
+}

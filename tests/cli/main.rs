@@ -1,0 +1,6 @@
+//! The `kadwire` command from outside: what scripts and operators rely on. One behaviour a file, loopback only.
+
+mod bad_flags;
+mod bootnode;
+mod crawl;
+mod process;
