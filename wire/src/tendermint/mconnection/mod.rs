@@ -172,7 +172,8 @@ impl MConnection {
         message
     }
 
-    /// Sends a ping if one is due, and notices a late pong.
+    /// Sends a ping if one is due, notices a late pong, and lets the rates recover: whether or not anything is then written or
+    /// read, the next [`poll_timeout`](Self::poll_timeout) lies after `now`.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), MConnectionError> {
         if self.pong_deadline.is_some_and(|deadline| deadline <= now) {
             self.failed = Some(MConnectionError::PongTimeout);
@@ -186,6 +187,8 @@ impl MConnection {
             self.pong_deadline = now.checked_add(self.config.pong_timeout);
             self.next_ping = now.checked_add(self.config.ping_interval).unwrap_or(now);
         }
+        self.send_rate.is_available(now);
+        self.recv_rate.is_available(now);
         Ok(())
     }
 

@@ -192,6 +192,24 @@ fn the_receive_rate_says_when_to_read_again() {
     assert!(pair.right.may_receive(pair.now));
 }
 
+/// Neither a stream that takes nothing nor a user who takes nothing may keep the driver awake.
+#[test]
+fn a_rate_that_has_recovered_is_not_waited_for_again() {
+    let mut pair = Pair::new(MConnectionConfig { send_rate: 10_000, recv_rate: 10_000, ..unlimited() });
+    pair.left.send(A.id, vec![0; 5000].into()).unwrap();
+    pair.left_writes();
+    pair.left.handle_bytes(pair.now, &packet(A.id, false, &[0; 1024])).unwrap();
+    let end = pair.now + Duration::from_secs(50);
+    let mut timeouts = 0;
+    while pair.now < end {
+        pair.now = pair.left.poll_timeout().unwrap();
+        pair.left.handle_timeout(pair.now).unwrap();
+        assert!(pair.left.poll_timeout().unwrap() > pair.now);
+        timeouts += 1;
+    }
+    assert!(timeouts <= 3, "one for each rate, and the ping: {timeouts}");
+}
+
 #[test]
 fn a_broken_rule_ends_the_connection_after_what_came_before_it() {
     use MConnectionError::*;
