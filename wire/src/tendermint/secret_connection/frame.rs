@@ -153,6 +153,9 @@ impl SealBuffer {
     }
 }
 
+/// A buffer of up to two frames is kept while it holds anything, in bytes.
+const KEPT_CAPACITY: usize = 2 * SEALED_SIZE;
+
 /// Incoming frames: read into [`spare`](Self::spare), open, take [`plaintext`](Self::plaintext), consume.
 #[derive(Debug, Default)]
 pub struct OpenBuffer {
@@ -210,6 +213,9 @@ impl OpenBuffer {
             self.sealed_start = end;
             let data = usize::try_from(len).ok().filter(|len| *len <= DATA_SIZE);
             let data = data.ok_or(FrameError::ChunkTooLong(len))?;
+            if data == 0 {
+                return Err(FrameError::Empty);
+            }
             self.plain_end = self.plain_end.saturating_add(data);
         }
         Ok(())
@@ -235,10 +241,13 @@ impl OpenBuffer {
         self.sealed_start < self.bytes.len()
     }
 
-    /// Gives the memory back if nothing is in it.
+    /// Gives back the memory that what is in it does not need: a part of a frame must not hold a large buffer.
     pub fn release(&mut self) {
         if self.is_empty() {
             *self = Self::default();
+        } else if self.bytes.capacity() > KEPT_CAPACITY {
+            self.compact();
+            self.bytes.shrink_to(SEALED_SIZE.saturating_add(LEN_SIZE));
         }
     }
 }
@@ -258,6 +267,9 @@ pub enum FrameError {
     /// The frame claims more data than it has room for.
     #[error("frame claims {0} bytes of data, at most {DATA_SIZE} fit")]
     ChunkTooLong(u32),
+    /// The frame holds no data. No implementation writes such; they would cost work that no rate limit sees.
+    #[error("frame holds no data")]
+    Empty,
     /// 2^64 - 1 frames were carried in one direction.
     #[error("frame counter is exhausted")]
     NonceExhausted,
@@ -268,6 +280,7 @@ impl FrameError {
     pub fn blame(&self) -> Blame {
         match self {
             FrameError::Decrypt | FrameError::ChunkTooLong(_) => Blame::Malformed,
+            FrameError::Empty => Blame::Misbehaved,
             FrameError::NonceExhausted => Blame::Local,
         }
     }
@@ -361,15 +374,32 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_frame_is_nothing() {
+    fn an_empty_frame_is_refused() {
         let (sealer, mut opener) = pair();
         let mut frame = [0u8; PLAIN_SIZE];
         let nonce = Nonce::assume_unique_for_key([0; 12]);
         let tag = sealer.cipher.key.seal_in_place_separate_tag(nonce, Aad::empty(), &mut frame).unwrap();
         let mut open = OpenBuffer::default();
         open.spare(0).extend_from_slice(&[&frame, tag.as_ref()].concat());
+        assert_eq!(open.open(&mut opener), Err(FrameError::Empty));
+    }
+
+    #[test]
+    fn a_part_of_a_frame_keeps_no_more_memory_than_it_needs() {
+        let (mut sealer, mut opener) = pair();
+        let mut open = OpenBuffer::default();
+        open.spare(64 * 1024).extend_from_slice(&seal(&mut sealer, &[&[7; 3000]]));
+        let last = seal(&mut sealer, &[b"last"]);
+        let (part, rest) = last.split_at(10);
+        open.spare(0).extend_from_slice(part);
         open.open(&mut opener).unwrap();
-        assert!(open.is_empty());
+        open.consume(3000);
+        open.release();
+        assert!(open.bytes.capacity() < 2 * SEALED_SIZE, "{}", open.bytes.capacity());
+        open.spare(0).extend_from_slice(rest);
+        open.open(&mut opener).unwrap();
+        assert_eq!(open.plaintext(), b"last");
+        open.consume(4);
         open.release();
         assert_eq!(open.bytes.capacity(), 0);
     }

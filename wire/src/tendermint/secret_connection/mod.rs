@@ -5,7 +5,7 @@
 //! and an [`Opener`], which work in place on many frames per call ([`SealBuffer`], [`OpenBuffer`]).
 //!
 //! Stricter than CometBFT: ephemeral keys have exactly 32 bytes, signatures are verified strictly (no small-order keys),
-//! handshake messages have at most 512 bytes, and an exhausted nonce is an error.
+//! handshake messages have at most 512 bytes, empty frames are refused, and an exhausted nonce is an error.
 
 mod frame;
 mod handshake;
