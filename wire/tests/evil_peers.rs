@@ -279,6 +279,29 @@ async fn a_peer_that_answers_no_ping_is_closed() {
     assert_eq!(reason.await, CloseReason::ReceiverStalled);
 }
 
+/// After our last byte the peer's are dropped for two seconds, however many it sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_does_not_prolong_the_goodbye() {
+    let node = node(1, [127, 0, 0, 1]).await;
+    let (connection, peer) = live(&node).await;
+    let stream = peer.stream.into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    let flood = std::thread::spawn(move || {
+        let mut stream = stream;
+        std::io::Read::read_to_end(&mut stream, &mut Vec::new()).unwrap();
+        let mut sent = 0;
+        while let Ok(len) = std::io::Write::write(&mut stream, &[0; 1 << 18]) {
+            sent += len;
+        }
+        sent
+    });
+    let started = tokio::time::Instant::now();
+    let reason = soon("end", connection.flush_and_close(CloseReason::requested("done"))).await;
+    assert_eq!(reason, CloseReason::requested("done"));
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    assert!(flood.join().unwrap() > 0);
+}
+
 /// 200 silent sockets cost the honest nothing: each waits in its own handshake.
 #[tokio::test]
 async fn silent_sockets_do_not_keep_an_honest_peer_out() {

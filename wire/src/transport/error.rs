@@ -140,7 +140,7 @@ pub enum CloseReason {
     /// This side dropped the connection's [`Receiver`](super::Receiver).
     #[error("dropped by us")]
     Dropped,
-    /// The peer closed the stream between two packets.
+    /// The peer closed the stream between two frames.
     #[error("closed by the peer")]
     Remote,
     /// The stream failed.

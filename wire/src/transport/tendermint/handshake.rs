@@ -96,7 +96,7 @@ async fn secure(local: &Local, stream: &TcpStream) -> Result<Secured, HandshakeE
             secured.received.spare(beyond.len()).extend_from_slice(&beyond);
             return Ok(secured);
         }
-        stream.readable().await.map_err(io_error)?;
+        readable(stream).await?;
         read(stream, |bytes| {
             let taken = handshake.handle_bytes(bytes)?;
             // Only the last read can hold more than the handshake takes.
@@ -119,12 +119,18 @@ async fn read_node_info(stream: &TcpStream, secured: &mut Secured) -> Result<Nod
             secured.received.consume(len);
             return Ok(node_info);
         }
-        stream.readable().await.map_err(io_error)?;
+        readable(stream).await?;
         read(stream, |bytes| {
             secured.received.spare(bytes.len()).extend_from_slice(bytes);
             Ok(())
         })?;
     }
+}
+
+/// Waits for bytes. Does not come back at once for ever, so that the time-out has its say while a peer sends without end.
+async fn readable(stream: &TcpStream) -> Result<(), HandshakeError> {
+    tokio::task::consume_budget().await;
+    stream.readable().await.map_err(io_error)
 }
 
 /// Reads what is there, if anything.

@@ -34,7 +34,7 @@ const MIN_READ: usize = 4096;
 /// The largest read at once.
 const MAX_READ: usize = 64 * 1024;
 
-/// Rounds without waiting after which other tasks get a turn.
+/// Rounds after which other tasks get a turn, even if this one never had to wait.
 const ROUNDS_PER_TURN: u32 = 32;
 
 /// What is still to be written gets this long after a request to flush and close (CometBFT `defaultSendTimeout`).
@@ -106,14 +106,13 @@ impl Live {
                 }
                 Err(reason) => return reason,
             };
+            // Also after a wait: it may have been over at once.
             rounds = rounds.wrapping_add(1);
-            if !moved {
-                rounds = 0;
-                if let Err(reason) = self.wait(sleep.as_mut()).await {
-                    return reason;
-                }
-            } else if rounds.is_multiple_of(ROUNDS_PER_TURN) {
+            if rounds.is_multiple_of(ROUNDS_PER_TURN) {
                 tokio::task::yield_now().await;
+            }
+            if !moved && let Err(reason) = self.wait(sleep.as_mut()).await {
+                return reason;
             }
         }
     }
@@ -247,6 +246,8 @@ impl Live {
             self.stream.shutdown().await?;
             let mut dropped = [0; 1024];
             loop {
+                // Lets the time-out have its say while a peer sends without end.
+                tokio::task::consume_budget().await;
                 self.stream.readable().await?;
                 match self.stream.try_read(&mut dropped) {
                     Ok(0) => return Ok(()),
