@@ -94,8 +94,11 @@ async fn serve(args: Args, key: SecretKey) -> Result<Exit, Failure> {
     let discovery = Discovery::bind(config).await.map_err(|error| Failure::of("--addr", error))?;
     announce(&discovery.local_record())?;
     shutdown.requested().await;
-    let nodes = shutdown.unless_asked_again(discovery.close()).await;
-    info!(?nodes, "stopped");
+    if let Ok(stats) = discovery.stats().await {
+        let (nodes, udp) = (stats.table_nodes, stats.udp);
+        info!(nodes, received = udp.received, malformed = udp.malformed.total(), sent = udp.sent, "stopping");
+    }
+    shutdown.unless_asked_again(discovery.close()).await;
     Ok(Exit::Done)
 }
 
