@@ -51,8 +51,9 @@ pub struct NodeConfig {
     pub handshake_timeout: Duration,
     /// From the dial to the stream (`dial_timeout`).
     pub dial_timeout: Duration,
-    /// Where the node's choices (whom to dial, what to tell) start; two nodes of one network should differ.
-    pub random_seed: u64,
+    /// Where the node's choices (whom to dial, what to tell, where addresses go in the book) start. For tests; by default they
+    /// start at random, so that nobody can foresee them.
+    pub random_seed: Option<u64>,
 }
 
 /// CometBFT's default port.
@@ -81,7 +82,7 @@ impl NodeConfig {
             netrestrict: Vec::new(),
             handshake_timeout: Duration::from_secs(20),
             dial_timeout: Duration::from_secs(3),
-            random_seed: 0,
+            random_seed: None,
         }
     }
 

@@ -4,6 +4,7 @@ pub mod candidate;
 pub mod config;
 pub mod crawl;
 pub mod dial;
+pub mod node;
 pub mod peers;
 pub mod pex;
 pub mod router;

@@ -38,6 +38,14 @@ const ENSURE_PERIOD: Duration = Duration::from_secs(30);
 /// was held up on the way while the next one was not.
 const ASK_INTERVAL: Duration = Duration::from_secs(15);
 
+/// What went on between us and a peer is remembered for this long after its connection ended. A peer that reconnects keeps its
+/// allowance, and an answer that was due on the old connection may come on the new one: when two nodes dial each other at
+/// once, one connection takes the other's place.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// Departed peers remembered.
+const MAX_REMEMBERED: usize = 1_024;
+
 /// Who asks whom for addresses, and when.
 ///
 /// ```text
@@ -49,6 +57,7 @@ const ASK_INTERVAL: Duration = Duration::from_secs(15);
 #[derive(Debug)]
 pub struct Pex {
     peers: BTreeMap<PeerId, Peer>,
+    departed: BTreeMap<PeerId, (Instant, Peer)>,
     /// What the book said last: until it says otherwise, a fresh node needs addresses.
     wants_more: bool,
     next_ensure: Instant,
@@ -97,8 +106,10 @@ pub struct Stats {
 
 #[derive(Debug)]
 struct Peer {
-    /// A request is on its way and not answered.
+    /// A request is on its way on this connection and not answered.
     outstanding: bool,
+    /// Answers that may come: to that request, and to those on earlier connections.
+    due: u32,
     last_asked: Option<Instant>,
     allowance: Allowance,
 }
@@ -108,6 +119,7 @@ impl Pex {
     pub fn new(now: Now, seed: u64) -> Self {
         Self {
             peers: BTreeMap::new(),
+            departed: BTreeMap::new(),
             wants_more: true,
             next_ensure: now.monotonic,
             actions: VecDeque::new(),
@@ -119,8 +131,9 @@ impl Pex {
     /// A connection to `peer` stands. One that we dialed is asked while the book wants more; one that dialed us is not
     /// (CometBFT `AddPeer`), but `reachable_at`, where it says it listens, is looked into.
     pub fn handle_peer_up(&mut self, now: Now, peer: PeerId, dialed: bool, reachable_at: Option<PeerAddress>) {
-        let allowance = Allowance::new(now.monotonic);
-        self.peers.insert(peer, Peer { outstanding: false, last_asked: None, allowance });
+        let before = self.departed.remove(&peer).filter(|(at, _)| now.monotonic < *at + REMEMBERED);
+        let before = before.map_or_else(|| Peer::new(now.monotonic), |(_, before)| before);
+        self.peers.insert(peer, Peer { outstanding: false, ..before });
         if dialed {
             if self.wants_more {
                 self.ask(now, peer);
@@ -131,9 +144,13 @@ impl Pex {
         }
     }
 
-    /// The connection to `peer` is gone; so is what we asked of it.
-    pub fn handle_peer_down(&mut self, peer: &PeerId) {
-        self.peers.remove(peer);
+    /// The connection to `peer` is gone.
+    pub fn handle_peer_down(&mut self, now: Now, peer: PeerId) {
+        if let Some(gone) = self.peers.remove(&peer)
+            && self.departed.len() < MAX_REMEMBERED
+        {
+            self.departed.insert(peer, (now.monotonic, gone));
+        }
     }
 
     /// A message came in on channel 0x00.
@@ -151,12 +168,13 @@ impl Pex {
                     self.misbehaved(from, "asks for addresses too often");
                 }
             },
-            Ok(PexMessage::Addresses { .. }) if !peer.outstanding => {
+            Ok(PexMessage::Addresses { .. }) if peer.due == 0 => {
                 self.stats.unsolicited += 1;
                 self.misbehaved(from, "sent addresses that nobody asked for");
             }
             Ok(PexMessage::Addresses { addresses, skipped }) => {
                 peer.outstanding = false;
+                peer.due -= 1;
                 self.stats.learned += addresses.len() as u64;
                 self.stats.skipped += skipped as u64;
                 self.actions.push_back(Action::Learned(from, addresses));
@@ -175,8 +193,11 @@ impl Pex {
 
     /// A request could not be sent after all.
     pub fn handle_unsent(&mut self, peer: &PeerId) {
-        if let Some(peer) = self.peers.get_mut(peer) {
+        if let Some(peer) = self.peers.get_mut(peer)
+            && peer.outstanding
+        {
             peer.outstanding = false;
+            peer.due -= 1;
         }
     }
 
@@ -198,6 +219,7 @@ impl Pex {
             let jitter = ENSURE_PERIOD / 4;
             self.next_ensure =
                 now.monotonic + ENSURE_PERIOD - jitter + self.rng.random_range(Duration::ZERO..2 * jitter);
+            self.departed.retain(|_, (at, _)| now.monotonic < *at + REMEMBERED);
             self.actions.push_back(Action::CheckBook);
         }
     }
@@ -222,6 +244,7 @@ impl Pex {
             && peer.may_be_asked(now.monotonic)
         {
             peer.outstanding = true;
+            peer.due += 1;
             peer.last_asked = Some(now.monotonic);
             self.stats.asked += 1;
             self.actions.push_back(Action::Ask(id));
@@ -235,6 +258,10 @@ impl Pex {
 }
 
 impl Peer {
+    fn new(now: Instant) -> Self {
+        Peer { outstanding: false, due: 0, last_asked: None, allowance: Allowance::new(now) }
+    }
+
     /// One request at a time, and none so soon after the last that the peer would call it too soon.
     fn may_be_asked(&self, now: Instant) -> bool {
         !self.outstanding && self.last_asked.is_none_or(|last| now.saturating_duration_since(last) >= ASK_INTERVAL)

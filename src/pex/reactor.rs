@@ -34,7 +34,7 @@ pub async fn run(mut channel: Channel, router: Handle, seed: u64) {
                     pex.handle_peer_up(now(), peer.id, peer.direction == Direction::Outbound, peer.reachable_at());
                 }
                 Some(ChannelEvent::Message(envelope)) => pex.handle_message(now(), envelope.from, &envelope.message),
-                Some(ChannelEvent::Down(peer, _)) => pex.handle_peer_down(&peer.id),
+                Some(ChannelEvent::Down(peer, _)) => pex.handle_peer_down(now(), peer.id),
                 None => break,
             },
         }

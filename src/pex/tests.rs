@@ -50,7 +50,16 @@ impl Story {
         self
     }
 
+    fn down(&mut self, peer: u8) -> &mut Self {
+        self.pex.handle_peer_down(self.now, id(peer));
+        self
+    }
+
     fn expect<const N: usize>(&mut self, actions: [Action; N]) -> &mut Self {
+        self.expect_all(actions.into())
+    }
+
+    fn expect_all(&mut self, actions: Vec<Action>) -> &mut Self {
         let done: Vec<_> = std::iter::from_fn(|| self.pex.poll_action()).collect();
         assert_eq!(done, actions);
         self
@@ -131,12 +140,32 @@ fn bytes_that_are_no_message_are_misbehaviour() {
 }
 
 #[test]
-fn a_peer_that_came_back_is_a_new_one() {
+fn an_answer_may_come_on_the_next_connection() {
     let mut story = Story::new();
-    story.up(9, true).expect([Action::Ask(id(9))]);
-    story.pex.handle_peer_down(&id(9));
-    // What it sends now nobody reads; the router has told that it is gone.
-    story.message(9, addresses(1)).expect([]).up(9, true).expect([Action::Ask(id(9))]);
+    story.up(9, true).expect([Action::Ask(id(9))]).down(9);
+    // What it sends now nobody reads: it is gone.
+    story.message(9, addresses(1)).expect([]);
+    // It was asked a moment ago, so it is not asked again at once. Its answer to that comes now.
+    story.up(9, true).expect([]).message(9, addresses(1)).expect([Action::Learned(id(9), vec![address(1)])]);
+    story.message(9, addresses(1)).expect([Action::Report(id(9), Report::Misbehaved)]);
+}
+
+#[test]
+fn who_was_long_gone_begins_anew() {
+    let mut story = Story::new();
+    story.up(9, true).expect([Action::Ask(id(9))]).down(9).at(60).up(9, true).expect([Action::Ask(id(9))]);
+    story.message(9, addresses(0)).message(9, addresses(0));
+    story.expect([Action::Learned(id(9), vec![]), Action::Report(id(9), Report::Misbehaved)]);
+}
+
+#[test]
+fn reconnecting_gives_no_new_allowance() {
+    let mut story = Story::new();
+    story.book(false).up(9, true);
+    for n in 0..10 {
+        let answered = if n < 3 { vec![Action::Answer(id(9))] } else { vec![] };
+        story.message(9, PexMessage::Request).expect_all(answered).down(9).up(9, true);
+    }
 }
 
 #[test]
