@@ -258,6 +258,32 @@ async fn a_question_right_behind_the_pong_is_answered() {
     assert_eq!(Some(&response.record), node.local_record().enr());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_strangers_does_not_drown_an_acquaintance() {
+    let node = start(12, 1).await;
+    let friend = start(12, 2).await;
+    friend.ping(&node.local_record()).await.unwrap();
+    eventually("each has proven itself", async || (node.stats().await.unwrap().bonds > 0).then_some(())).await;
+    let Message::Ping(ping) = Stranger::new(12, 3, &node).await.ping() else { unreachable!() };
+    let flood: Vec<_> = (0..3000)
+        .map(|number| encode(&key(3), &Message::Ping(Ping { enr_seq: Some(number), ..ping.clone() })).datagram)
+        .collect();
+    let to = node.local_address();
+    let flooding = tokio::task::spawn_blocking(move || {
+        for number in 10..=250_u8 {
+            let socket = UdpSocket::bind(SocketAddr::from(([127, 77, 12, number], 0))).unwrap();
+            flood.iter().skip(usize::from(number)).step_by(241).for_each(|ping| _ = socket.send_to(ping, to));
+        }
+    });
+    // The kernel may drop a datagram before we see it; then the friend asks again.
+    for _ in 0..10 {
+        eventually("an answer in the flood", async || friend.ping(&node.local_record()).await.ok()).await;
+    }
+    flooding.await.unwrap();
+    let stats = node.stats().await.unwrap();
+    assert_eq!((stats.udp.dropped_known, stats.udp.dropped_outgoing), (0, 0));
+}
+
 /// One run of a node with a data folder.
 async fn run(test: u8, path: &Path, tcp: u16, bootnodes: Vec<NodeRecord>) -> Discovery {
     let config =

@@ -256,3 +256,103 @@ impl Worker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discv4::message::{EnrRequest, Message};
+    use std::{net::UdpSocket, time::Duration};
+
+    fn key() -> SecretKey {
+        SecretKey::from_bytes(&[1; 32]).unwrap()
+    }
+
+    fn message(number: u64) -> Message {
+        Message::EnrRequest(EnrRequest { expiration: number })
+    }
+
+    fn packet(number: u64) -> Unverified {
+        Unverified::parse(&encode(&key(), &message(number)).datagram).unwrap()
+    }
+
+    fn at(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    /// A queue that nobody works at.
+    fn idle() -> Workers {
+        Workers { queue: Arc::new(Queue::new(1)), threads: Vec::new(), spread: RandomState::new() }
+    }
+
+    /// Which job is taken next.
+    fn next(workers: &Workers) -> Option<String> {
+        Some(match workers.queue.lock().take(0)? {
+            Job::Seal(transmit) => format!("seal {}", transmit.to.port()),
+            Job::Recover(from, _) => format!("recover {}", from.port()),
+        })
+    }
+
+    #[test]
+    fn ours_before_known_before_strangers() {
+        let workers = idle();
+        assert!(workers.recover(Class::Stranger, at(3), packet(1)));
+        assert!(workers.recover(Class::Known, at(2), packet(1)));
+        assert!(workers.seal(Transmit { to: at(1), message: message(1), request: None }));
+        let order: Vec<_> = std::iter::from_fn(|| next(&workers)).collect();
+        assert_eq!(order, ["seal 1", "recover 2", "recover 3"]);
+    }
+
+    #[test]
+    fn a_flood_of_strangers_costs_strangers_only() {
+        let (workers, packet) = (idle(), packet(1));
+        let queued = (0..10_000).filter(|_| workers.recover(Class::Stranger, at(3), packet.clone())).count();
+        assert_eq!(queued, MAX_STRANGERS);
+        let queued = (0..10_000).filter(|_| workers.recover(Class::Known, at(2), packet.clone())).count();
+        assert_eq!(queued, MAX_KNOWN);
+        let transmit = Transmit { to: at(1), message: message(1), request: None };
+        assert_eq!((0..10_000).filter(|_| workers.seal(transmit.clone())).count(), MAX_OUTGOING);
+        // Nor are newcomers shut out: among the known packets there is one of theirs now and then.
+        (0..MAX_OUTGOING).for_each(|_| assert_eq!(next(&workers).as_deref(), Some("seal 1")));
+        let strangers = (0..160).filter(|_| next(&workers).as_deref() == Some("recover 3")).count();
+        assert_eq!(strangers, 10);
+    }
+
+    fn outlet() -> Arc<Outlet> {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        Arc::new(Outlet::new(socket).unwrap())
+    }
+
+    #[test]
+    fn replies_to_one_address_leave_in_order() {
+        let (workers, _done) = Workers::start(4, &key(), &outlet()).unwrap();
+        let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+        receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let to = receiver.local_addr().unwrap();
+        for number in 0..100 {
+            assert!(workers.seal(Transmit { to, message: message(number), request: None }));
+        }
+        let mut buffer = [0; 1280];
+        for number in 0..100 {
+            let (length, _) = receiver.recv_from(&mut buffer).unwrap();
+            assert_eq!(Unverified::parse(&buffer[..length]).unwrap().expiration(), Some(number));
+        }
+        workers.join();
+    }
+
+    #[test]
+    fn all_is_recovered_and_the_driver_may_go_first() {
+        let (workers, mut done) = Workers::start(2, &key(), &outlet()).unwrap();
+        for number in 0..50 {
+            assert!(workers.recover(Class::Known, at(1), packet(number)));
+        }
+        for _ in 0..50 {
+            let Some(Done::Recovered { packet, .. }) = done.blocking_recv() else { panic!("not recovered") };
+            assert_eq!(packet.unwrap().from, *key().public());
+        }
+        // Workers that have results nobody takes do not keep the service from closing.
+        (0..50).for_each(|number| assert!(workers.recover(Class::Known, at(1), packet(number))));
+        drop(done);
+        workers.join();
+    }
+}
