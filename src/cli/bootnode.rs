@@ -56,23 +56,22 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
         }
         return Ok(Exit::Done);
     }
-    let key = match args.key.key()? {
-        Some(key) => key,
-        None => kept_key(args.datadir.as_deref())?,
-    };
+    let given = args.key.key()?;
+    let is_kept = given.is_some() || args.datadir.is_some();
+    let key = given.map_or_else(|| kept_key(args.datadir.as_deref()), Ok)?;
     if args.writeaddress {
         output::line(key.public())?;
         return Ok(Exit::Done);
+    }
+    if !is_kept {
+        warn!("this identity lasts until exit: keep one with --datadir, or with --genkey and --nodekey");
     }
     shutdown::runtime()?.block_on(serve(args, key))
 }
 
 /// The key in the data folder, made at the first start; without a folder, one for this run.
 pub(super) fn kept_key(datadir: Option<&Path>) -> Result<SecretKey, Failure> {
-    let Some(datadir) = datadir else {
-        warn!("this identity lasts until exit: keep one with --datadir, or with --genkey and --nodekey");
-        return Ok(SecretKey::random(&mut random::generator()));
-    };
+    let Some(datadir) = datadir else { return Ok(SecretKey::random(&mut random::generator())) };
     let failed = |error: &dyn std::fmt::Display| Failure::of("--datadir", error);
     std::fs::create_dir_all(datadir).map_err(|error| failed(&format!("{}: {error}", datadir.display())))?;
     let file = datadir.join("nodekey");

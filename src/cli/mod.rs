@@ -19,6 +19,7 @@ mod devnet;
 mod exit;
 mod key;
 mod logging;
+mod node;
 mod options;
 mod output;
 mod random;
@@ -42,15 +43,17 @@ struct Cli {
 enum Command {
     Bootnode(bootnode::Args),
     Crawl(crawl::Args),
+    Devnet(devnet::Args),
     Key(key::Args),
+    Node(node::Args),
 }
 
 impl Command {
     /// Commands that serve tell operators what they do; a crawl shows its progress instead.
     fn default_verbosity(&self) -> u8 {
         match self {
-            Command::Bootnode(_) => 3,
-            Command::Crawl(_) | Command::Key(_) => 2,
+            Command::Bootnode(_) | Command::Node(_) => 3,
+            Command::Crawl(_) | Command::Devnet(_) | Command::Key(_) => 2,
         }
     }
 }
@@ -73,7 +76,9 @@ fn run(cli: Cli) -> Result<exit::Exit, Failure> {
     match cli.command {
         Command::Bootnode(args) => bootnode::run(args),
         Command::Crawl(args) => crawl::run(args),
+        Command::Devnet(args) => devnet::run(args),
         Command::Key(args) => key::run(args),
+        Command::Node(args) => node::run(args),
     }
 }
 

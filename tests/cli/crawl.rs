@@ -36,6 +36,17 @@ fn a_devnet_is_crawled_to_its_end_and_written() {
 }
 
 #[test]
+fn a_devnet_is_crawled_by_peer_exchange_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = stdout_of(&["crawl", "tendermint", "--devnet", "5", "--out", dir.path().to_str().unwrap(), "--json"]);
+    let summary: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&summary["found"], &summary["reachable"]), (&5.into(), &5.into()), "{json}");
+    let nodes = rows(&dir.path().join("nodes.ndjson"));
+    assert_eq!(texts(&nodes, "moniker"), ["node0", "node1", "node2", "node3", "node4"].into());
+    assert!(rows(&dir.path().join("edges.ndjson")).iter().all(|edge| edge["kind"] == "pex"));
+}
+
+#[test]
 fn without_json_a_short_table_is_printed() {
     let table = stdout_of(&["crawl", "eth", "--devnet", "3"]);
     let first: Vec<_> = table.lines().map(|line| line.split_whitespace().next().unwrap()).take(4).collect();

@@ -2,5 +2,8 @@
 
 mod bad_flags;
 mod bootnode;
+mod closed_stdout;
 mod crawl;
+mod devnet;
+mod node;
 mod process;

@@ -1,7 +1,7 @@
 //! A running `kadwire`, killed when the test is over.
 
-use std::io::{BufRead, BufReader, Read};
-use std::process::{Child, Command, Output, Stdio};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -30,13 +30,15 @@ pub(crate) fn stdout_of(args: &[&str]) -> String {
 
 pub(crate) struct Process {
     child: Child,
+    stdin: ChildStdin,
     lines: Receiver<String>,
     stderr: Option<JoinHandle<String>>,
 }
 
 impl Process {
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            command(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = sync_channel(1 << 12);
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
@@ -46,7 +48,8 @@ impl Process {
             let _ = stderr.read_to_string(&mut text);
             text
         });
-        Process { child, lines, stderr: Some(stderr) }
+        let stdin = child.stdin.take().unwrap();
+        Process { child, stdin, lines, stderr: Some(stderr) }
     }
 
     /// The next line of stdout.
@@ -58,6 +61,11 @@ impl Process {
                 panic!("no line: {error}; stderr: {}", self.stderr());
             }
         }
+    }
+
+    /// Types a line.
+    pub(crate) fn write_line(&mut self, line: &str) {
+        writeln!(self.stdin, "{line}").unwrap();
     }
 
     /// Sends SIGINT or SIGTERM; gives exit code and stderr.

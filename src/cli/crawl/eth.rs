@@ -25,25 +25,24 @@ pub(super) struct Args {
     #[command(flatten)]
     key: NodeKeyFlags,
 
-    /// Crawl N nodes of our own, started in this process on loopback
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=1000))]
-    devnet: Option<u16>,
-
     #[command(flatten)]
     common: Common,
 }
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let mut shutdown = Shutdown::new()?;
-    if args.bootnodes.0.is_empty() && args.devnet.is_none() {
+    if args.bootnodes.0.is_empty() && args.common.devnet.is_none() {
         return Err(Failure::usage("--bootnodes", "nobody to begin with"));
     }
     args.common.prepare()?;
     let key = args.key.key()?.unwrap_or_else(|| SecretKey::random(&mut random::generator()));
     let (mut start, mut devnet) = (args.bootnodes.0, None);
-    if let Some(count) = args.devnet {
+    if let Some(count) = args.common.devnet {
         let nodes = Discoveries::start(count).await?;
-        nodes.settled().await;
+        tokio::select! {
+            () = nodes.settled() => {}
+            () = shutdown.requested() => return Ok(Exit::Done),
+        }
         start.extend(nodes.bootnode());
         devnet = Some(nodes);
     }

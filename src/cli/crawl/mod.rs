@@ -39,6 +39,10 @@ struct Common {
     #[arg(long)]
     json: bool,
 
+    /// Crawl N nodes of our own, started in this process on loopback
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(2..=1000))]
+    devnet: Option<u16>,
+
     /// Stop after so many seconds (exit code 3: what was found so far is written)
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     timeout: Option<u64>,

@@ -1,29 +1,37 @@
 //! `kadwire crawl tendermint`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kadwire::crawl::tendermint::{self, Config};
-use kadwire_wire::tendermint::key::NodeKey;
-use kadwire_wire::transport::{TendermintConfig, TendermintTransport};
 use kadwire_wire::{PeerAddress, PeerId};
 
+use super::super::devnet::{self, Nodes, crawler_transport};
 use super::super::exit::{Exit, Failure};
 use super::super::options::List;
-use super::super::random;
 use super::super::shutdown::Shutdown;
 use super::Common;
 use super::progress::Bar;
+
+/// Nodes of our own get so long to find each other.
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// Ask every Tendermint peer for the addresses it knows (PEX)
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Peers to begin with
-    #[arg(long, value_name = "ID@HOST:PORT,…")]
+    #[arg(long, value_name = "ID@HOST:PORT,…", default_value = "", required_unless_present = "devnet")]
     seeds: List<PeerAddress>,
 
     /// The chain: peers refuse those of another network
-    #[arg(long, visible_alias = "network", value_name = "ID")]
-    chain_id: String,
+    #[arg(
+        long,
+        visible_alias = "network",
+        value_name = "ID",
+        required_unless_present = "devnet",
+        conflicts_with = "devnet"
+    )]
+    chain_id: Option<String>,
 
     #[command(flatten)]
     common: Common,
@@ -31,29 +39,33 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let mut shutdown = Shutdown::new()?;
-    if args.seeds.0.is_empty() {
+    if args.seeds.0.is_empty() && args.common.devnet.is_none() {
         return Err(Failure::usage("--seeds", "nobody to begin with"));
     }
-    args.common.prepare()?;
     if let Some(other) = args.seeds.0.iter().find(|seed| !matches!(seed.id(), PeerId::Tendermint(_))) {
         return Err(Failure::usage("--seeds", format!("{other} is not a Tendermint address: want id@host:port")));
     }
-    let key = NodeKey::generate(&mut random::generator());
-    let transport = TendermintTransport::bind(TendermintConfig {
-        channels: vec![tendermint::channel()],
-        ..TendermintConfig::new(key, args.chain_id, MONIKER)
-    });
-    let transport = transport.await.map_err(|error| Failure::usage("--chain-id", error))?;
+    args.common.prepare()?;
+    let transport = crawler_transport(args.chain_id.as_deref().unwrap_or(devnet::CHAIN)).await?;
+    let (mut start, mut devnet) = (args.seeds.0, None);
+    if let Some(count) = args.common.devnet {
+        let nodes = Nodes::start(count).await?;
+        tokio::select! {
+            () = nodes.connected(SETTLE) => {}
+            () = shutdown.requested() => return Ok(Exit::Done),
+        }
+        start.extend(nodes.first_peer());
+        devnet = Some(nodes);
+    }
     let mut config = Config::default();
     args.common.apply(&mut config.crawl);
     let bar = Bar::new();
     let mut interrupted = false;
     let stop = async { interrupted = args.common.stop(&mut shutdown).await };
-    let crawled =
-        tendermint::crawl(Arc::new(transport), args.seeds.0, config, |progress| bar.show(progress), stop).await;
+    let crawled = tendermint::crawl(Arc::new(transport), start, config, |progress| bar.show(progress), stop).await;
     drop(bar);
+    if let Some(nodes) = devnet {
+        nodes.stop().await;
+    }
     args.common.finish(&crawled, interrupted)
 }
-
-/// Who we say we are, so that operators know who visits them.
-const MONIKER: &str = "kadwire-crawl";
