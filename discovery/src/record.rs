@@ -101,6 +101,11 @@ impl NodeRecord {
         Self::with(*enr.key(), enr.node_id(), ip, udp, tcp, Some(enr))
     }
 
+    /// As [`NodeRecord::new`], for a key whose id was needed before.
+    pub(crate) fn with_id(key: PublicKey, id: NodeId, ip: IpAddr, udp: u16, tcp: u16) -> Result<Self, RecordError> {
+        Self::with(key, id, ip, udp, tcp, None)
+    }
+
     fn with(key: PublicKey, id: NodeId, ip: IpAddr, udp: u16, tcp: u16, enr: Option<Enr>) -> Result<Self, RecordError> {
         let ip = ip.to_canonical();
         if ip.is_unspecified() {

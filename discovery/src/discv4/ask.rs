@@ -15,6 +15,19 @@ use crate::{Blame, Enr, NodeId, NodeRecord, Now};
 /// How long an answer is waited for (go-ethereum `respTimeout`).
 const TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Times a question is repeated if its answer is late. go-ethereum never repeats one; but one packet of a hundred lost
+/// means every tenth lookup misses something, and every repetition makes that fifty times rarer.
+const REPETITIONS: u32 = 2;
+
+/// The same for a ping that may hit somebody who has asked for nothing: each also counts for its limits.
+const PING_BACK_REPETITIONS: u32 = 1;
+
+/// Times a question goes out at most, when pings of the other side show that it may have had no proof of us.
+const MAX_SENT: u32 = 6;
+
+/// How long a question waits at most for our endpoint proof; our ping is over before that.
+const BOND_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// How long to wait for a ping back when the round trip is not at hand.
 const PING_BACK_WAIT: Duration = Duration::from_millis(50);
 
@@ -98,6 +111,18 @@ enum ResolveStep {
     AskTableCopy,
     Lookup,
     AskFound,
+}
+
+impl Request {
+    /// Whether it is asked again if its answer is late. The user's pings are not, since they measure.
+    fn may_repeat(&self) -> bool {
+        let repetitions = match (&self.question, self.purpose) {
+            (Question::Ping, Purpose::User) => 0,
+            (Question::Ping, Purpose::PingBack) => PING_BACK_REPETITIONS,
+            _ => REPETITIONS,
+        };
+        self.sent <= repetitions
+    }
 }
 
 impl Discv4 {
@@ -192,8 +217,9 @@ impl Discv4 {
                 question,
                 purpose,
                 stage: Stage::Bonding,
-                deadline: now.after(TIMEOUT).monotonic,
-                hash: None,
+                deadline: now.after(BOND_TIMEOUT).monotonic,
+                sent: 0,
+                hashes: Vec::new(),
                 answers: 0,
                 received: 0,
                 nodes: Vec::new(),
@@ -211,15 +237,18 @@ impl Discv4 {
         Ok(request)
     }
 
-    /// Gives a request to the driver; its time starts now.
+    /// Gives a request to the driver, for the first time or again.
     pub(super) fn send(&mut self, now: Now, id: RequestId) {
-        let deadline = now.after(TIMEOUT).monotonic;
+        let late_after = self.round_trip.late_after();
         let Some(request) = self.requests.get_mut(id) else { return };
         request.stage = Stage::Sent(now.monotonic);
-        let (to, question) = (request.node.endpoint(), request.question.clone());
-        self.requests.set_deadline(id, deadline);
         // Signatures are deterministic: the same question in the same second would be the same datagram, and so a replay.
-        let expiration = Discv4::expiration(now).saturating_add(id.0 % EXPIRATION_SPREAD);
+        let spread = id.0.wrapping_add(u64::from(request.sent)) % EXPIRATION_SPREAD;
+        let expiration = Discv4::expiration(now).saturating_add(spread);
+        request.sent = request.sent.saturating_add(1);
+        let wait = if request.may_repeat() { late_after } else { TIMEOUT };
+        let (to, question) = (request.node.endpoint(), request.question.clone());
+        self.requests.set_deadline(id, now.after(wait).monotonic);
         let message = match question {
             Question::Ping => Message::Ping(Ping {
                 version: 4,
@@ -232,6 +261,25 @@ impl Discv4 {
             Question::Enr => Message::EnrRequest(EnrRequest { expiration }),
         };
         self.transmits.push_back(Transmit { to, message, request: Some(id) });
+    }
+
+    /// Asks a stranger that has pinged us for its endpoint proof, once more if it had been asked: perhaps that is what
+    /// got lost. A ping of ours for another purpose will do as well.
+    pub(super) fn ping_back(&mut self, now: Now, stranger: NodeRecord) {
+        let under_way = self.requests.to(stranger.id(), stranger.ip());
+        let ping = under_way.into_iter().find(|(_, request)| request.question == Question::Ping);
+        let ping = ping.map(|(id, request)| (id, request.purpose, request.sent));
+        if ping.is_some_and(|(_, purpose, sent)| purpose != Purpose::PingBack || sent >= MAX_SENT) {
+            return;
+        }
+        if !self.rates.admit_ping_back(now.monotonic, stranger.endpoint()) {
+            self.stats.ping_backs_withheld = self.stats.ping_backs_withheld.saturating_add(1);
+            return;
+        }
+        match ping {
+            Some((id, ..)) => self.send(now, id),
+            None => _ = self.ask(now, stranger, Question::Ping, Purpose::PingBack),
+        }
     }
 
     /// Whether a ping of ours to this node awaits its pong.
@@ -261,12 +309,52 @@ impl Discv4 {
     pub(super) fn deadline_passed(&mut self, now: Now, id: RequestId) {
         let Some(request) = self.requests.get(id) else { return };
         let (node, ip, stage, answers) = (request.node.id(), request.node.ip(), request.stage, request.answers);
+        let may_repeat = request.may_repeat();
         match stage {
             // They live, and have not pinged us: they seem to know us.
             Stage::Bonding if self.has_just_answered(now, node, ip) => self.send(now, id),
             // Some nodes have fewer neighbours than a full answer.
             Stage::Sent(_) if answers > 0 => self.find_over(now, id),
+            Stage::Sent(_) if may_repeat => self.repeat(now, id),
             Stage::Bonding | Stage::Sent(_) => self.timed_out(now, id),
+        }
+    }
+
+    /// An answer is late: asks again, and lets lookups go on without it for now.
+    fn repeat(&mut self, now: Now, id: RequestId) {
+        let Some(request) = self.requests.get(id) else { return };
+        let (node, ip, is_ping) = (request.node.clone(), request.node.ip(), request.question == Question::Ping);
+        let is_ping_back = request.purpose == Purpose::PingBack;
+        if !is_ping && !self.is_pinging(node.id(), ip) {
+            // Perhaps our proof is what was lost; or they have forgotten it.
+            _ = self.ask(now, node.clone(), Question::Ping, Purpose::Bond);
+        }
+        if is_ping_back && !self.rates.admit_ping_back(now.monotonic, node.endpoint()) {
+            return self.timed_out(now, id);
+        }
+        let mut late = if is_ping { self.requests.bonding(node.id(), ip) } else { Vec::new() };
+        late.push(id);
+        for id in late {
+            let Some(Purpose::Lookup(lookup)) = self.requests.get(id).map(|request| request.purpose) else { continue };
+            if let Some(search) = self.searches.get_mut(&lookup) {
+                search.lookup.late(&node.id());
+                self.ready.push_back(lookup);
+            }
+        }
+        self.send(now, id);
+    }
+
+    /// They have pinged us and got their pong: what waited for that goes out, and what they have not answered goes
+    /// out again, since they may not have had our proof before.
+    pub(super) fn proof_given(&mut self, now: Now, id: NodeId, ip: IpAddr) {
+        let waits = |request: &Request| match request.stage {
+            Stage::Bonding => true,
+            Stage::Sent(_) => request.question != Question::Ping && request.answers == 0 && request.sent < MAX_SENT,
+        };
+        let waiting: Vec<_> =
+            self.requests.to(id, ip).filter(|(_, request)| waits(request)).map(|(id, _)| id).collect();
+        for request in waiting {
+            self.send(now, request);
         }
     }
 
@@ -274,7 +362,9 @@ impl Discv4 {
         let Some(request) = self.requests.remove(id) else { return };
         self.stats.requests_timed_out = self.stats.requests_timed_out.saturating_add(1);
         let node = request.node.id();
-        if request.question == Question::Ping {
+        if request.question != Question::Ping {
+            self.bonds.doubt_ours(node, request.node.ip());
+        } else {
             // Whoever waits for a proof towards this node waits in vain, unless another ping of ours is under way.
             if !self.is_pinging(node, request.node.ip()) {
                 for waiting in self.requests.bonding(node, request.node.ip()) {
@@ -330,7 +420,7 @@ impl Discv4 {
                 let node = outcome.ok().and_then(|record| NodeRecord::from_enr(record).ok());
                 self.resolve_next(now, resolving, node);
             }
-            Purpose::Bond | Purpose::Check | Purpose::Update | Purpose::Lookup(_) => {}
+            Purpose::PingBack | Purpose::Bond | Purpose::Check | Purpose::Update | Purpose::Lookup(_) => {}
         }
     }
 
@@ -431,7 +521,7 @@ impl Discv4 {
         }
         match search.owner {
             Owner::User => self.events.push_back(Event::LookupDone { lookup: id, closest }),
-            Owner::Refresh => self.table.refresh_lookup_done(now.monotonic),
+            Owner::Refresh => self.table.refresh_lookup_done(now.monotonic, closest.len()),
             Owner::Resolve(resolving) => self.resolve_found(now, resolving, &closest),
         }
     }

@@ -38,6 +38,8 @@ struct Bond {
     /// TCP port its last ping named.
     tcp: u16,
     find_failures: u32,
+    /// A question of ours has had no answer since their last ping: our pong may have been lost.
+    doubted: bool,
 }
 
 impl Bond {
@@ -70,6 +72,7 @@ impl Bonds {
     pub(crate) fn ping_received(&mut self, now: Instant, id: NodeId, from: SocketAddr, tcp: u16) {
         let bond = self.entry(now, id, from);
         bond.pinged_us = Some(now);
+        bond.doubted = false;
         bond.udp = from.port();
         bond.tcp = tcp;
     }
@@ -89,10 +92,19 @@ impl Bonds {
         self.of_address(from.ip()).any(|(_, bond)| bond.udp == from.port() && bond.is_proven(now))
     }
 
-    /// Whether they should answer our FindNode: they have pinged us, and have not failed us too often since.
+    /// Whether they should answer our FindNode: they have pinged us, and nothing speaks against it since.
     pub(crate) fn are_we_proven(&self, now: Instant, id: NodeId, ip: IpAddr) -> bool {
-        self.get(id, ip)
-            .is_some_and(|bond| is_recent(bond.pinged_us, now) && bond.find_failures <= MAX_TRUSTED_FAILURES)
+        self.get(id, ip).is_some_and(|bond| {
+            is_recent(bond.pinged_us, now) && !bond.doubted && bond.find_failures <= MAX_TRUSTED_FAILURES
+        })
+    }
+
+    /// They have not answered a question: before the next one, we prove ourselves again. go-ethereum does that after
+    /// six failures only, since its pings cost it a second each.
+    pub(crate) fn doubt_ours(&mut self, id: NodeId, ip: IpAddr) {
+        if let Some(bond) = self.0.get_mut(&(ip, id)) {
+            bond.doubted = true;
+        }
     }
 
     /// When they last answered a ping of ours.
@@ -226,6 +238,17 @@ mod tests {
         bonds.find_done(now, A, endpoint, false);
         assert!(!bonds.are_we_proven(now, A, endpoint.ip()));
         assert_eq!(bonds.find_done(now, A, endpoint, true), 0);
+        assert!(bonds.are_we_proven(now, A, endpoint.ip()));
+    }
+
+    #[test]
+    fn an_unanswered_question_casts_doubt_until_their_next_ping() {
+        let (mut bonds, now) = (Bonds::default(), Now::read().monotonic);
+        let endpoint = at("23.1.1.1:30303");
+        bonds.ping_received(now, A, endpoint, 0);
+        bonds.doubt_ours(A, endpoint.ip());
+        assert!(!bonds.are_we_proven(now, A, endpoint.ip()));
+        bonds.ping_received(now, A, endpoint, 0);
         assert!(bonds.are_we_proven(now, A, endpoint.ip()));
     }
 

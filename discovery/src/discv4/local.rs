@@ -84,6 +84,11 @@ impl Local {
         }
     }
 
+    /// Whether the operator has given an address of this family: then nobody is asked.
+    pub(crate) fn is_explicit(&self, ip: IpAddr) -> bool {
+        self.own.explicit_ips.iter().any(|explicit| explicit.to_canonical().is_ipv4() == ip.is_ipv4())
+    }
+
     pub(crate) fn udp(&self) -> u16 {
         self.own.udp
     }

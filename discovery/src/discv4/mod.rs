@@ -25,6 +25,7 @@ mod receive;
 mod rejected;
 mod replay;
 mod requests;
+mod round_trip;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -47,6 +48,7 @@ use self::message::Message;
 use self::rate::RateLimits;
 use self::replay::ReplayFilter;
 use self::requests::Requests;
+use self::round_trip::RoundTrip;
 use crate::stats::Stats;
 use crate::table::{Seed, Table, TableConfig};
 use crate::{Enr, NodeId, NodeRecord, Now, PublicKey, TendermintEntry};
@@ -174,6 +176,7 @@ pub struct Discv4 {
     rates: RateLimits,
     replays: ReplayFilter,
     requests: Requests,
+    round_trip: RoundTrip,
     searches: BTreeMap<LookupId, Search>,
     next_lookup: u64,
     resolving: BTreeMap<RequestId, Resolving>,
@@ -218,6 +221,7 @@ impl Discv4 {
             rates: RateLimits::new(now.monotonic, config.limits),
             replays: ReplayFilter::new(),
             requests: Requests::default(),
+            round_trip: RoundTrip::default(),
             searches: BTreeMap::new(),
             next_lookup: 0,
             resolving: BTreeMap::new(),
@@ -244,7 +248,7 @@ impl Discv4 {
     /// A request was sealed in a datagram with this hash. Before it is sent, so that no answer comes too early.
     pub fn handle_sealed(&mut self, request: RequestId, hash: [u8; 32]) {
         if let Some(request) = self.requests.get_mut(request) {
-            request.hash = Some(hash);
+            request.hashes.push(hash);
         }
     }
 

@@ -8,7 +8,7 @@ use super::message::{
     Endpoint, EnrRequest, EnrResponse, FindNode, Kind, MAX_NEIGHBORS, Message, Neighbor, Neighbors, Ping, Pong,
 };
 use super::packet::{Header, Packet};
-use super::requests::{Purpose, Question, Stage};
+use super::requests::{Purpose, Stage};
 use super::{Answer, Discv4, MAX_EXPIRATION, MAX_QUEUED_REPLIES, Rejected, RequestError, Transmit};
 use crate::address::check_relay;
 use crate::key::NodeId;
@@ -121,25 +121,13 @@ impl Discv4 {
             return Ok(());
         }
         self.bonds.ping_received(now.monotonic, id, at, ping.from.tcp);
-        for request in self.requests.bonding(id, at.ip()) {
-            self.send(now, request);
-        }
+        self.proof_given(now, id, at.ip());
         if self.bonds.is_proven(now.monotonic, id, at.ip()) {
             self.add_inbound(now, sender, ping.from.tcp);
-        } else if !self.is_pinging(id, at.ip()) {
-            self.ping_back(now, sender, ping.from.tcp);
+        } else if let Some(stranger) = sender.record(ping.from.tcp) {
+            self.ping_back(now, stranger);
         }
         Ok(())
-    }
-
-    /// Asks a stranger that has pinged us for its endpoint proof.
-    fn ping_back(&mut self, now: Now, sender: &Sender, tcp: u16) {
-        let Some(record) = sender.record(tcp) else { return };
-        if self.rates.admit_ping_back(now.monotonic, sender.at) {
-            _ = self.ask(now, record, Question::Ping, Purpose::Bond);
-        } else {
-            self.stats.ping_backs_withheld = self.stats.ping_backs_withheld.saturating_add(1);
-        }
     }
 
     fn handle_pong(&mut self, now: Now, sender: &Sender, pong: &Pong) -> Result<(), Rejected> {
@@ -149,26 +137,22 @@ impl Discv4 {
             return Err(Rejected::Unsolicited);
         }
         self.bonds.pong_received(now.monotonic, id, at);
-        self.table.answered(now.monotonic, &id, at);
         if let Some(tcp) = self.bonds.tcp_of_ping(now.monotonic, id, at.ip()) {
             self.add_inbound(now, sender, tcp);
         }
-        if let Some(ip) = pong.to.ip {
-            let seen = SocketAddr::new(ip, pong.to.udp);
-            if let Some(majority) = self.external.vote(now.monotonic, at.ip(), seen) {
-                self.local.seen_at(majority);
-                self.local_changed();
-            }
-        }
+        self.table.answered(now.monotonic, &id, at);
+        self.hear_vote(now, at.ip(), &pong.to);
         for request in answered {
-            let Some(request) = self.requests.remove(request).map(|ping| (request, ping)) else { continue };
-            let (request, ping) = request;
+            let Some(ping) = self.requests.remove(request) else { continue };
             self.rates.answered(ping.node.endpoint());
             self.stats.requests_answered = self.stats.requests_answered.saturating_add(1);
             let rtt = match ping.stage {
                 Stage::Sent(sent) => now.monotonic.saturating_duration_since(sent),
                 Stage::Bonding => Duration::ZERO,
             };
+            if ping.sent == 1 {
+                self.round_trip.measured(rtt); // otherwise nobody knows which of them was answered
+            }
             self.wait_for_ping_back(now, id, at.ip(), rtt);
             match ping.purpose {
                 Purpose::Check => self.checked(now, id, Check::Answered),
@@ -176,11 +160,21 @@ impl Discv4 {
                     let answer = Answer::Pong { rtt, enr_seq: pong.enr_seq.unwrap_or(0) };
                     self.request_done(request, Ok(answer));
                 }
-                Purpose::Bond | Purpose::Update | Purpose::Lookup(_) | Purpose::Resolve(_) => {}
+                Purpose::PingBack | Purpose::Bond | Purpose::Update | Purpose::Lookup(_) | Purpose::Resolve(_) => {}
             }
         }
         self.update_record(now, id, at.ip(), pong.enr_seq.unwrap_or(0));
         Ok(())
+    }
+
+    /// A pong says where it sees us.
+    fn hear_vote(&mut self, now: Now, voter: IpAddr, endpoint: &Endpoint) {
+        let seen = endpoint.ip.map(|ip| SocketAddr::new(ip, endpoint.udp));
+        let Some(seen) = seen.filter(|seen| !self.local.is_explicit(seen.ip())) else { return };
+        if let Some(majority) = self.external.vote(now.monotonic, voter, seen) {
+            self.local.seen_at(majority);
+            self.local_changed();
+        }
     }
 
     /// They live. If they do not know that we do, their ping is on its way already: those who wait to ask them need
@@ -223,24 +217,27 @@ impl Discv4 {
         let awaited = self.requests.answered_by(id, at.ip(), Kind::Neighbors, None);
         let Some(request) = awaited.first().copied() else { return Err(Rejected::Unsolicited) };
         self.table.answered(now.monotonic, &id, at);
-        let received = self.requests.get(request).map_or(0, |request| request.received);
-        let room = MAX_FOUND.saturating_sub(received);
+        let Some(find) = self.requests.get(request) else { return Ok(()) };
+        let room = MAX_FOUND.saturating_sub(find.received);
+        // The question may have been asked twice, and answered twice.
+        let is_new = |neighbor: &&Neighbor| !find.nodes.iter().any(|node| *node.key().as_bytes() == neighbor.key);
+        let news: Vec<&Neighbor> = neighbors.nodes.iter().filter(is_new).take(room).collect();
         let accepted: Vec<NodeRecord> =
-            neighbors.nodes.iter().take(room).filter_map(|neighbor| self.judge_neighbor(at.ip(), neighbor)).collect();
-        let count = neighbors.nodes.len().saturating_add(neighbors.skipped);
+            news.iter().filter_map(|neighbor| self.judge_neighbor(at.ip(), neighbor)).collect();
+        let count = news.len().saturating_add(neighbors.skipped);
         let refused = count.saturating_sub(accepted.len()) as u64;
         self.stats.neighbors_refused = self.stats.neighbors_refused.saturating_add(refused);
+        let is_full = neighbors.nodes.len() >= MAX_NEIGHBORS;
         let Some(find) = self.requests.get_mut(request) else { return Ok(()) };
         find.answers = find.answers.saturating_add(1);
         find.received = find.received.saturating_add(count);
         find.nodes.extend(accepted);
-        let (is_complete, deadline) = (find.received >= MAX_FOUND, find.deadline);
-        if is_complete {
+        if find.received >= MAX_FOUND {
             self.find_over(now, request);
         } else {
             let (after_full, after_short) = MORE_NEIGHBORS_WAIT;
-            let wait = if count >= MAX_NEIGHBORS { after_full } else { after_short };
-            self.requests.set_deadline(request, now.after(wait).monotonic.min(deadline));
+            let wait = if is_full { after_full } else { after_short };
+            self.requests.set_deadline(request, now.after(wait).monotonic);
         }
         Ok(())
     }
@@ -254,11 +251,14 @@ impl Discv4 {
         if is_bad {
             return None;
         }
-        // Known nodes are most of what we hear, and need no parsing.
-        let known = self.table.record(&NodeId::of_target(&neighbor.key));
-        match known.filter(|known| Neighbor::from(*known) == *neighbor) {
+        // Known nodes are much of what we hear, and need no check of their keys.
+        let id = NodeId::of_target(&neighbor.key);
+        match self.table.record(&id).filter(|known| Neighbor::from(*known) == *neighbor) {
             Some(known) => Some(known.clone()),
-            None => neighbor.to_record().ok(),
+            None => {
+                let key = PublicKey::from_bytes(&neighbor.key).ok()?;
+                NodeRecord::with_id(key, id, neighbor.ip, neighbor.udp, neighbor.tcp).ok()
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use crate::time::Now;
 const MAX_SIGHTINGS: u8 = 3;
 
 /// Nobody honest retries faster.
-const MIN_RETRY: Duration = Duration::from_millis(200);
+const MIN_RETRY: Duration = Duration::from_millis(40);
 
 /// Datagrams remembered; a minute of 250 requests a second.
 const MAX_REMEMBERED: usize = 16 * 1024;
@@ -90,7 +90,7 @@ mod tests {
         let expiration = start.unix_seconds() + 20;
         let answered = (0..200)
             .filter(|n| {
-                let now = start.after(Duration::from_millis(50 * n));
+                let now = start.after(Duration::from_millis(20 * n));
                 filter.admit(now, from("23.1.1.1:30303"), &[1; 32], expiration, false).is_ok()
             })
             .count();
@@ -102,7 +102,7 @@ mod tests {
         let (mut filter, now) = (ReplayFilter::new(), Now::read());
         let mut admit = |now| filter.admit(now, from("23.1.1.1:30303"), &[1; 32], now.unix_seconds() + 20, false);
         assert_eq!(admit(now), Ok(()));
-        assert_eq!(admit(now.after(Duration::from_millis(50))), Err(Rejected::Replayed));
+        assert_eq!(admit(now.after(Duration::from_millis(20))), Err(Rejected::Replayed));
         assert_eq!(admit(now.after(Duration::from_millis(500))), Ok(()));
     }
 

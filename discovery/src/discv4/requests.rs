@@ -37,7 +37,9 @@ impl Question {
 pub(crate) enum Purpose {
     /// The owner of the machine.
     User,
-    /// An endpoint proof of somebody who pinged us, or ours towards somebody we want to ask.
+    /// The endpoint proof of somebody who pinged us.
+    PingBack,
+    /// Our endpoint proof towards somebody we want to ask.
     Bond,
     /// The table checks a node.
     Check,
@@ -50,7 +52,8 @@ pub(crate) enum Purpose {
 
 /// ```text
 /// Bonding ──their ping, or none within a short wait──> Sent ──answer──> over
-///    └── our ping unanswered ──> over                   └── deadline ──> over
+///    └── our ping unanswered ──> over                  │ ^ └── last deadline ──> over
+///                                      a deadline before └─┘ sends again
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -67,8 +70,10 @@ pub(crate) struct Request {
     pub(crate) purpose: Purpose,
     pub(crate) stage: Stage,
     pub(crate) deadline: Instant,
-    /// Hash of our datagram, once the driver has sealed it.
-    pub(crate) hash: Option<[u8; 32]>,
+    /// How often it was given to the driver.
+    pub(crate) sent: u32,
+    /// Hashes of our datagrams, as the driver has sealed them.
+    pub(crate) hashes: Vec<[u8; 32]>,
     /// Datagrams of the answer so far, and the nodes in them.
     pub(crate) answers: usize,
     pub(crate) received: usize,
@@ -76,9 +81,9 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Whether the answer names our datagram.
+    /// Whether the answer names one of our datagrams.
     pub(crate) fn is_named(&self, hash: &[u8; 32]) -> bool {
-        self.hash.is_some_and(|ours| bool::from(ours.ct_eq(hash)))
+        self.hashes.iter().any(|ours| bool::from(ours.ct_eq(hash)))
     }
 }
 

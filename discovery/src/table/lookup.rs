@@ -32,15 +32,18 @@ pub enum Step {
 
 /// ```text
 /// New ──query──> Waiting ──answer──> Answered
-///                  │ ^
-///          failure │ │ again, if attempts are left and it is still among the closest
-///                  v │
-///                 Failed
+///                │ │ ^ └─late─> Late ──answer──> Answered
+///        failure │ │ │           │ failure
+///                v │ │           v
+///               Failed <─────────┘
+///                  └─┘ again, if attempts are left and it is still among the closest
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
     Waiting,
+    /// Still waited for, but others are asked meanwhile.
+    Late,
     Answered,
     Failed,
 }
@@ -50,6 +53,12 @@ struct Candidate {
     record: NodeRecord,
     state: State,
     attempts: u32,
+}
+
+impl Candidate {
+    fn is_asked(&self) -> bool {
+        matches!(self.state, State::Waiting | State::Late)
+    }
 }
 
 /// One lookup. Candidates are ordered by distance to the target.
@@ -105,7 +114,18 @@ impl Lookup {
             self.queries = self.queries.saturating_add(1);
             return Step::Query(candidate.record.clone());
         }
-        if self.in_flight > 0 { Step::Wait } else { Step::Finished }
+        if self.in_flight > 0 || self.awaits_late() { Step::Wait } else { Step::Finished }
+    }
+
+    /// Candidates in use or usable, closest first: those the result will come from.
+    fn hopeful(&self) -> impl Iterator<Item = (&[u8; 32], &Candidate)> {
+        let is_hopeful = |candidate: &Candidate| candidate.state != State::Failed || candidate.attempts < self.attempts;
+        self.candidates.iter().filter(move |(_, candidate)| is_hopeful(candidate)).take(self.count)
+    }
+
+    /// Whether a late answer would still matter.
+    fn awaits_late(&self) -> bool {
+        self.hopeful().any(|(_, candidate)| candidate.state == State::Late)
     }
 
     /// The closest node worth asking among the `count` closest that may still be alive. Those not asked yet go first:
@@ -120,7 +140,7 @@ impl Lookup {
             match candidate.state {
                 State::New => return Some(*distance),
                 State::Failed => again = again.or(Some(*distance)),
-                State::Waiting | State::Answered => {}
+                State::Waiting | State::Late | State::Answered => {}
             }
         }
         again
@@ -130,6 +150,11 @@ impl Lookup {
     pub fn answered(&mut self, id: &NodeId, nodes: impl IntoIterator<Item = NodeRecord>) -> Vec<NodeRecord> {
         self.settle(id, State::Answered);
         nodes.into_iter().filter(|record| self.add(record.clone())).collect()
+    }
+
+    /// `id` has not answered yet, but may: its place among the requests in flight goes to another.
+    pub fn late(&mut self, id: &NodeId) {
+        self.settle(id, State::Late);
     }
 
     /// `id` has not answered.
@@ -144,12 +169,13 @@ impl Lookup {
     }
 
     fn settle(&mut self, id: &NodeId, state: State) {
-        if let Some(candidate) = self.candidates.get_mut(&self.target.distance(id))
-            && candidate.state == State::Waiting
-        {
-            candidate.state = state;
-            self.in_flight = self.in_flight.saturating_sub(1);
+        let Some(candidate) = self.candidates.get_mut(&self.target.distance(id)) else { return };
+        match candidate.state {
+            State::Waiting => self.in_flight = self.in_flight.saturating_sub(1),
+            State::Late => {}
+            State::New | State::Answered | State::Failed => return,
         }
+        candidate.state = state;
     }
 
     fn add(&mut self, record: NodeRecord) -> bool {
@@ -160,7 +186,7 @@ impl Lookup {
         let distance = self.target.distance(&id);
         if self.candidates.len() >= MAX_CANDIDATES {
             // Make room by forgetting the farthest one that is not in use.
-            match self.candidates.iter().rfind(|(_, candidate)| candidate.state != State::Waiting) {
+            match self.candidates.iter().rfind(|(_, candidate)| !candidate.is_asked()) {
                 Some((&farthest, _)) if farthest > distance => _ = self.candidates.remove(&farthest),
                 _ => return false,
             }
@@ -276,6 +302,22 @@ mod tests {
         let last_two: Vec<_> = asked.iter().rev().take(2).collect();
         assert!(last_two.contains(&&silent), "asked again only at the end");
         assert_eq!(lookup.into_result(), nodes[1..17], "its place goes to the next");
+    }
+
+    #[test]
+    fn a_late_node_holds_up_the_end_but_not_the_others() {
+        let (target, nodes) = nodes(5, 7);
+        let mut lookup = lookup(target, 1, &nodes);
+        assert_eq!(queries(&mut lookup), nodes[..3]);
+        lookup.late(&nodes[0].id());
+        assert_eq!(queries(&mut lookup), nodes[3..4]);
+        nodes[1..4].iter().for_each(|node| _ = lookup.answered(&node.id(), []));
+        assert_eq!(queries(&mut lookup), nodes[4..]);
+        lookup.answered(&nodes[4].id(), []);
+        assert!(matches!(lookup.poll(), Step::Wait));
+        lookup.answered(&nodes[0].id(), []);
+        assert!(matches!(lookup.poll(), Step::Finished));
+        assert_eq!(lookup.into_result(), nodes);
     }
 
     #[test]

@@ -5,12 +5,12 @@
 //! differs, the constant or method says why.
 //!
 //! ```text
-//!            add_found            ┌─────────── fast list ──────┐  answered   ┌── slow list ──┐
-//! (neighbours, bootnodes, seeds)─>│ new, moved, or missed one  │────────────>│ live          │
-//!  add_inbound (proven) ─────────>└──────────┬─────────────────┘<────────────└───────────────┘
-//!                                            │ no checks left     missed: checks / 3
-//!                                            v
-//!                                 gives way to a random replacement
+//!            add_found            ┌─ new ──────────┐  answered   ┌─ slow ─┐  missed: checks / 3  ┌─ fast ─┐
+//! (neighbours, bootnodes, seeds)─>│ never answered │────────────>│  live  │─────────────────────>│        │
+//!  add_inbound (proven) ─────────>└───────┬────────┘             └────────┘<─────────────────────└───┬────┘
+//!                                         │ missed                            answered               │ no checks left
+//!                                         v                                                          v
+//!                                         └──────────> gives way to a random replacement <───────────┘
 //! ```
 
 mod bucket;
@@ -236,7 +236,7 @@ impl Table {
             bucket.entries.push(Entry::new(record.clone(), now));
         }
         self.len = self.len.saturating_add(1);
-        self.revalidation.put(now, id, Pace::Fast, &mut self.rng);
+        self.revalidation.put(now, id, Pace::New, &mut self.rng);
         self.events.push_back(TableEvent::Added(record));
     }
 
@@ -323,6 +323,7 @@ impl Table {
             if !entry.live {
                 entry.live = true;
                 entry.checks = entry.checks.max(1);
+                self.revalidation.put(now, *id, Pace::Slow, &mut self.rng);
             }
         }
     }
@@ -383,8 +384,10 @@ impl Table {
     }
 
     /// A lookup asked for by [`Action::LookupSelf`] or [`Action::LookupRandom`] has ended.
-    pub fn refresh_lookup_done(&mut self, now: Instant) {
-        if self.refresh.lookup_done(now, self.len == 0, &mut self.rng) == refresh::Step::LookupRandom {
+    /// `answered` is the number of nodes it found: a refresh that reaches nobody is tried again soon.
+    pub fn refresh_lookup_done(&mut self, now: Instant, answered: usize) {
+        let step = self.refresh.lookup_done(now, answered == 0, &mut self.rng);
+        if step == refresh::Step::LookupRandom {
             self.actions.push_back(Action::LookupRandom);
         }
     }

@@ -1,7 +1,7 @@
 //! The refresh cycle: when to look for ourselves and for random targets, so that the buckets fill.
 //!
 //! A self lookup and three random ones (go-ethereum `doRefresh`); again after 15–30 minutes, or much sooner, with
-//! back-off, while the table is empty: go-ethereum then waits out the whole interval (its issue #20630).
+//! back-off, while nobody answers: go-ethereum then waits out the whole interval (its issue #20630).
 
 use std::time::{Duration, Instant};
 
@@ -13,11 +13,16 @@ use super::after;
 /// Random lookups after the self lookup (go-ethereum `doRefresh`).
 const RANDOM_LOOKUPS: u32 = 3;
 
-/// First pause with an empty table; doubles with every attempt. Long enough for a dead bootnode to time out.
-const EMPTY_PAUSE: Duration = Duration::from_secs(2);
+/// First pause if nobody answers; doubles with every attempt. Long enough for a dead bootnode to time out.
+const LONELY_PAUSE: Duration = Duration::from_secs(2);
 
-/// Longest pause with an empty table: a node that lost its network must be back soon after the network is.
-const EMPTY_PAUSE_MAX: Duration = Duration::from_secs(120);
+/// Longest pause if nobody answers: a node that lost its network must be back soon after the network is.
+const LONELY_PAUSE_MAX: Duration = Duration::from_secs(120);
+
+/// Longest pause of a young node; it grows with its age until it is the whole interval. A network that starts at once,
+/// or grows quickly, is known to itself within minutes this way: when its early nodes looked around, there was nobody
+/// near them. go-ethereum waits for 15–30 minutes.
+const YOUNG_PAUSE: Duration = Duration::from_secs(60);
 
 /// What the refresh wants done next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,14 +42,15 @@ enum State {
 pub(crate) struct Refresh {
     interval: Duration,
     state: State,
-    empty_rounds: u32,
+    lonely_rounds: u32,
     completed: bool,
+    started: Instant,
 }
 
 impl Refresh {
     /// The first refresh is due at once.
     pub(crate) fn new(now: Instant, interval: Duration) -> Refresh {
-        Refresh { interval, state: State::Waiting { until: now }, empty_rounds: 0, completed: false }
+        Refresh { interval, state: State::Waiting { until: now }, lonely_rounds: 0, completed: false, started: now }
     }
 
     /// Starts a refresh that is due; the first step is the self lookup.
@@ -57,16 +63,16 @@ impl Refresh {
     }
 
     /// A lookup of this refresh has ended.
-    pub(crate) fn lookup_done(&mut self, now: Instant, table_is_empty: bool, rng: &mut StdRng) -> Step {
+    pub(crate) fn lookup_done(&mut self, now: Instant, nobody_answered: bool, rng: &mut StdRng) -> Step {
         match &mut self.state {
-            State::Looking { random_left } if *random_left > 0 && !table_is_empty => {
+            State::Looking { random_left } if *random_left > 0 && !nobody_answered => {
                 *random_left = random_left.saturating_sub(1);
                 Step::LookupRandom
             }
             State::Looking { .. } => {
                 self.completed = true;
-                self.empty_rounds = if table_is_empty { self.empty_rounds.saturating_add(1) } else { 0 };
-                self.state = State::Waiting { until: after(now, self.pause(rng)) };
+                self.lonely_rounds = if nobody_answered { self.lonely_rounds.saturating_add(1) } else { 0 };
+                self.state = State::Waiting { until: after(now, self.pause(now, rng)) };
                 Step::Finished
             }
             State::Waiting { .. } => Step::Finished,
@@ -82,8 +88,8 @@ impl Refresh {
 
     /// The last node has left the table.
     pub(crate) fn table_became_empty(&mut self, now: Instant, rng: &mut StdRng) {
-        self.empty_rounds = self.empty_rounds.max(1);
-        let pause = self.pause(rng);
+        self.lonely_rounds = self.lonely_rounds.max(1);
+        let pause = self.pause(now, rng);
         if let State::Waiting { until } = &mut self.state {
             *until = (*until).min(after(now, pause));
         }
@@ -106,17 +112,21 @@ impl Refresh {
     }
 
     /// Uniform in [half, whole): nodes that started together drift apart.
-    fn pause(&self, rng: &mut StdRng) -> Duration {
-        let whole = match self.empty_rounds {
-            0 => self.interval,
+    fn pause(&self, now: Instant, rng: &mut StdRng) -> Duration {
+        let whole = match self.lonely_rounds {
+            0 => now.saturating_duration_since(self.started).max(YOUNG_PAUSE).min(self.interval),
             rounds => {
                 let doubling = 2_u32.saturating_pow(rounds.saturating_sub(1));
-                EMPTY_PAUSE.saturating_mul(doubling).min(EMPTY_PAUSE_MAX).min(self.interval)
+                LONELY_PAUSE.saturating_mul(doubling).min(LONELY_PAUSE_MAX).min(self.interval)
             }
         };
-        let half = whole.checked_div(2).unwrap_or_default();
-        rng.random_range(half..whole.max(half.saturating_add(Duration::from_nanos(1))))
+        upper_half(whole, rng)
     }
+}
+
+fn upper_half(whole: Duration, rng: &mut StdRng) -> Duration {
+    let half = whole.checked_div(2).unwrap_or_default();
+    rng.random_range(half..whole.max(half.saturating_add(Duration::from_nanos(1))))
 }
 
 #[cfg(test)]
@@ -140,6 +150,7 @@ mod tests {
     fn self_and_three_random_lookups_then_fifteen_to_thirty_minutes() {
         let (mut now, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(1));
         let mut refresh = Refresh::new(now, INTERVAL);
+        now += INTERVAL; // no longer young
         for _ in 0..100 {
             let steps = refresh_once(&mut refresh, now, false, &mut rng);
             use Step::*;
@@ -151,9 +162,10 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_table_is_refreshed_with_back_off_up_to_two_minutes() {
+    fn an_unanswered_refresh_is_repeated_with_back_off_up_to_two_minutes() {
         let (mut now, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(2));
         let mut refresh = Refresh::new(now, INTERVAL);
+        now += INTERVAL; // no longer young
         for whole in [2, 4, 8, 16, 32, 64, 120, 120, 120] {
             refresh_once(&mut refresh, now, true, &mut rng);
             let pause = refresh.next().unwrap() - now;
@@ -180,11 +192,25 @@ mod tests {
     }
 
     #[test]
+    fn a_young_node_looks_around_more_often() {
+        let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(5));
+        let (mut now, mut refreshes) = (start, 0);
+        let mut refresh = Refresh::new(now, INTERVAL);
+        while now - start < INTERVAL {
+            refresh_once(&mut refresh, now, false, &mut rng);
+            now = refresh.next().unwrap();
+            refreshes += 1;
+        }
+        assert!((5..14).contains(&refreshes), "{refreshes} refreshes in the first half hour");
+    }
+
+    #[test]
     fn losing_the_last_node_brings_the_refresh_forward() {
         let (now, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(4));
         let mut refresh = Refresh::new(now, INTERVAL);
+        let now = now + INTERVAL;
         refresh_once(&mut refresh, now, false, &mut rng);
         refresh.table_became_empty(now, &mut rng);
-        assert!(refresh.next().unwrap() - now < EMPTY_PAUSE);
+        assert!(refresh.next().unwrap() - now < LONELY_PAUSE);
     }
 }

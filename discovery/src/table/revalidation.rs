@@ -1,5 +1,6 @@
-//! When to check which node: a fast list for nodes that are new, changed or missed a check, and a slow one for the
-//! others (go-ethereum `table_reval.go`). It only picks; the table acts on the outcome.
+//! When to check which node: a fast list for nodes that have moved or missed a check, and a slow one for the others
+//! (go-ethereum `table_reval.go`); and one for those that have never answered, which go-ethereum has on its fast list.
+//! It only picks; the table acts on the outcome.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +13,20 @@ use crate::key::NodeId;
 /// The list that decides how soon a node is checked again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
+    New,
     Fast,
     Slow,
 }
 
-/// Both lists and the checks under way. Order in a list means nothing: nodes are drawn at random.
+/// About how long a node may wait for its first check. With one check each 1.5 s, a full table of hearsay would take
+/// go-ethereum seven minutes to verify. Nodes that were alive are never hurried: a network that is away for half a
+/// minute must not cost the whole table.
+const FIRST_CHECK_WITHIN: Duration = Duration::from_secs(10);
+
+/// The lists and the checks under way. Order in a list means nothing: nodes are drawn at random.
 #[derive(Debug)]
 pub(crate) struct Revalidation {
+    new: List,
     fast: List,
     slow: List,
     active: Vec<NodeId>,
@@ -27,22 +35,27 @@ pub(crate) struct Revalidation {
 impl Revalidation {
     /// `fast` and `slow` are the longest pauses between two checks of a list.
     pub(crate) fn new(fast: Duration, slow: Duration) -> Revalidation {
-        Revalidation { fast: List::new(fast), slow: List::new(slow), active: Vec::new() }
+        Revalidation {
+            new: List { within: Some(FIRST_CHECK_WITHIN), ..List::new(fast) },
+            fast: List::new(fast),
+            slow: List::new(slow),
+            active: Vec::new(),
+        }
     }
 
-    /// Puts a node on a list, taking it off the other.
+    /// Puts a node on a list, taking it off the others.
     pub(crate) fn put(&mut self, now: Instant, id: NodeId, pace: Pace, rng: &mut StdRng) {
-        let (to, from) = match pace {
-            Pace::Fast => (&mut self.fast, &mut self.slow),
-            Pace::Slow => (&mut self.slow, &mut self.fast),
+        let (to, others) = match pace {
+            Pace::New => (&mut self.new, [&mut self.fast, &mut self.slow]),
+            Pace::Fast => (&mut self.fast, [&mut self.new, &mut self.slow]),
+            Pace::Slow => (&mut self.slow, [&mut self.new, &mut self.fast]),
         };
-        from.remove(&id);
+        others.into_iter().for_each(|list| list.remove(&id));
         to.push(now, id, rng);
     }
 
     pub(crate) fn remove(&mut self, id: &NodeId) {
-        self.fast.remove(id);
-        self.slow.remove(id);
+        [&mut self.new, &mut self.fast, &mut self.slow].into_iter().for_each(|list| list.remove(id));
         // A check under way stays in `active` until its outcome, so that the id is not checked twice at a time.
     }
 
@@ -52,9 +65,9 @@ impl Revalidation {
         now: Instant,
         rng: &mut StdRng,
         mut wants: impl FnMut(&NodeId) -> bool,
-    ) -> [Option<NodeId>; 2] {
-        let mut picked = [None, None];
-        for (list, pick) in [&mut self.fast, &mut self.slow].into_iter().zip(&mut picked) {
+    ) -> [Option<NodeId>; 3] {
+        let mut picked = [None; 3];
+        for (list, pick) in [&mut self.new, &mut self.fast, &mut self.slow].into_iter().zip(&mut picked) {
             if list.next.is_some_and(|next| next <= now) {
                 *pick = list.draw(rng, |id| !self.active.contains(id) && wants(id));
                 self.active.extend(*pick);
@@ -72,23 +85,24 @@ impl Revalidation {
     }
 
     pub(crate) fn next(&self) -> Option<Instant> {
-        [self.fast.next, self.slow.next].into_iter().flatten().min()
+        [self.new.next, self.fast.next, self.slow.next].into_iter().flatten().min()
     }
 
     #[cfg(test)]
     pub(crate) fn pace(&self, id: &NodeId) -> Option<Pace> {
-        match (self.fast.members.contains(id), self.slow.members.contains(id)) {
-            (true, false) => Some(Pace::Fast),
-            (false, true) => Some(Pace::Slow),
-            (false, false) => None,
-            (true, true) => panic!("on both lists"),
-        }
+        let lists = [(&self.new, Pace::New), (&self.fast, Pace::Fast), (&self.slow, Pace::Slow)];
+        let mut found = lists.into_iter().filter(|(list, _)| list.members.contains(id)).map(|(_, pace)| pace);
+        let pace = found.next();
+        assert_eq!(found.next(), None, "on two lists");
+        pace
     }
 }
 
 #[derive(Debug)]
 struct List {
     interval: Duration,
+    /// If set: pauses are shortened so that the whole list is done in about this time.
+    within: Option<Duration>,
     next: Option<Instant>,
     members: Vec<NodeId>,
 }
@@ -98,7 +112,7 @@ const DRAWS_PER_MEMBER: usize = 3;
 
 impl List {
     fn new(interval: Duration) -> List {
-        List { interval, next: None, members: Vec::new() }
+        List { interval, within: None, next: None, members: Vec::new() }
     }
 
     fn push(&mut self, now: Instant, id: NodeId, rng: &mut StdRng) {
@@ -131,7 +145,11 @@ impl List {
     }
 
     fn schedule(&mut self, now: Instant, rng: &mut StdRng) {
-        let pause = rng.random_range(Duration::ZERO..self.interval.max(Duration::from_nanos(1)));
+        let members = u32::try_from(self.members.len()).unwrap_or(u32::MAX).max(1);
+        // Pauses are half of this on average.
+        let share = self.within.and_then(|within| within.saturating_mul(2).checked_div(members));
+        let longest = share.map_or(self.interval, |share| share.min(self.interval));
+        let pause = rng.random_range(Duration::ZERO..longest.max(Duration::from_nanos(1)));
         self.next = Some(after(now, pause));
     }
 }
@@ -162,6 +180,11 @@ mod tests {
         done
     }
 
+    /// The one node to check now, if any.
+    fn picked(lists: &mut Revalidation, now: Instant, rng: &mut StdRng) -> Option<NodeId> {
+        lists.run(now, rng, |_| true).into_iter().flatten().next()
+    }
+
     #[test]
     fn an_empty_list_never_wakes() {
         let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(1));
@@ -186,6 +209,19 @@ mod tests {
         }
     }
 
+    /// A table full of hearsay is verified in about ten seconds, and a single new node as soon as any.
+    #[test]
+    fn nodes_that_never_answered_are_checked_sooner_the_more_there_are() {
+        let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(6));
+        let mut lists = Revalidation::new(FAST, SLOW);
+        (1..=200).for_each(|n| lists.put(start, id(n), Pace::New, &mut rng));
+        let count = checks(&mut lists, start, FIRST_CHECK_WITHIN, &mut rng).len();
+        assert!((150..250).contains(&count), "{count} checks of 200");
+        (2..=200).for_each(|n| lists.remove(&id(n)));
+        let count = checks(&mut lists, start + FIRST_CHECK_WITHIN, FAST * 500, &mut rng).len();
+        assert!((900..1100).contains(&count), "{count} checks in 500 intervals");
+    }
+
     #[test]
     fn every_node_gets_its_turn() {
         let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(3));
@@ -202,15 +238,15 @@ mod tests {
         let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(4));
         let mut lists = Revalidation::new(FAST, SLOW);
         lists.put(start, id(1), Pace::Fast, &mut rng);
-        assert_eq!(lists.run(start + FAST, &mut rng, |_| true)[0], Some(id(1)));
-        assert_eq!(lists.run(start + FAST * 3, &mut rng, |_| true)[0], None, "its check is under way");
+        assert_eq!(picked(&mut lists, start + FAST, &mut rng), Some(id(1)));
+        assert_eq!(picked(&mut lists, start + FAST * 3, &mut rng), None, "its check is under way");
         // Removed and added again meanwhile: still the same check.
         lists.remove(&id(1));
         lists.put(start + FAST * 3, id(1), Pace::Fast, &mut rng);
-        assert_eq!(lists.run(start + FAST * 5, &mut rng, |_| true)[0], None);
+        assert_eq!(picked(&mut lists, start + FAST * 5, &mut rng), None);
         assert!(lists.finish(&id(1)));
         assert!(!lists.finish(&id(1)));
-        assert_eq!(lists.run(start + FAST * 7, &mut rng, |_| true)[0], Some(id(1)));
+        assert_eq!(picked(&mut lists, start + FAST * 7, &mut rng), Some(id(1)));
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl World {
         self.table.handle_timeout(self.now);
         while let Some(action) = self.table.poll_action() {
             if matches!(action, Action::LookupSelf | Action::LookupRandom) {
-                self.table.refresh_lookup_done(self.now);
+                self.table.refresh_lookup_done(self.now, self.table.len());
             }
         }
         assert!(self.table.is_initialised());
@@ -82,7 +82,9 @@ impl World {
                     Action::Check(record) => {
                         self.table.check_done(self.now, &record.id(), Check::Answered);
                     }
-                    Action::LookupSelf | Action::LookupRandom => self.table.refresh_lookup_done(self.now),
+                    Action::LookupSelf | Action::LookupRandom => {
+                        self.table.refresh_lookup_done(self.now, self.table.len())
+                    }
                 }
             }
         }
@@ -179,7 +181,7 @@ fn a_replacement_comes_in_when_a_node_goes() {
     world.miss(&nodes[3]);
     assert!(!world.has(&nodes[3]) && world.has(&late));
     assert_eq!(world.events(), [TableEvent::Removed(nodes[3].clone()), TableEvent::Added(late.clone())]);
-    assert_eq!(world.table.revalidation.pace(&late.id()), Some(Pace::Fast));
+    assert_eq!(world.table.revalidation.pace(&late.id()), Some(Pace::New));
     assert_eq!(world.table.revalidation.pace(&nodes[3].id()), None);
 }
 
@@ -335,6 +337,7 @@ fn an_answer_makes_live_at_once_and_only_from_the_known_endpoint() {
     assert!(!world.table.get(&node.id()).unwrap().is_live());
     world.table.answered(world.now, &node.id(), node.endpoint());
     assert!(world.table.get(&node.id()).unwrap().is_live());
+    assert_eq!(world.table.revalidation.pace(&node.id()), Some(Pace::Slow), "that was as good as a check");
 }
 
 #[test]
@@ -516,7 +519,7 @@ fn bookkeeping_survives_any_order_of_events() {
                     world.table.check_done(world.now, &node.id(), Check::Missed);
                 }
                 Action::Check(node) => _ = world.table.check_done(world.now, &node.id(), Check::Answered),
-                Action::LookupSelf | Action::LookupRandom => world.table.refresh_lookup_done(world.now),
+                Action::LookupSelf | Action::LookupRandom => world.table.refresh_lookup_done(world.now, 1),
             }
         }
         let table = &world.table;

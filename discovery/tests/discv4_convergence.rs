@@ -1,0 +1,126 @@
+//! Machines that know one bootnode become a network in which lookups find the true closest nodes.
+//!
+//! Virtual time, no sockets: see `sim`. A failing run prints its seed; `SIM_SEED=… cargo test --test discv4_convergence`
+//! replays it.
+
+mod sim;
+
+use std::time::{Duration, Instant};
+
+use sim::{Links, LookupReport, Network};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+#[expect(clippy::disallowed_methods, reason = "only to print how long a simulation takes; nothing depends on it")]
+fn real_time() -> Instant {
+    Instant::now()
+}
+
+fn report(network: &mut Network, lookups: usize, begun: Instant) -> LookupReport {
+    let virtual_time = network.elapsed();
+    let report = network.measure_lookups(lookups);
+    println!(
+        "{} nodes, {virtual_time:.0?} of virtual time: {} of {} lookups exact, {} of {} closest nodes found, median lookup {:.0?}; {:?}; took {:.1?}",
+        network.on().len(),
+        report.exact,
+        report.lookups,
+        report.found,
+        report.wanted,
+        report.median_time(),
+        network.traffic,
+        begun.elapsed(),
+    );
+    report
+}
+
+/// Must be shown: 1,000 nodes join through one bootnode within a minute, and three minutes later every lookup finds
+/// exactly the 16 nodes that global knowledge says are closest.
+#[test]
+fn a_thousand_nodes_converge_and_lookups_find_the_true_closest() {
+    let (seed, begun) = (sim::seed(1), real_time());
+    let mut network = Network::joined(seed, Links::default(), 1000, MINUTE);
+    network.run_for(3 * MINUTE);
+    let report = report(&mut network, 200, begun);
+    assert_eq!(report.exact, report.lookups);
+}
+
+/// One packet in five is lost: questions are repeated and proofs renewed, and hardly anything is missed.
+#[test]
+fn lookups_survive_twenty_percent_loss() {
+    let (seed, begun) = (sim::seed(2), real_time());
+    let mut network = Network::joined(seed, Links::lossy(0.2), 200, MINUTE);
+    network.run_for(5 * MINUTE);
+    let report = report(&mut network, 100, begun);
+    assert!(report.found * 100 >= report.wanted * 99, "{} of {} found", report.found, report.wanted);
+}
+
+/// The same seed gives the same packets at the same times; another seed does not.
+#[test]
+fn a_run_follows_from_its_seed() {
+    let run = |seed| {
+        let mut network = Network::joined(seed, Links::lossy(0.1), 60, MINUTE);
+        network.run_for(5 * MINUTE);
+        let report = network.measure_lookups(10);
+        (network.trace(), network.traffic, report.times)
+    };
+    let seed = sim::seed(3);
+    let first = run(seed);
+    assert_eq!(run(seed), first);
+    assert_ne!(run(seed + 1).0, first.0);
+}
+
+/// The bootnode is off for ten minutes while others try to join through it: they do as soon as it is back.
+#[test]
+fn nodes_join_when_their_bootnode_comes_back() {
+    let mut network = Network::new(sim::seed(4), Links::default());
+    (0..20).for_each(|_| _ = network.add());
+    let bootnode = network.nodes[0].record();
+    for index in 1..20 {
+        network.switch_on(index, |config| config.bootnodes = vec![bootnode.clone()]);
+    }
+    network.run_for(10 * MINUTE);
+    for node in &mut network.nodes[1..] {
+        assert!(node.machine().table().entries().all(|entry| !entry.is_live()), "the bootnode is off");
+    }
+    network.switch_on(0, |_| {});
+    network.run_for(5 * MINUTE);
+    for index in 0..20 {
+        assert!(network.nodes[index].machine().table().len() >= 18, "node {index} knows too few");
+    }
+}
+
+/// A node restarts with the seeds of its earlier run and without a bootnode.
+#[test]
+fn a_restarted_node_finds_back_through_its_seeds() {
+    let mut network = Network::joined(sim::seed(5), Links::default(), 60, MINUTE);
+    network.run_for(5 * MINUTE);
+    let wall = network.now().wall;
+    let known: Vec<_> = network.nodes[7].machine().table().entries().map(|entry| entry.record().clone()).collect();
+    network.switch_off(7);
+    network.run_for(MINUTE);
+    let seeds = known.iter().map(|record| kadwire_discovery::table::Seed { record: record.clone(), last_pong: wall });
+    let seeds = seeds.collect();
+    network.switch_on(7, |config| config.seeds = seeds);
+    network.run_for(Duration::from_secs(10));
+    let table = network.nodes[7].machine().table();
+    let back = known.iter().filter(|record| table.get(&record.id()).is_some_and(|entry| entry.is_live())).count();
+    assert!(back * 10 >= known.len() * 9, "{back} of {} are back", known.len());
+}
+
+/// Half of the network disappears at once: the rest forgets them.
+#[test]
+fn the_dead_are_forgotten() {
+    let mut network = Network::joined(sim::seed(6), Links::default(), 100, MINUTE);
+    network.run_for(5 * MINUTE);
+    (50..100).for_each(|index| network.switch_off(index));
+    let gone: Vec<_> = network.nodes[50..].iter().map(|node| node.id).collect();
+    network.run_for(20 * MINUTE);
+    let (mut dead, mut all) = (0, 0);
+    for index in 0..50 {
+        let table = network.nodes[index].machine().table();
+        dead += table.entries().filter(|entry| gone.contains(&entry.record().id())).count();
+        all += table.len();
+    }
+    println!("{dead} dead of {all} entries");
+    assert!(dead * 20 <= all, "{dead} dead of {all} entries");
+}
