@@ -42,6 +42,7 @@ func main() {
 		crawl()
 	}
 	if wanted("mconn") {
+		secretHandshake()
 		secretConnection()
 		mconnection()
 		pingPong()

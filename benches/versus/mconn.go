@@ -22,6 +22,28 @@ func secretConnection() {
 	report(rate)
 }
 
+// handshakes are done one after the other; the processor time of both sides counts, sockets included.
+const handshakes = 1000
+
+func secretHandshake() {
+	cost := row{path: "SecretConnection handshake, CPU per side", unit: "µs", target: "≤ 0.5×", best: smallest}
+	for range rounds {
+		p := start("cometbench handshake", reference("cometbench"), "handshake", "-n", fmt.Sprint(handshakes))
+		sides := p.object(time.Minute, "cpu_us_per_hs").number("cpu_us_per_hs") + p.object(time.Minute, "cpu_us_per_hs").number("cpu_us_per_hs")
+		p.kill()
+		cost.reference = append(cost.reference, sides/2)
+		acceptor := start("secret_throughput accept", example("secret_throughput"), "accept", "127.0.0.1:0")
+		address := acceptor.line(10 * time.Second)
+		before := acceptor.cpu()
+		dialer := start("secret_throughput handshakes", example("secret_throughput"), "handshakes", address, fmt.Sprint(handshakes))
+		dialer.wait(time.Minute)
+		used := dialer.cmd.ProcessState.UserTime() + dialer.cmd.ProcessState.SystemTime()
+		cost.ours = append(cost.ours, (acceptor.cpu()-before+used.Seconds())/2/handshakes*1e6)
+		acceptor.kill()
+	}
+	report(cost)
+}
+
 // comet runs one of CometBFT's benches, two processes, and gives a figure of its receiving side.
 func comet(bench, field string, args ...string) float64 {
 	p := start("cometbench "+bench, append([]string{reference("cometbench"), bench, "-dur", fmt.Sprintf("%ds", tcpSeconds)}, args...)...)

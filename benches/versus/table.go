@@ -40,7 +40,10 @@ func figure(n float64) string {
 	switch {
 	case n >= 10000:
 		s := fmt.Sprintf("%.0f", n)
-		return s[:len(s)-3] + "," + s[len(s)-3:]
+		for i := len(s) - 3; i > 0; i -= 3 {
+			s = s[:i] + "," + s[i:]
+		}
+		return s
 	case n >= 100:
 		return fmt.Sprintf("%.0f", n)
 	case n >= 10:

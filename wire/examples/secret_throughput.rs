@@ -1,8 +1,11 @@
-//! Bytes through a SecretConnection alone, over TCP: one process seals and writes, the other reads and opens.
+//! SecretConnections alone, over TCP: bytes through one (one process seals and writes, the other reads and opens), or
+//! handshakes, one after the other.
 //!
 //! ```text
 //! secret_throughput listen 127.0.0.1:0                      prints the address, then one JSON line when the peer is gone
 //! secret_throughput dial 127.0.0.1:40000 65536 2            writes of 65,536 bytes for 2 seconds
+//! secret_throughput accept 127.0.0.1:0                      prints the address, then completes handshakes until it is killed
+//! secret_throughput handshakes 127.0.0.1:40000 1000         as many handshakes
 //! ```
 
 #![expect(clippy::disallowed_methods, reason = "driver: it measures time and makes keys")]
@@ -36,17 +39,35 @@ async fn main() -> Result<(), Failure> {
             println!("{}", listener.local_addr()?);
             receive(listener.accept().await?.0).await
         }
+        ["accept", address] => {
+            let (listener, key) = (TcpListener::bind(address).await?, new_key());
+            println!("{}", listener.local_addr()?);
+            loop {
+                secure(&mut listener.accept().await?.0, &key).await?;
+            }
+        }
+        ["handshakes", address, count] => {
+            let key = new_key();
+            for _ in 0..count.parse()? {
+                secure(&mut TcpStream::connect(address).await?, &key).await?;
+            }
+            Ok(())
+        }
         ["dial", address, size, seconds] => {
             let until = Duration::from_secs_f64(seconds.parse()?);
             send(TcpStream::connect(address).await?, size.parse()?, until).await
         }
-        _ => Err("usage: secret_throughput listen IP:PORT | dial IP:PORT BYTES SECONDS".into()),
+        _ => Err("usage: secret_throughput listen IP:PORT | dial IP:PORT BYTES SECONDS | accept IP:PORT | handshakes IP:PORT COUNT".into()),
     }
 }
 
-async fn secure(stream: &mut TcpStream) -> Result<Secured, Failure> {
-    let key = NodeKey::generate(&mut rand::make_rng::<StdRng>());
-    let mut handshake = Handshake::new(&key, &mut rand::make_rng::<StdRng>());
+fn new_key() -> NodeKey {
+    NodeKey::generate(&mut rand::make_rng::<StdRng>())
+}
+
+async fn secure(stream: &mut TcpStream, key: &NodeKey) -> Result<Secured, Failure> {
+    stream.set_nodelay(true)?;
+    let mut handshake = Handshake::new(key, &mut rand::make_rng::<StdRng>());
     let mut buffer = Vec::with_capacity(READ);
     loop {
         if let Some(bytes) = handshake.poll_transmit() {
@@ -64,7 +85,7 @@ async fn secure(stream: &mut TcpStream) -> Result<Secured, Failure> {
 }
 
 async fn send(mut stream: TcpStream, size: usize, until: Duration) -> Result<(), Failure> {
-    let mut secured = secure(&mut stream).await?;
+    let mut secured = secure(&mut stream, &new_key()).await?;
     let (data, mut frames) = (vec![7; size], SealBuffer::default());
     let started = Instant::now();
     while started.elapsed() < until {
@@ -77,7 +98,7 @@ async fn send(mut stream: TcpStream, size: usize, until: Duration) -> Result<(),
 }
 
 async fn receive(mut stream: TcpStream) -> Result<(), Failure> {
-    let Secured { mut opener, received: mut frames, .. } = secure(&mut stream).await?;
+    let Secured { mut opener, received: mut frames, .. } = secure(&mut stream, &new_key()).await?;
     let (started, mut bytes) = (Instant::now(), 0);
     loop {
         frames.open(&mut opener)?;
