@@ -38,12 +38,8 @@ func list(all []float64) string {
 
 func figure(n float64) string {
 	switch {
-	case n >= 10000:
-		s := fmt.Sprintf("%.0f", n)
-		for i := len(s) - 3; i > 0; i -= 3 {
-			s = s[:i] + "," + s[i:]
-		}
-		return s
+	case n >= 1000:
+		return grouped(fmt.Sprintf("%.0f", n))
 	case n >= 100:
 		return fmt.Sprintf("%.0f", n)
 	case n >= 10:
@@ -53,12 +49,27 @@ func figure(n float64) string {
 	}
 }
 
+// grouped puts a comma before every three digits.
+func grouped(digits string) string {
+	if len(digits) <= 3 {
+		return digits
+	}
+	return grouped(digits[:len(digits)-3]) + "," + digits[len(digits)-3:]
+}
+
+func ratio(n float64) string {
+	if n < 0.01 {
+		return fmt.Sprintf("%.4f×", n)
+	}
+	return fmt.Sprintf("%.2f×", n)
+}
+
 func printTable() {
 	fmt.Println("| path | unit | reference | ours | ours / reference | target |")
 	fmt.Println("|---|---|---|---|---|---|")
 	for _, r := range rows {
 		reference, ours := r.best(r.reference), r.best(r.ours)
-		fmt.Printf("| %s | %s | %s | %s | %.2f× | %s |\n", r.path, r.unit, figure(reference), figure(ours), ours/reference, r.target)
+		fmt.Printf("| %s | %s | %s | %s | %s | %s |\n", r.path, r.unit, figure(reference), figure(ours), ratio(ours/reference), r.target)
 	}
 }
 
