@@ -80,9 +80,9 @@ const networkSize = 300
 
 // crawl measures how long it takes to find all nodes of a network of go-ethereum nodes: ours, go-ethereum's way, ours again.
 func crawl() {
-	network := start("discv4net", reference("discv4net"), "-n", fmt.Sprint(networkSize), "-base", "127.77.0.0", "-settle", "15s")
+	network := start("discv4net", reference("discv4net"), "-n", fmt.Sprint(networkSize), "-base", "127.77.0.0")
 	var bootnodes []string
-	for _, b := range network.object(2*time.Minute, "bootnodes")["bootnodes"].([]any) {
+	for _, b := range network.object(4*time.Minute, "bootnodes")["bootnodes"].([]any) {
 		bootnodes = append(bootnodes, b.(string))
 	}
 	boot := strings.Join(bootnodes, ",")

@@ -19,13 +19,12 @@ var loopback = netip.MustParseAddr("127.0.0.0")
 const networkSize = 120
 
 func TestCrawlFindsRealGethNodes(t *testing.T) {
-	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{Nodes: networkSize, Base: gethnet.Offset(loopback, 32<<16), Port: 30303, Boot: 3, PerSecond: 20})
+	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{Config: gethnet.Config{PingInterval: 300 * time.Millisecond}, Nodes: networkSize, Base: gethnet.Offset(loopback, 32<<16), Port: 30303, Boot: 3, PerSecond: 20})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(network.Stop)
-	// go-ethereum names only nodes whose liveness it has checked, one every 0–3 s: give the bootnodes time for a bucket or two.
-	waitForLive(t, network.Nodes[:3], 12, time.Minute)
+	waitUntilVisible(t, network, 3*time.Minute)
 
 	var boot []string
 	ids := map[string]bool{}
@@ -113,20 +112,17 @@ func nodeID(t *testing.T, line harness.Event) string {
 	return id
 }
 
-// waitForLive waits until every one of the nodes has verified so many others.
-func waitForLive(t *testing.T, nodes []*gethnet.Node, want int, within time.Duration) {
+// waitUntilVisible waits until every node can be found by asking.
+func waitUntilVisible(t *testing.T, network *gethnet.Network, within time.Duration) {
 	t.Helper()
 	for start := time.Now(); ; time.Sleep(200 * time.Millisecond) {
-		least := 1 << 30
-		for _, n := range nodes {
-			_, live := n.Live()
-			least = min(least, live)
-		}
-		if least >= want {
+		visible := network.Visible()
+		if visible == len(network.Nodes) {
+			t.Logf("%d go-ethereum nodes are visible after %.1f s", visible, time.Since(start).Seconds())
 			return
 		}
 		if time.Since(start) > within {
-			t.Fatalf("go-ethereum's own nodes verified only %d others in %v", least, within)
+			t.Fatalf("go-ethereum's own nodes name only %s of each other after %v", percent(visible, len(network.Nodes)), within)
 		}
 	}
 }

@@ -129,6 +129,38 @@ func StartNetwork(cfg NetworkConfig) (*Network, error) {
 	return network, nil
 }
 
+// Visible counts the nodes that somebody who only asks can find from the bootnodes on: go-ethereum names nobody whose liveness it has not
+// checked itself, one node every 0–3 s, so this takes a while to become all of them.
+func (n *Network) Visible() int {
+	byID := map[enode.ID]*Node{}
+	for _, node := range n.Nodes {
+		byID[node.Self().ID()] = node
+	}
+	seen := map[enode.ID]bool{}
+	var todo []enode.ID
+	see := func(id enode.ID) {
+		if !seen[id] && byID[id] != nil {
+			seen[id] = true
+			todo = append(todo, id)
+		}
+	}
+	for _, b := range n.Bootnodes {
+		see(b.ID())
+	}
+	for len(todo) > 0 {
+		id := todo[0]
+		todo = todo[1:]
+		for _, bucket := range byID[id].TableBuckets() {
+			for _, entry := range bucket {
+				if entry.Live {
+					see(entry.Node.ID())
+				}
+			}
+		}
+	}
+	return len(seen)
+}
+
 // Stop ends every node.
 func (n *Network) Stop() {
 	for _, node := range n.Nodes {

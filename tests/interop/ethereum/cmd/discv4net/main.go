@@ -1,5 +1,5 @@
-// discv4net runs N go-ethereum discv4 nodes in one process, as an internet to crawl. When all have started and the
-// network has settled it prints one JSON line with the bootnodes, and it stays up until it is interrupted.
+// discv4net runs N go-ethereum discv4 nodes in one process, as an internet to crawl. When every node can be found by asking from the
+// bootnodes on, it prints one JSON line with the bootnodes, and it stays up until it is interrupted.
 package main
 
 import (
@@ -21,21 +21,24 @@ func main() {
 	port := flag.Int("port", 30303, "UDP port of every node")
 	boot := flag.Int("boot", 3, "the first K nodes are the bootnodes of all others")
 	ramp := flag.Float64("ramp", 40, "nodes started per second")
-	settle := flag.Duration("settle", 10*time.Second, "how long the network runs before the line is printed")
+	ping := flag.Duration("ping", 300*time.Millisecond, "PingInterval (go-ethereum's is 3 s): how fast nodes check each other before they name them")
+	most := flag.Duration("settle", 2*time.Minute, "the longest wait for that")
 	flag.Parse()
 	gethnet.Quiet()
 	start := time.Now()
-	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{Nodes: *n, Base: netip.MustParseAddr(*base), Port: *port, Boot: *boot, PerSecond: *ramp})
+	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{Config: gethnet.Config{PingInterval: *ping}, Nodes: *n, Base: netip.MustParseAddr(*base), Port: *port, Boot: *boot, PerSecond: *ramp})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	time.Sleep(*settle)
+	for end := time.Now().Add(*most); network.Visible() < *n && time.Now().Before(end); {
+		time.Sleep(200 * time.Millisecond)
+	}
 	var bootnodes []string
 	for _, b := range network.Bootnodes {
 		bootnodes = append(bootnodes, b.URLv4())
 	}
-	json.NewEncoder(os.Stdout).Encode(map[string]any{"event": "ready", "nodes": *n, "seconds": time.Since(start).Seconds(), "bootnodes": bootnodes})
+	json.NewEncoder(os.Stdout).Encode(map[string]any{"event": "ready", "nodes": *n, "visible": network.Visible(), "seconds": time.Since(start).Seconds(), "bootnodes": bootnodes})
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, os.Interrupt, syscall.SIGTERM)
 	<-end
