@@ -21,7 +21,7 @@ func main() {
 	port := flag.Int("port", 30303, "UDP port of every node")
 	boot := flag.Int("boot", 3, "the first K nodes are the bootnodes of all others")
 	ramp := flag.Float64("ramp", 40, "nodes started per second")
-	ping := flag.Duration("ping", 300*time.Millisecond, "PingInterval (go-ethereum's is 3 s): how fast nodes check each other before they name them")
+	ping := flag.Duration("ping", time.Second, "PingInterval (go-ethereum's is 3 s): how fast nodes check each other before they name them")
 	most := flag.Duration("settle", 2*time.Minute, "the longest wait for that")
 	flag.Parse()
 	gethnet.Quiet()
