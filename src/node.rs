@@ -103,12 +103,11 @@ impl NodeBuilder {
             ..TendermintConfig::new(config.node_key.clone(), &config.network, &config.moniker)
         };
         let transport = TendermintTransport::bind(transport).await?;
-        let bound = transport.local().socket_addr();
-        self.run(transport, bound).await
+        self.run(transport).await
     }
 
-    /// The same in a network within this process; the node can be dialed there under `laddr` and as `memory:<id>`. Nothing
-    /// is listened on, but discovery, if asked for, uses real UDP.
+    /// The same in a network within this process, where the node can be dialed as `memory:<id>` and, unless its port is 0,
+    /// under `laddr`, which is only a name there. (Discovery, if asked for, is real UDP all the same.)
     pub async fn start_in(self, network: &MemoryNetwork) -> Result<Node, StartError> {
         self.config.validate()?;
         let config = &self.config;
@@ -117,33 +116,39 @@ impl NodeBuilder {
             ..NodeInfo::new(config.node_key.id(), &config.network, &config.moniker)
         };
         let channels = self.setup.specs().to_vec();
-        let transport = network.listen(MemoryConfig { node_info, channels, address: Some(config.laddr) })?;
-        let address = Some(config.laddr);
-        self.run(transport, address).await
+        let address = Some(config.laddr).filter(|laddr| laddr.port() != 0);
+        let transport = network.listen(MemoryConfig { node_info, channels, address })?;
+        self.run(transport).await
     }
 
-    async fn run<T: Transport>(self, transport: T, bound: Option<SocketAddr>) -> Result<Node, StartError> {
+    async fn run<T: Transport>(self, transport: T) -> Result<Node, StartError> {
         let NodeBuilder { config, mut setup, pex, discovery } = self;
         let seed = config.random_seed.unwrap_or_else(random_seed);
         let book = load_book(&config, seed).await?;
-        let public = config.external_address.or(bound).unwrap_or(config.laddr);
+        let bound = transport.local().socket_addr();
+        let public = config.external_address.or(bound);
         let discovery = match discovery {
             Some(mut discovery) => {
                 let node_id = config.node_key.id();
-                discovery.tendermint = Some(TendermintEntry { node_id, tcp_port: public.port() });
+                discovery.tendermint = public.map(|public| TendermintEntry { node_id, tcp_port: public.port() });
                 let discovery = Discovery::bind(discovery).await?;
                 setup.discover(walk::Walk::new(discovery.clone()));
                 Some(discovery)
             }
             None => None,
         };
-        let ip = match &discovery {
-            _ if !public.ip().is_unspecified() => public.ip(),
-            Some(discovery) => discovery.local_record().ip(),
-            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        let local = match public {
+            None => PeerAddress::memory(config.node_key.id()),
+            Some(public) => {
+                let ip = match &discovery {
+                    _ if !public.ip().is_unspecified() => public.ip(),
+                    Some(discovery) => discovery.local_record().ip(),
+                    None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                };
+                PeerAddress::from_socket(config.id(), SocketAddr::new(ip, public.port()))
+                    .map_err(|error| ConfigError::new("laddr", error.to_string()))?
+            }
         };
-        let local = PeerAddress::from_socket(config.id(), SocketAddr::new(ip, public.port()))
-            .map_err(|error| ConfigError::new("laddr", error.to_string()))?;
         let policy = policy(&config, local.socket_addr().into_iter().chain(bound), seed);
         let handle = setup.handle();
         let router_config = router::Config { book_file: config.addr_book_file };
