@@ -27,7 +27,7 @@ pub struct NodeConfig {
     pub moniker: String,
     /// Where to listen (`laddr`); port 0 takes a free one.
     pub laddr: SocketAddr,
-    /// Where others reach us, if not where we listen (`external_address`).
+    /// Where others reach us, if not where we listen (`external_address`); port 0 is the port we listen on.
     pub external_address: Option<SocketAddr>,
     /// Asked for addresses when nobody else is known (`seeds`).
     pub seeds: Vec<PeerAddress>,
@@ -101,9 +101,6 @@ impl NodeConfig {
             .map_err(|error| ConfigError::new("moniker", error.to_string()))?;
         if let Some(address) = self.external_address {
             Host::from_ip(address.ip()).map_err(|error| ConfigError::new("external_address", error.to_string()))?;
-            if address.port() == 0 {
-                return Err(ConfigError::new("external_address", "the port must not be 0"));
-            }
         }
         for (key, timeout) in [("handshake_timeout", self.handshake_timeout), ("dial_timeout", self.dial_timeout)] {
             if timeout.is_zero() {
@@ -166,12 +163,11 @@ mod tests {
         let ethereum = format!("enode://{}@1.2.3.4:5", "ab".repeat(64));
         let own = format!("{}@1.2.3.4:5", config().id());
         type Change = Box<dyn Fn(&mut NodeConfig)>;
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 8] = [
             ("network", Box::new(|c| c.network.clear())),
             ("network", Box::new(|c| c.network = "x".repeat(51))),
             ("moniker", Box::new(|c| c.moniker = "caf\u{e9}".into())),
             ("external_address", Box::new(|c| c.external_address = Some("0.0.0.0:1".parse().unwrap()))),
-            ("external_address", Box::new(|c| c.external_address = Some("1.2.3.4:0".parse().unwrap()))),
             ("handshake_timeout", Box::new(|c| c.handshake_timeout = Duration::ZERO)),
             ("dial_timeout", Box::new(|c| c.dial_timeout = Duration::ZERO)),
             ("seeds", Box::new(move |c| c.seeds = vec![ethereum.parse().unwrap()])),

@@ -126,7 +126,7 @@ impl NodeBuilder {
         let seed = config.random_seed.unwrap_or_else(random_seed);
         let book = load_book(&config, seed).await?;
         let bound = transport.local().socket_addr();
-        let public = config.external_address.or(bound);
+        let public = public(&config, bound);
         let discovery = match discovery {
             Some(mut discovery) => {
                 let node_id = config.node_key.id();
@@ -156,6 +156,15 @@ impl NodeBuilder {
         let pex = pex.map(|channel| tokio::spawn(pex::run(channel, handle, seed)));
         Ok(Node { local, router, pex, discovery })
     }
+}
+
+/// Where others reach the node, if it is reached by sockets at all. Its IP may be unspecified.
+fn public(config: &NodeConfig, bound: Option<SocketAddr>) -> Option<SocketAddr> {
+    let mut public = config.external_address.or(bound)?;
+    if public.port() == 0 {
+        public.set_port(bound?.port());
+    }
+    Some(public)
 }
 
 /// What the peer policy takes from the configuration.

@@ -1,7 +1,7 @@
 //! Peer exchange: asking peers for addresses and answering those who ask (CometBFT `p2p/pex`, channel 0x00).
 //!
 //! [`Pex`] is the machine: it keeps whom we asked, who may ask us, and when to ask again. It holds no addresses: they
-//! live in the peer manager's book, which the driver in [`reactor`] reaches through the router. It does not dial either;
+//! live in the peer manager's book, which [`run`], the driver, reaches through the router. It does not dial either;
 //! the peer manager dials from the book whenever it has room.
 //!
 //! Two rules protect us, and both are CometBFT's: an answer that we did not ask for is misbehaviour, and a peer may ask

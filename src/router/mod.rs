@@ -3,7 +3,7 @@
 //! The peer manager decides; the router dials, shakes hands, closes, and tells everybody who is connected. It awaits nobody: each
 //! dial, handshake and connection is a task of its own, the number of which the peer manager bounds; reactors ask through a
 //! bounded queue; discovery is asked only while somebody is wanted. Messages do not pass through it: a connection's
-//! [session] puts them into the queue of their [`Channel`], and a channel's sender into the queues of the connections.
+//! session puts them into the queue of their [`Channel`], and a channel's sender into the queues of the connections.
 //!
 //! ```text
 //!   discovery ──candidates──┐   ┌── commands ── Channel::report, PEX, the node

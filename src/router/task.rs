@@ -116,7 +116,7 @@ impl<T: Transport> Router<T> {
     }
 
     pub(super) async fn run(mut self, mut from: Sources, helpers: JoinSet<()>) {
-        info!(local = %self.transport.local(), "router started");
+        info!(local = %self.transport.local(), "listening for peers");
         let mut save = interval(SAVE_INTERVAL);
         save.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is at once, and there is nothing to save yet.
@@ -345,7 +345,7 @@ impl<T: Transport> Router<T> {
         let (ready, go) = oneshot::channel();
         let session = session(peer.clone(), connection.receiver, self.inlets.clone(), go);
         let session = self.tasks.sessions.spawn(async move { (number, session.await) });
-        info!(peer = %peer.id, remote = %peer.remote, direction = ?peer.direction, "connected");
+        debug!(peer = %peer.id, remote = %peer.remote, direction = ?peer.direction, "connected");
         self.open.insert(number, Open { peer, session });
         self.peers.handle_ready(number);
         // Everybody hears of the peer before its first message.
@@ -381,7 +381,7 @@ impl<T: Transport> Router<T> {
             }
         };
         if let Some(Open { peer, .. }) = self.open.remove(&number) {
-            info!(peer = %peer.id, remote = %peer.remote, %reason, "disconnected");
+            debug!(peer = %peer.id, remote = %peer.remote, %reason, "disconnected");
         }
         self.peers.handle_closed(now(), number, reason.blame());
     }

@@ -235,7 +235,8 @@ impl Args {
         let mut node = NodeConfig::new(tendermint_key(self.datadir.as_deref())?, &self.chain_id);
         node.moniker.clone_from(&self.moniker);
         node.laddr = self.laddr.0;
-        node.external_address = self.external_address();
+        // Port 0: the one we listen on.
+        node.external_address = self.nat.external_ip().map(|ip| SocketAddr::new(ip, 0));
         node.seeds.clone_from(&self.seeds.0);
         node.persistent_peers.clone_from(&self.persistent_peers.0);
         node.max_num_inbound_peers = self.max_num_inbound_peers;
@@ -245,12 +246,6 @@ impl Args {
         node.addr_book_strict = self.addr_book_strict.unwrap_or_else(|| !self.is_private());
         node.validate().map_err(|error| Failure::Usage(error.to_string()))?;
         Ok((discovery, node))
-    }
-
-    /// The port others dial is the one we listen on; which that is, a node that listens on port 0 learns only later.
-    fn external_address(&self) -> Option<SocketAddr> {
-        let ip = self.nat.external_ip()?;
-        (self.laddr.0.port() != 0).then(|| SocketAddr::new(ip, self.laddr.0.port()))
     }
 
     /// Whether our own address says that this is a private or local network, whose addresses a strict book would all refuse.

@@ -49,7 +49,7 @@ pub struct TendermintConfig {
     pub channels: Vec<ChannelSpec>,
     /// Where it listens (port 0: any); `None` only dials.
     pub listen: Option<SocketAddr>,
-    /// Where it tells peers that it listens, if that differs.
+    /// Where it tells peers that it listens, if that differs (port 0: the port it listens on).
     pub advertise: Option<SocketAddr>,
     /// The local IP that dials come from; `None` leaves it to the system.
     pub source: Option<IpAddr>,
@@ -112,7 +112,11 @@ impl TendermintTransport {
         let local_addr = listener.as_ref().and_then(|listener| listener.local_addr().ok()).unwrap_or(unspecified);
         config.node_info.id = config.key.id();
         config.node_info.channels = config.channels.iter().map(|channel| channel.id).collect();
-        config.node_info.listen_addr = config.advertise.unwrap_or(local_addr).to_string();
+        let mut advertised = config.advertise.unwrap_or(local_addr);
+        if advertised.port() == 0 {
+            advertised.set_port(local_addr.port());
+        }
+        config.node_info.listen_addr = advertised.to_string();
         config.node_info.validate().map_err(BindError::NodeInfo)?;
         Ok(TendermintTransport {
             local: Arc::new(Local { config, stats: Mutex::default() }),

@@ -1,0 +1,103 @@
+//! What a node does with files and settings that it cannot use: it says which, or sets them aside and goes on.
+
+use std::fs;
+
+use kadwire::{
+    config::NodeConfig,
+    node::{Node, StartError},
+};
+use kadwire_wire::{
+    tendermint::key::NodeKey,
+    transport::{ChannelSpec, MemoryNetwork},
+};
+
+fn config(n: u8) -> NodeConfig {
+    let laddr = "127.0.0.1:0".parse().unwrap();
+    NodeConfig { laddr, addr_book_strict: false, ..NodeConfig::new(NodeKey::from_seed(&[n; 32]), "test") }
+}
+
+#[tokio::test]
+async fn a_corrupt_address_book_is_set_aside_and_the_node_starts() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("addrbook.json");
+    fs::write(&file, b"{\"key\": \"no end").unwrap();
+    let node = Node::builder(NodeConfig { addr_book_file: Some(file.clone()), ..config(1) }).start().await.unwrap();
+    node.stop().await;
+    let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let aside = names.iter().find(|name| name.starts_with("addrbook.json.corrupt-")).expect("set aside");
+    assert_eq!(fs::read(folder.path().join(aside)).unwrap(), b"{\"key\": \"no end");
+    assert!(fs::read(&file).unwrap().starts_with(b"{\n\t\"key\": "), "a new one is written at the end");
+}
+
+#[tokio::test]
+async fn an_address_book_that_cannot_be_opened_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let started =
+        Node::builder(NodeConfig { addr_book_file: Some(folder.path().to_owned()), ..config(1) }).start().await;
+    let error = started.err().unwrap();
+    assert!(matches!(error, StartError::Book { .. }));
+    assert!(error.to_string().starts_with(&format!("addr_book_file: {}: ", folder.path().display())), "{error}");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_an_error_that_names_it() {
+    let first = Node::builder(config(1)).start().await.unwrap();
+    let taken = first.local_address().socket_addr().unwrap();
+    let error = Node::builder(NodeConfig { laddr: taken, ..config(2) }).start().await.err().unwrap();
+    assert!(matches!(error, StartError::Transport(_)) && error.to_string().contains(&taken.to_string()), "{error}");
+    first.stop().await;
+    // A stopped node has let go of it.
+    Node::builder(NodeConfig { laddr: taken, ..config(2) }).start().await.unwrap().stop().await;
+}
+
+#[tokio::test]
+async fn settings_that_make_no_sense_are_errors_that_name_the_key() {
+    let error = Node::builder(NodeConfig { moniker: String::new(), ..config(1) }).start().await.err().unwrap();
+    assert!(error.to_string().starts_with("moniker: "), "{error}");
+    let mut builder = Node::builder(config(1));
+    let channels = [builder.channel(ChannelSpec::new(0x30)), builder.channel(ChannelSpec::new(0x30))];
+    let error = builder.start().await.err().unwrap();
+    assert!(error.to_string().contains("0x30"), "{error}");
+    drop(channels);
+    let mut builder = Node::builder(config(1));
+    let channel = builder.channel(ChannelSpec { priority: 0, ..ChannelSpec::new(0x30) });
+    assert!(matches!(builder.start().await.err().unwrap(), StartError::Transport(_)));
+    drop(channel);
+}
+
+#[tokio::test]
+async fn the_external_address_is_what_others_are_told() {
+    let config = NodeConfig {
+        laddr: "0.0.0.0:0".parse().unwrap(),
+        external_address: Some("127.9.9.9:0".parse().unwrap()),
+        ..config(1)
+    };
+    let node = Node::builder(config).start().await.unwrap();
+    let told = node.local_address().socket_addr().unwrap();
+    assert_eq!(told.ip().to_string(), "127.9.9.9");
+    assert_ne!(told.port(), 0, "the port listened on");
+
+    let mut builder =
+        Node::builder(NodeConfig { persistent_peers: vec![node.local_address().clone()], ..self::config(2) });
+    let channel = builder.channel(ChannelSpec::new(0x30));
+    let other = builder.start().await.unwrap();
+    let mut events = other.peer_events();
+    // The first node is there and proves who it is. It has no channel, though, so the two have nothing to say to each other.
+    let refused = tokio::time::timeout(std::time::Duration::from_millis(300), events.next()).await;
+    assert!(refused.is_err(), "no channel in common: {refused:?}");
+    let failure = other.stats().await.router.unwrap().last_dial_failure.unwrap();
+    assert_eq!(failure.error.to_string(), "handshake failed: incompatible: no common channel");
+    drop(channel);
+    other.stop().await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_in_memory_takes_no_port() {
+    let network = MemoryNetwork::new();
+    let node = Node::builder(config(1)).start_in(&network).await.unwrap();
+    assert_eq!(node.local_address().to_string(), format!("memory:{}", node.id()));
+    assert!(matches!(Node::builder(config(1)).start_in(&network).await, Err(StartError::Memory(_))), "the id is taken");
+    node.stop().await;
+    Node::builder(config(1)).start_in(&network).await.unwrap().stop().await;
+}
