@@ -31,6 +31,9 @@ const BOND_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to wait for a ping back when the round trip is not at hand.
 const PING_BACK_WAIT: Duration = Duration::from_millis(50);
 
+/// A node that answered a ping this recently belongs into the result of a lookup, even if its Neighbors were lost.
+const ALIVE_WITHIN: Duration = Duration::from_secs(10);
+
 /// Requests in a row whose expirations differ, in seconds.
 const EXPIRATION_SPREAD: u64 = 32;
 
@@ -511,7 +514,11 @@ impl Discv4 {
     }
 
     fn search_over(&mut self, now: Now, id: LookupId, search: Search) {
-        let mut closest = search.lookup.into_result();
+        let is_alive = |node: &NodeRecord| {
+            let pong = self.bonds.last_pong(node.id(), node.ip());
+            pong.is_some_and(|pong| now.monotonic.saturating_duration_since(pong) < ALIVE_WITHIN)
+        };
+        let mut closest = search.lookup.into_result(is_alive);
         for node in &mut closest {
             // A lookup hears of nodes by neighbours, without their signed records.
             let known = self.table.get(&node.id()).map(|entry| entry.record());

@@ -56,7 +56,8 @@ pub struct Limits {
     pub stranger_pings: Rate,
     /// The same from all addresses together. Default: 4,096 at once, then 2,000 a second: a third of one core.
     pub all_stranger_pings: Rate,
-    /// Unanswered pings of ours to one endpoint; 5. Answers give them back.
+    /// Unanswered pings of ours to one endpoint: 5, then one each 20 s, since the silence may be lost packets. Answers
+    /// give them back.
     pub pings_to_silent_endpoint: Rate,
     /// Unanswered pings of ours to one IP address; 256, then 2 a second.
     pub pings_to_silent_address: Rate,
@@ -67,7 +68,7 @@ impl Default for Limits {
         Limits {
             stranger_pings: Rate::new(1024, 8),
             all_stranger_pings: Rate::new(4096, 2000),
-            pings_to_silent_endpoint: Rate { burst: 5, period: Duration::from_secs(120) },
+            pings_to_silent_endpoint: Rate { burst: 5, period: Duration::from_secs(20) },
             pings_to_silent_address: Rate::new(256, 2),
         }
     }

@@ -162,10 +162,11 @@ impl Lookup {
         self.settle(id, State::Failed);
     }
 
-    /// The closest nodes that answered, closest first.
-    pub fn into_result(self) -> Vec<NodeRecord> {
-        let answered = self.candidates.into_values().filter(|candidate| candidate.state == State::Answered);
-        answered.take(self.count).map(|candidate| candidate.record).collect()
+    /// The closest nodes that answered, or are known to live all the same, closest first.
+    pub fn into_result(self, is_alive: impl Fn(&NodeRecord) -> bool) -> Vec<NodeRecord> {
+        let is_result = |candidate: &Candidate| candidate.state == State::Answered || is_alive(&candidate.record);
+        let (count, candidates) = (self.count, self.candidates.into_values());
+        candidates.filter(is_result).take(count).map(|candidate| candidate.record).collect()
     }
 
     fn settle(&mut self, id: &NodeId, state: State) {
@@ -237,7 +238,7 @@ mod tests {
     fn nothing_known_is_finished_at_once() {
         let mut lookup = lookup(NodeId([1; 32]), 2, &[]);
         assert!(matches!(lookup.poll(), Step::Finished));
-        assert!(lookup.into_result().is_empty());
+        assert!(lookup.into_result(|_| false).is_empty());
     }
 
     #[test]
@@ -275,7 +276,7 @@ mod tests {
             }
         }
         assert!(matches!(lookup.poll(), Step::Finished));
-        assert_eq!(lookup.into_result(), nodes[..16]);
+        assert_eq!(lookup.into_result(|_| false), nodes[..16]);
         assert!(asked <= 16 + ALPHA, "{asked} queries");
     }
 
@@ -301,7 +302,7 @@ mod tests {
         assert_eq!(asked.iter().filter(|id| **id == silent).count(), 2);
         let last_two: Vec<_> = asked.iter().rev().take(2).collect();
         assert!(last_two.contains(&&silent), "asked again only at the end");
-        assert_eq!(lookup.into_result(), nodes[1..17], "its place goes to the next");
+        assert_eq!(lookup.into_result(|_| false), nodes[1..17], "its place goes to the next");
     }
 
     #[test]
@@ -317,7 +318,7 @@ mod tests {
         assert!(matches!(lookup.poll(), Step::Wait));
         lookup.answered(&nodes[0].id(), []);
         assert!(matches!(lookup.poll(), Step::Finished));
-        assert_eq!(lookup.into_result(), nodes);
+        assert_eq!(lookup.into_result(|_| false), nodes);
     }
 
     #[test]
@@ -330,7 +331,7 @@ mod tests {
         lookup.answered(&nodes[0].id(), []);
         lookup.failed(&nodes[0].id());
         assert!(matches!(lookup.poll(), Step::Finished));
-        assert_eq!(lookup.into_result(), nodes[..1]);
+        assert_eq!(lookup.into_result(|_| false), nodes[..1]);
     }
 
     /// Liars that always name closer nodes are asked a bounded number of times, and stored in bounded number.

@@ -19,7 +19,8 @@ const LONELY_PAUSE: Duration = Duration::from_secs(2);
 /// Longest pause if nobody answers: a node that lost its network must be back soon after the network is.
 const LONELY_PAUSE_MAX: Duration = Duration::from_secs(120);
 
-/// Longest pause of a young node; it grows with its age until it is the whole interval. A network that starts at once,
+/// Longest pause of a young node; it grows with its age until it is the whole interval, and until then only the node's
+/// own neighbourhood is looked at again. A network that starts at once,
 /// or grows quickly, is known to itself within minutes this way: when its early nodes looked around, there was nobody
 /// near them. go-ethereum waits for 15–30 minutes.
 const YOUNG_PAUSE: Duration = Duration::from_secs(60);
@@ -57,7 +58,8 @@ impl Refresh {
     pub(crate) fn start_if_due(&mut self, now: Instant) -> Option<Step> {
         let is_due = matches!(self.state, State::Waiting { until } if until <= now);
         is_due.then(|| {
-            self.state = State::Looking { random_left: RANDOM_LOOKUPS };
+            let is_again = self.completed && self.lonely_rounds == 0 && self.age(now) < self.interval;
+            self.state = State::Looking { random_left: if is_again { 0 } else { RANDOM_LOOKUPS } };
             Step::LookupSelf
         })
     }
@@ -111,10 +113,14 @@ impl Refresh {
         }
     }
 
+    fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.started)
+    }
+
     /// Uniform in [half, whole): nodes that started together drift apart.
     fn pause(&self, now: Instant, rng: &mut StdRng) -> Duration {
         let whole = match self.lonely_rounds {
-            0 => now.saturating_duration_since(self.started).max(YOUNG_PAUSE).min(self.interval),
+            0 => self.age(now).max(YOUNG_PAUSE).min(self.interval),
             rounds => {
                 let doubling = 2_u32.saturating_pow(rounds.saturating_sub(1));
                 LONELY_PAUSE.saturating_mul(doubling).min(LONELY_PAUSE_MAX).min(self.interval)
@@ -197,7 +203,8 @@ mod tests {
         let (mut now, mut refreshes) = (start, 0);
         let mut refresh = Refresh::new(now, INTERVAL);
         while now - start < INTERVAL {
-            refresh_once(&mut refresh, now, false, &mut rng);
+            let steps = refresh_once(&mut refresh, now, false, &mut rng);
+            assert_eq!(steps.len(), if refreshes == 0 { 5 } else { 2 }, "itself only, after the first time");
             now = refresh.next().unwrap();
             refreshes += 1;
         }
