@@ -26,6 +26,8 @@ mod rejected;
 mod replay;
 mod requests;
 mod round_trip;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};

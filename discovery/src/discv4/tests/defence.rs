@@ -1,0 +1,159 @@
+//! Floods, replays, lies about where we are.
+
+use super::*;
+
+#[test]
+fn two_hundred_spoofed_pings_bring_their_victim_two_hundred_pongs_and_five_pings() {
+    let mut scene = Scene::new();
+    let (mut pongs, mut pings) = (0, 0);
+    for _ in 0..200 {
+        let stranger = scene.peer("24.0.1.1:4444"); // another identity each time
+        scene.hears_ping(&stranger).unwrap();
+        for kind in scene.sent_kinds() {
+            match kind {
+                Kind::Pong => pongs += 1,
+                Kind::Ping => pings += 1,
+                other => panic!("{other}"),
+            }
+        }
+    }
+    assert_eq!((pongs, pings), (200, 5));
+    assert_eq!(scene.machine.stats().ping_backs_withheld, 195);
+}
+
+/// go-ethereum's suite and a crawl come as hundreds of identities from one address: each gets its ping back.
+#[test]
+fn hundreds_of_identities_behind_one_address_can_bond() {
+    let mut scene = Scene::new();
+    for port in 2000..2600 {
+        let peer = scene.bonded(&format!("127.0.0.1:{port}"));
+        assert_eq!(scene.hears_find_node(&peer, [1; 64]), Ok(()));
+        scene.sent();
+    }
+}
+
+#[test]
+fn a_flood_from_one_address_is_cut_and_leaves_the_proven_alone() {
+    let mut scene = Scene::new();
+    let friend = scene.bonded("24.0.9.1:30303");
+    let stranger = scene.peer("24.0.1.1:4444");
+    let mut answered = 0;
+    for _ in 0..5000 {
+        answered += usize::from(scene.hears_ping(&stranger).is_ok());
+        scene.sent();
+    }
+    assert_eq!(answered, 1024);
+    assert_eq!(scene.hears_ping(&stranger), Err(Rejected::SourceRate));
+    assert_eq!(scene.hears_ping(&friend), Ok(()));
+    let neighbor = scene.peer("24.0.1.2:4444");
+    assert_eq!(scene.hears_ping(&neighbor), Ok(()), "another address");
+    scene.now = scene.now.after(secs(1));
+    assert_eq!(scene.hears_ping(&stranger), Ok(()), "eight a second after that");
+}
+
+#[test]
+fn a_captured_findnode_is_not_answered_for_ever() {
+    let mut scene = Scene::new();
+    let peer = scene.bonded("24.0.1.1:30303");
+    let captured = Message::FindNode(FindNode { target: [1; 64], expiration: scene.expiration() });
+    let mut answers = 0;
+    for _ in 0..100 {
+        answers += usize::from(scene.hears_hashed(&peer, [3; 32], captured.clone()).is_ok());
+        scene.wait(ms(100));
+    }
+    assert_eq!(answers, 3);
+}
+
+#[test]
+fn a_captured_ping_cannot_move_its_sender() {
+    let mut scene = Scene::new();
+    let peer = scene.bonded("24.0.1.1:30303");
+    let ping = scene.ping(&peer);
+    scene.hears_hashed(&peer, [3; 32], ping.clone()).unwrap();
+    let thief = peer.moved("24.0.1.1:6666");
+    assert_eq!(scene.hears_hashed(&thief, [3; 32], ping), Err(Rejected::Replayed));
+    assert_eq!(scene.machine.table().get(&peer.id()).unwrap().record().endpoint(), peer.at);
+}
+
+#[test]
+fn every_refusal_is_counted_by_its_reason() {
+    let mut scene = Scene::new();
+    let peer = scene.peer("24.0.1.1:30303");
+    _ = scene.hears_find_node(&peer, [1; 64]);
+    _ = scene.hears_neighbors(&peer, Vec::new());
+    _ = scene.hears_neighbors(&peer, Vec::new());
+    let rejected = scene.machine.stats().rejected;
+    assert_eq!(rejected.get(Rejected::NoEndpointProof), 1);
+    assert_eq!(rejected.get(Rejected::Unsolicited), 2);
+    assert_eq!(rejected.total(), 3);
+}
+
+// --- Where we are ---
+
+/// `count` nodes in networks of their own answer a ping of ours and say that we are at `seen`.
+fn told(scene: &mut Scene, count: u8, seen: &str) -> Vec<LocalContent> {
+    for n in 0..count {
+        let peer = scene.peer(&format!("24.7.{n}.1:30303"));
+        scene.machine.ping(scene.now, &peer.record()).unwrap();
+        let ping = scene.sent_one(Kind::Ping);
+        let Message::Pong(pong) = scene.pong_to(&ping, None) else { unreachable!() };
+        let to = Endpoint::new(seen.parse().unwrap(), 0);
+        scene.hears(&peer, Message::Pong(Pong { to, ..pong })).unwrap();
+        scene.sent();
+    }
+    let changes = scene.events().into_iter().filter_map(|event| match event {
+        Event::LocalRecordChanged(content) => Some(content),
+        _ => None,
+    });
+    changes.collect()
+}
+
+#[test]
+fn ten_pongs_that_agree_change_our_record_once() {
+    let mut scene = Scene::with(|config| {
+        config.endpoint.explicit_ips.clear();
+        config.endpoint.fallback_ips = vec!["127.0.0.1".parse().unwrap()];
+    });
+    assert_eq!(scene.machine.local_content().v4.unwrap().to_string(), "127.0.0.1:30303");
+    assert_eq!(told(&mut scene, 9, "23.5.5.5:4000"), []);
+    let changes = told(&mut scene, 30, "23.5.5.5:4000");
+    assert_eq!(changes.len(), 1);
+    assert_eq!(changes[0].v4.unwrap().to_string(), "23.5.5.5:4000");
+}
+
+#[test]
+fn an_explicit_address_is_not_voted_on() {
+    let mut scene = Scene::new();
+    assert_eq!(told(&mut scene, 30, "23.5.5.5:4000"), []);
+    assert_eq!(scene.machine.local_content().v4.unwrap().to_string(), "24.0.0.1:30303");
+}
+
+#[test]
+fn the_record_changes_with_its_content_only() {
+    let mut scene = Scene::new();
+    let entry = TendermintEntry { node_id: [1; 20], tcp_port: 26656 };
+    scene.machine.set_tendermint(Some(entry));
+    assert!(matches!(scene.events()[..], [Event::LocalRecordChanged(_)]));
+    scene.machine.set_tendermint(Some(entry));
+    assert_eq!(scene.events(), []);
+}
+
+#[test]
+fn the_first_event_is_the_record_to_sign() {
+    let mut scene = Scene::before_refresh(|_| {});
+    let Some(Event::LocalRecordChanged(content)) = scene.machine.poll_event() else { panic!("no content") };
+    assert_eq!(content.v4.unwrap().to_string(), "24.0.0.1:30303");
+    assert_eq!(&content, scene.machine.local_content());
+}
+
+/// The machine wakes a day later with a wall clock that was set back: nobody's proof or place is lost by that.
+#[test]
+fn a_step_of_the_wall_clock_expires_nothing() {
+    let mut scene = Scene::new();
+    let peer = scene.bonded("24.0.1.1:30303");
+    scene.now.wall -= secs(7 * 24 * 3600);
+    assert_eq!(scene.hears_find_node(&peer, [1; 64]), Ok(()));
+    scene.now.wall += secs(30 * 24 * 3600);
+    assert_eq!(scene.hears_find_node(&peer, [1; 64]), Ok(()));
+    assert!(scene.knows(&peer));
+}
