@@ -66,8 +66,8 @@ func (s *stranger) ping(expiration time.Time) *v4wire.Ping {
 	return &v4wire.Ping{Version: 4, From: v4wire.NewEndpoint(from, 0), To: v4wire.NewEndpoint(s.to, 0), Expiration: uint64(expiration.Unix())}
 }
 
-// answered says whether a pong for the ping with this hash arrives; other packets are passed over.
-func (s *stranger) answered(hash []byte, within time.Duration) bool {
+// read gives what arrives to seen until that says it is enough; pings are answered on the way.
+func (s *stranger) read(within time.Duration, seen func(packet v4wire.Packet, hash []byte) (enough bool)) bool {
 	s.t.Helper()
 	s.socket.SetReadDeadline(time.Now().Add(within))
 	buf := make([]byte, 2048)
@@ -79,14 +79,27 @@ func (s *stranger) answered(hash []byte, within time.Duration) bool {
 		if err != nil {
 			s.t.Fatal(err)
 		}
-		packet, _, _, err := v4wire.Decode(buf[:n])
+		packet, _, hash, err := v4wire.Decode(buf[:n])
 		if err != nil {
-			s.t.Fatalf("the bootnode sent what go-ethereum cannot read: %v", err)
+			s.t.Fatalf("kadwire sent what go-ethereum cannot read: %v", err)
 		}
-		if pong, ok := packet.(*v4wire.Pong); ok && string(pong.ReplyTok) == string(hash) {
+		if packet.Kind() == v4wire.PingPacket {
+			pong, _ := s.encode(&v4wire.Pong{To: v4wire.NewEndpoint(s.to, 0), ReplyTok: hash, Expiration: uint64(time.Now().Add(20 * time.Second).Unix())})
+			s.send(pong)
+		}
+		if seen(packet, hash) {
 			return true
 		}
 	}
+}
+
+// answered says whether a pong for the ping with this hash arrives; other packets are passed over.
+func (s *stranger) answered(hash []byte, within time.Duration) bool {
+	s.t.Helper()
+	return s.read(within, func(packet v4wire.Packet, _ []byte) bool {
+		pong, ok := packet.(*v4wire.Pong)
+		return ok && string(pong.ReplyTok) == string(hash)
+	})
 }
 
 // isServed pings, up to three times: a datagram may be lost.

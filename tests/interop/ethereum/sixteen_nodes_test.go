@@ -2,41 +2,193 @@ package ethereum
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/ethereum/go-ethereum/p2p/discover/v4wire"
+	"github.com/ethereum/go-ethereum/p2p/enode"
+
 	"kadwire/interop/harness"
 )
 
-// nodes is how many processes of ours get one bootnode and nothing else.
-const nodes = 16
+// sixteen is how many processes of ours get one bootnode and nothing else.
+const sixteen = 16
 
-// TestSixteenNodesWithOneBootnode: all find each other by discv4, dial through the ENR's `tm`, hold MConnections, and what one gossips reaches all.
+// one is one of the sixteen.
+type one struct {
+	*harness.Process
+	url *enode.Node
+	id  string // of its Tendermint side
+}
+
+// TestSixteenNodesWithOneBootnode: all find each other by discv4, dial through the ENR's `tm`, hold MConnections, and what one says reaches all.
 func TestSixteenNodesWithOneBootnode(t *testing.T) {
-	_, url, _ := startBootnode(t, "127.33.0.1")
-	processes := make([]*harness.Process, nodes)
-	ids := make([]string, nodes)
-	for i := range processes {
-		ip := fmt.Sprintf("127.33.1.%d", 1+i)
-		processes[i] = harness.Start(t, "node "+ip, harness.Kadwire(t), "node", "--json",
-			"--addr", ip+":30303", "--laddr", ip+":26656", "--nat", "extip:"+ip,
-			"--bootnodes", url.URLv4(), "--chain-id", "sixteen", "--datadir", t.TempDir())
-	}
+	_, boot, _ := startBootnode(t, "127.33.0.1")
 	begin := time.Now()
-	for i, process := range processes {
-		first := process.Until(startup, "its first line", func(harness.Event) bool { return true })
-		if first.Text("event") != "listening" {
-			t.Fatalf("node %d: the first line is not of the event listening: %v", i, first)
-		}
-		mustParse(t, first.Text("enode"))
-		mustParse(t, first.Text("enr"))
-		id, at, ok := strings.Cut(first.Text("mconn"), "@")
-		if want := fmt.Sprintf("127.33.1.%d:26656", 1+i); !ok || len(id) != 40 || at != want {
-			t.Fatalf("node %d: mconn is %q, want <40 hex>@%s", i, first.Text("mconn"), want)
-		}
-		ids[i] = id
+	all := make([]*one, sixteen)
+	for i := range all {
+		ip := fmt.Sprintf("127.33.1.%d", 1+i)
+		all[i] = &one{Process: harness.Start(t, "node "+ip, harness.Kadwire(t), "node", "--json",
+			"--addr", ip+":30303", "--laddr", ip+":26656", "--nat", "extip:"+ip,
+			"--bootnodes", boot.URLv4(), "--chain-id", "sixteen", "--moniker", fmt.Sprint(i), "--datadir", t.TempDir())}
 	}
-	_ = begin
-	_ = ids
+	for i, node := range all {
+		node.readListening(t, fmt.Sprintf("127.33.1.%d:26656", 1+i))
+	}
+
+	// MConnections: nobody was told of anybody, so the first can only come through an ENR's `tm`. By then PEX helps.
+	eventually(t, time.Minute, "every node has a peer, and all are one network", func() (bool, string) {
+		reached := reachable(all)
+		return reached == sixteen, fmt.Sprintf("%d of %d are connected", reached, sixteen)
+	})
+	t.Logf("one network after %.1f s; peers: %v", time.Since(begin).Seconds(), counts(all))
+
+	// Gossip: each hears each once, however it travels.
+	for _, speaker := range []int{0, sixteen / 2, sixteen - 1} {
+		said := fmt.Sprintf("said by %d at %d", speaker, time.Now().UnixNano())
+		spoken := time.Now()
+		all[speaker].Write(said)
+		eventually(t, 10*time.Second, "everybody else hears it", func() (bool, string) {
+			deaf := []int{}
+			for i, node := range all {
+				if i != speaker && node.heard(said) == 0 {
+					deaf = append(deaf, i)
+				}
+			}
+			return len(deaf) == 0, fmt.Sprintf("not heard by %v", deaf)
+		})
+		t.Logf("%q reached all in %v", said, time.Since(spoken).Round(time.Millisecond))
+		time.Sleep(200 * time.Millisecond)
+		for i, node := range all {
+			if n := node.heard(said); i != speaker && n != 1 || i == speaker && n != 0 {
+				t.Errorf("node %d heard %d times what node %d said", i, n, speaker)
+			}
+		}
+	}
+
+	// Discovery: asked by a stranger, each names the fifteen others. A node names only whom it has checked, one every few seconds.
+	for i, node := range all {
+		asker := newStranger(t, fmt.Sprintf("127.33.2.%d", 1+i), node.url)
+		eventually(t, 3*time.Minute, fmt.Sprintf("node %d names the others", i), func() (bool, string) {
+			named := asker.findNode()
+			missing := []int{}
+			for j, other := range all {
+				if j != i && !named[other.url.ID()] {
+					missing = append(missing, j)
+				}
+			}
+			return len(missing) == 0, fmt.Sprintf("it named %d nodes, not %v", len(named), missing)
+		})
+	}
+	t.Logf("each of the %d tables has all others after %.1f s; peers: %v", sixteen, time.Since(begin).Seconds(), counts(all))
+	for _, node := range all {
+		if !node.Running() || strings.Contains(node.Stderr(), "panicked") {
+			t.Errorf("a node fell over:\n%s", node.Stderr())
+		}
+	}
+}
+
+func (n *one) readListening(t *testing.T, at string) {
+	t.Helper()
+	first := n.Until(startup, "its first line", func(harness.Event) bool { return true })
+	id, mconn, ok := strings.Cut(first.Text("mconn"), "@")
+	if first.Text("event") != "listening" || !ok || len(id) != 40 || mconn != at {
+		t.Fatalf("the first line is not of the event listening, or its mconn is not <40 hex>@%s: %v", at, first)
+	}
+	n.id, n.url = id, mustParse(t, first.Text("enode"))
+	if record := mustParse(t, first.Text("enr")); record.ID() != n.url.ID() {
+		t.Fatalf("enode and ENR are of two nodes: %v", first)
+	}
+}
+
+// peers are the ids of those that are connected now.
+func (n *one) peers() map[string]bool {
+	now := map[string]bool{}
+	for _, e := range n.Events() {
+		switch e.Text("event") {
+		case "peer_up":
+			now[e.Text("peer")] = true
+		case "peer_down":
+			delete(now, e.Text("peer"))
+		}
+	}
+	return now
+}
+
+// heard counts how often the node printed a message.
+func (n *one) heard(message string) (times int) {
+	for _, e := range n.Events() {
+		if e.Text("event") == "gossip" && e.Text("message") == message {
+			times++
+		}
+	}
+	return times
+}
+
+// reachable counts the nodes that are connected with the first, over others or not.
+func reachable(all []*one) int {
+	byID := map[string]*one{}
+	for _, node := range all {
+		byID[node.id] = node
+	}
+	seen := map[string]bool{all[0].id: true}
+	for todo := []*one{all[0]}; len(todo) > 0; todo = todo[1:] {
+		for _, id := range slices.Collect(maps.Keys(todo[0].peers())) {
+			if !seen[id] && byID[id] != nil {
+				seen[id] = true
+				todo = append(todo, byID[id])
+			}
+		}
+	}
+	return len(seen)
+}
+
+func counts(all []*one) (peers []int) {
+	for _, node := range all {
+		peers = append(peers, len(node.peers()))
+	}
+	return peers
+}
+
+// findNode proves the stranger's endpoint, asks for the 16 nodes closest to a random key and gives the ids of whom it is told.
+func (s *stranger) findNode() map[enode.ID]bool {
+	s.t.Helper()
+	ping, _ := s.encode(s.ping(time.Now().Add(20 * time.Second)))
+	s.send(ping)
+	s.read(300*time.Millisecond, func(p v4wire.Packet, hash []byte) bool { return false }) // answers its ping
+	request := &v4wire.Findnode{Expiration: uint64(time.Now().Add(20 * time.Second).Unix())}
+	copy(request.Target[:], ping[32:96])
+	datagram, _ := s.encode(request)
+	s.send(datagram)
+	named := map[enode.ID]bool{}
+	s.read(500*time.Millisecond, func(p v4wire.Packet, _ []byte) bool {
+		if neighbors, ok := p.(*v4wire.Neighbors); ok {
+			for _, n := range neighbors.Nodes {
+				key, err := v4wire.DecodePubkey(s.key.Curve, n.ID)
+				if err != nil {
+					s.t.Fatalf("a neighbour has a key that is none: %v", err)
+				}
+				named[enode.PubkeyToIDV4(key)] = true
+			}
+		}
+		return false
+	})
+	return named
+}
+
+// eventually waits for something; what it says last explains why it did not happen.
+func eventually(t *testing.T, within time.Duration, what string, holds func() (bool, string)) {
+	t.Helper()
+	for begin := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+		done, state := holds()
+		if done {
+			return
+		}
+		if time.Since(begin) > within {
+			t.Fatalf("not after %v: %s: %s", within, what, state)
+		}
+	}
 }

@@ -221,6 +221,20 @@ func (e Event) Number(field string) float64 {
 	return n
 }
 
+// Events gives every stdout line so far, read or not, as JSON objects; any other line fails the test.
+func (p *Process) Events() []Event {
+	p.t.Helper()
+	var all []Event
+	for _, line := range p.Said() {
+		var e Event
+		if json.Unmarshal([]byte(line), &e) != nil {
+			p.t.Fatalf("%s: not a JSON object: %q", p.name, line)
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
 // Until reads JSON lines until one satisfies wanted; anything that is not a JSON object fails the test.
 func (p *Process) Until(within time.Duration, what string, wanted func(Event) bool) Event {
 	p.t.Helper()
