@@ -164,6 +164,11 @@ impl Dialer {
         self.persistent.iter().any(|address| address.id() == *id)
     }
 
+    /// Whether the operator named this address, as a persistent peer or as a seed.
+    pub fn is_configured(&self, address: &PeerAddress) -> bool {
+        self.persistent.contains(address) || self.seeds.contains(address)
+    }
+
     /// An address to ask when nobody else is known.
     pub fn add_seed(&mut self, address: PeerAddress) {
         if !self.seeds.contains(&address) {

@@ -114,6 +114,17 @@ fn a_persistent_peer_waits_five_minutes_at_most_and_is_never_given_up() {
 }
 
 #[test]
+fn the_operators_addresses_are_told_from_all_others() {
+    let mut dialer = dialer(|_| {});
+    dialer.add_persistent(address(1));
+    dialer.add_seed(address(2));
+    dialer.start(Now::read(), address(3), Kind::Dynamic);
+    let named: Vec<_> = (1..=3).map(|n| dialer.is_configured(&address(n))).collect();
+    assert_eq!(named, [true, true, false]);
+    assert!(!dialer.is_configured(&peer_at(1, "1.2.3.4:5")), "the same peer elsewhere is somebody's claim");
+}
+
+#[test]
 fn an_address_is_given_up_if_it_is_false_or_fails_too_often() {
     let (mut now, mut dialer) = (Now::read(), dialer(|_| {}));
     dialer.start(now, address(1), Kind::Dynamic);

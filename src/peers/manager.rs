@@ -201,6 +201,11 @@ impl PeerManager {
         self.schedule(now);
     }
 
+    /// Whether the operator named this address, as a persistent peer or as a seed.
+    pub fn is_configured(&self, address: &PeerAddress) -> bool {
+        self.dialer.is_configured(address)
+    }
+
     /// Ends the connection with a peer, if there is one.
     pub fn disconnect(&mut self, now: Now, id: &PeerId) {
         self.close_peer(id, Because::Requested);

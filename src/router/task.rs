@@ -246,7 +246,11 @@ impl<T: Transport> Router<T> {
                 self.take(number, connection, taken);
             }
             Err(error) => {
-                debug!(%address, %error, "dial failed");
+                // The operator wants to know of those that the configuration names; strangers' addresses fail all the time.
+                match self.peers.is_configured(&address) {
+                    true => warn!(%address, %error, "cannot connect to a configured peer; will try again"),
+                    false => debug!(%address, %error, "dial failed"),
+                }
                 self.peers.handle_dial_failed(now(), &address, error.blame());
                 self.last_dial_failure = Some(DialFailure { address, error });
             }

@@ -43,3 +43,27 @@ func TestWeRefuseWithoutACommonChannel(t *testing.T) {
 		t.Errorf("exit %d, want 1 and a reason that names the channels: %s %s", got.Code, got.Stdout, got.Stderr)
 	}
 }
+
+// TestOurNodeRefusesCometBFTOfAnotherNetwork: whoever dials, the two never become peers, and the node's log names both networks.
+func TestOurNodeRefusesCometBFTOfAnotherNetwork(t *testing.T) {
+	other := start(t, comet.Config{Listen: "127.42.4.1:26656", Network: "another-network", Moniker: "other", Pex: true, Dir: t.TempDir()})
+	dialing, _ := startNode(t, "127.42.4.2", network, "--persistent-peers", other.Address.String())
+	waitUntil(t, 20*time.Second, "the node that dialed names the reason", func() bool { return strings.Contains(dialing.Stderr(), "another-network") })
+
+	// Strangers fail all the time, so it takes --verbosity 4 to see why.
+	listening, mconn := startNode(t, "127.42.4.3", network, "--verbosity", "4")
+	if err := other.Dial(mconn); err == nil {
+		t.Error("CometBFT takes us for a peer of its network")
+	}
+	waitUntil(t, 20*time.Second, "the node that was dialed names the reason", func() bool { return strings.Contains(listening.Stderr(), "another-network") })
+	for _, node := range []*harness.Process{dialing, listening} {
+		for _, event := range node.Events() {
+			if event.Text("event") == "peer_up" {
+				t.Errorf("it has a peer: %v", event)
+			}
+		}
+	}
+	if n := other.Peers().Size(); n != 0 {
+		t.Errorf("the CometBFT switch has %d peers", n)
+	}
+}
