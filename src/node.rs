@@ -47,7 +47,10 @@ use kadwire_wire::{
     },
 };
 use rand::{TryRng, rngs::SysRng};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::{
+    sync::watch,
+    task::{JoinHandle, spawn_blocking},
+};
 use tracing::warn;
 
 use crate::{
@@ -153,7 +156,10 @@ impl NodeBuilder {
         let handle = setup.handle();
         let router_config = router::Config { book_file: config.addr_book_file };
         let router = setup.start(router_config, transport, PeerManager::new(policy, book));
-        let pex = pex.map(|channel| tokio::spawn(pex::run(channel, handle, seed)));
+        let pex = pex.map(|channel| {
+            let (published, stats) = watch::channel(pex::Stats::default());
+            Exchange { task: tokio::spawn(pex::run(channel, handle, seed, published)), stats }
+        });
         Ok(Node { local, router, pex, discovery })
     }
 }
@@ -212,8 +218,15 @@ fn random_seed() -> u64 {
 pub struct Node {
     local: PeerAddress,
     router: Running,
-    pex: Option<JoinHandle<()>>,
+    pex: Option<Exchange>,
     discovery: Option<Discovery>,
+}
+
+/// The running PEX reactor.
+#[derive(Debug)]
+struct Exchange {
+    task: JoinHandle<()>,
+    stats: watch::Receiver<pex::Stats>,
 }
 
 impl Node {
@@ -259,7 +272,8 @@ impl Node {
             Some(discovery) => discovery.stats().await.ok(),
             None => None,
         };
-        NodeStats { router: self.router.handle().stats().await, discovery }
+        let pex = self.pex.as_ref().map(|pex| *pex.stats.borrow());
+        NodeStats { router: self.router.handle().stats().await, pex, discovery }
     }
 
     /// Ends the node: nobody is accepted or dialed any more, the peers are told, reactors see their channels end, every task
@@ -268,7 +282,7 @@ impl Node {
         self.router.stop().await;
         if let Some(pex) = self.pex {
             // It ends with its channel.
-            let _ = pex.await;
+            let _ = pex.task.await;
         }
         if let Some(discovery) = self.discovery {
             discovery.close().await;
@@ -281,6 +295,8 @@ impl Node {
 pub struct NodeStats {
     /// Router, peer policy and transport; `None` once it has ended.
     pub router: Option<router::Stats>,
+    /// Peer exchange, if the node has it.
+    pub pex: Option<pex::Stats>,
     /// Discovery, if the node has it.
     pub discovery: Option<DiscoveryStats>,
 }

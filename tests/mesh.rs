@@ -82,6 +82,9 @@ async fn one_seed_makes_sixteen_strangers_a_mesh() {
     // The seed believed nobody's word: it looked.
     let stats = seed.node.stats().await.router.unwrap();
     assert!(stats.probes_proven >= 10 && stats.probes_failed == 0, "{stats:?}");
+    let pex = seed.node.stats().await.pex.unwrap();
+    assert!(pex.introduced >= 10 && pex.answered >= 15, "{pex:?}");
+    assert_eq!((pex.too_frequent, pex.unsolicited, pex.malformed, pex.skipped), (0, 0, 0, 0), "{pex:?}");
     everybody_hears(&mut members, "with the seed").await;
 
     // They need it no longer.

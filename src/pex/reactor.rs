@@ -4,10 +4,13 @@ use kadwire_wire::{
     tendermint::pex_message::{MAX_PEX_MESSAGE_SIZE, PEX_CHANNEL, PexMessage},
     transport::{ChannelSpec, Direction},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until},
+};
 use tracing::debug;
 
-use super::{Action, Pex};
+use super::{Action, Pex, Stats};
 use crate::{
     candidate::{Candidate, Source},
     router::{Channel, ChannelEvent, Handle, To, now},
@@ -18,13 +21,14 @@ pub fn channel_spec() -> ChannelSpec {
     ChannelSpec { send_queue: 10, max_message_size: MAX_PEX_MESSAGE_SIZE, ..ChannelSpec::new(PEX_CHANNEL) }
 }
 
-/// Exchanges addresses with every peer until the router stops. `seed` decides whom it asks and when.
-pub async fn run(mut channel: Channel, router: Handle, seed: u64) {
+/// Exchanges addresses with every peer until the router stops. `seed` decides whom it asks and when; `stats` is kept up to date.
+pub async fn run(mut channel: Channel, router: Handle, seed: u64, stats: watch::Sender<Stats>) {
     let mut pex = Pex::new(now(), seed);
     loop {
         while let Some(action) = pex.poll_action() {
             carry_out(&mut pex, action, &channel, &router).await;
         }
+        stats.send_replace(pex.stats());
         let timeout = Instant::from_std(pex.poll_timeout());
         tokio::select! {
             biased;
@@ -39,7 +43,6 @@ pub async fn run(mut channel: Channel, router: Handle, seed: u64) {
             },
         }
     }
-    debug!(stats = ?pex.stats(), "peer exchange stopped");
 }
 
 async fn carry_out(pex: &mut Pex, action: Action, channel: &Channel, router: &Handle) {

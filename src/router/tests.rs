@@ -362,3 +362,22 @@ async fn discovery_is_asked_only_while_peers_are_wanted() {
     assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), found, "nobody is wanted, nobody is looked for");
     drop(others);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_book_is_written_every_two_minutes() {
+    let world = World::default();
+    let folder = tempfile::tempdir().unwrap();
+    let book_file = folder.path().join("addrbook.json");
+    let config = Config { book_file: Some(book_file.clone()) };
+    let _one = world.node(1, Change { config, persistent: vec![2], ..Change::default() });
+    let _two = world.dialing(2, []);
+    sleep(Duration::from_secs(119)).await;
+    assert!(!book_file.exists());
+    sleep(Duration::from_secs(2)).await;
+    // A thread writes it, and the paused clock waits for nobody but timers: this gives it the time.
+    while !book_file.exists() {
+        tokio::task::yield_now().await;
+    }
+    let written = std::fs::read_to_string(&book_file).unwrap();
+    assert!(written.contains(&id(2).to_string()), "the peer that we reached: {written}");
+}
