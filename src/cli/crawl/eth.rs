@@ -1,7 +1,10 @@
 //! `kadwire crawl eth`.
 
+use std::time::Duration;
+
 use kadwire::crawl::{Config, discv4};
 use kadwire_discovery::{Discovery, SecretKey};
+use tokio::time::{Instant, sleep};
 
 use super::super::devnet::Discoveries;
 use super::super::exit::{Exit, Failure};
@@ -10,6 +13,12 @@ use super::super::random;
 use super::super::shutdown::Shutdown;
 use super::Common;
 use super::progress::Bar;
+
+/// Nodes of our own get so long to find each other.
+const SETTLE: Duration = Duration::from_secs(30);
+
+/// Between two crawls of a network that is not yet whole.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Ask every Ethereum node for every bucket of its table (discv4)
 #[derive(Debug, clap::Args)]
@@ -52,8 +61,18 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     args.common.apply(&mut config);
     let bar = Bar::new();
     let mut interrupted = false;
-    let stop = async { interrupted = args.common.stop(&mut shutdown).await };
-    let crawled = discv4::crawl(&discovery, start, config, |progress| bar.show(progress), stop).await;
+    let deadline = Instant::now() + SETTLE;
+    let crawled = loop {
+        let stop = async { interrupted = args.common.stop(&mut shutdown).await };
+        let watch = |progress| bar.show(progress);
+        let crawled = discv4::crawl(&discovery, start.clone(), config.clone(), watch, stop).await;
+        // Nodes of our own are young, and name nobody whom they have not checked yet.
+        let is_young = args.common.devnet.is_some_and(|count| crawled.summary.reachable < usize::from(count));
+        if !is_young || !crawled.summary.complete || Instant::now() > deadline {
+            break crawled;
+        }
+        sleep(AGAIN).await;
+    };
     drop(bar);
     discovery.close().await;
     if let Some(nodes) = devnet {

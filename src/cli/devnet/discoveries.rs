@@ -19,8 +19,14 @@ const SETTLE: Duration = Duration::from_secs(20);
 /// Between two looks at the tables.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Others are told of a node only when it has passed a check; real nodes make one every few seconds, which a small network need not wait for.
-pub(super) const CHECK: Duration = Duration::from_millis(100);
+/// Checks a second of all nodes together, about: each costs half a millisecond, and what is left must do for the rest.
+const CHECKS: u32 = 200;
+
+/// The longest pause between two checks of one node. Others are told of a node only when it has passed one; real nodes make one in some
+/// seconds, which a small network need not wait for.
+pub(super) fn check_pause(count: u16) -> Duration {
+    Duration::from_secs(2) * u32::from(count) / CHECKS
+}
 
 pub(crate) struct Discoveries(Vec<Discovery>);
 
@@ -33,8 +39,8 @@ impl Discoveries {
             let key = SecretKey::random(&mut random::generator());
             let mut config = Config::new(key, SocketAddr::new(loopback(number), 0));
             config.bootnodes.clone_from(&bootnodes);
-            config.table.fast_check = CHECK;
-            config.table.check_not_within = CHECK;
+            config.table.fast_check = check_pause(count);
+            config.table.check_not_within = check_pause(count);
             config.workers = Some(1);
             let node = Discovery::bind(config).await.map_err(|error| Failure::of("--devnet", error))?;
             if bootnodes.is_empty() {

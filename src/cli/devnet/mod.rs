@@ -13,6 +13,7 @@ use kadwire_wire::tendermint::key::NodeKey;
 use kadwire_wire::transport::{TendermintConfig, TendermintTransport};
 use serde::Serialize;
 use tokio::time::{Instant, sleep};
+use tracing::debug;
 
 mod discoveries;
 mod nodes;
@@ -100,11 +101,11 @@ async fn watch(nodes: &Nodes, count: usize, started: Instant, at_most: Duration)
     let key = SecretKey::random(&mut random::generator());
     let crawler = Discovery::bind(Config::new(key, SocketAddr::from(([127, 0, 0, 1], 0)))).await;
     let crawler = crawler.map_err(|error| Failure::of("devnet", error))?;
-    let transport = Arc::new(crawler_transport(CHAIN).await?);
     let report = loop {
         nodes.connected(deadline.saturating_duration_since(Instant::now())).await;
         let tables = crawl_tables(&crawler, nodes).await;
-        let books = crawl_books(&transport, nodes).await;
+        // As somebody else each time: a node does not tell the same peer of others again and again.
+        let books = crawl_books(crawler_transport(CHAIN).await?, nodes).await;
         let Connections { all, fewest, most, is_one_network } = nodes.connections();
         let report = Report {
             nodes: count,
@@ -121,6 +122,7 @@ async fn watch(nodes: &Nodes, count: usize, started: Instant, at_most: Duration)
         if report.is_whole() || Instant::now() >= deadline {
             break report;
         }
+        debug!(?report, tables = ?tables.summary, books = ?books.summary, "not whole yet");
         sleep(AGAIN).await;
     };
     crawler.close().await;
@@ -131,9 +133,9 @@ async fn crawl_tables(crawler: &Discovery, nodes: &Nodes) -> Crawled<discv4::Eth
     discv4::crawl(crawler, nodes.bootnode(), crawl::Config::default(), |_| {}, std::future::pending()).await
 }
 
-async fn crawl_books(transport: &Arc<TendermintTransport>, nodes: &Nodes) -> Crawled<tendermint::TendermintNode> {
+async fn crawl_books(transport: TendermintTransport, nodes: &Nodes) -> Crawled<tendermint::TendermintNode> {
     let config = tendermint::Config::default();
-    tendermint::crawl(transport.clone(), nodes.first_peer(), config, |_| {}, std::future::pending()).await
+    tendermint::crawl(Arc::new(transport), nodes.first_peer(), config, |_| {}, std::future::pending()).await
 }
 
 /// A transport that dials and asks for addresses, under a new identity that says what it is.

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::super::exit::Failure;
 use super::super::random;
-use super::discoveries::{CHECK, loopback};
+use super::discoveries::{check_pause, loopback};
 
 /// The chain of the nodes.
 pub(crate) const CHAIN: &str = "kadwire-devnet";
@@ -44,7 +44,7 @@ impl Nodes {
         let mut nodes = Nodes(Vec::new());
         for number in 0..count {
             let bootnodes = nodes.bootnode().into_iter().collect();
-            let node = start_one(number, bootnodes).await?;
+            let node = start_one(number, count, bootnodes).await?;
             nodes.0.push(node);
         }
         Ok(nodes)
@@ -75,7 +75,7 @@ impl Nodes {
     /// Waits until everybody has peers and all are one network, but not for ever.
     pub(crate) async fn connected(&self, at_most: Duration) {
         let deadline = Instant::now() + at_most;
-        let wanted = self.0.len().saturating_sub(1).min(ENOUGH_PEERS);
+        let wanted = self.0.len().saturating_sub(1).min(OUTBOUND);
         while Instant::now() < deadline {
             let connections = self.connections();
             if connections.is_one_network && connections.fewest >= wanted {
@@ -91,20 +91,22 @@ impl Nodes {
     }
 }
 
-/// Peers that a node has when it is well connected; the default configuration dials ten.
-const ENOUGH_PEERS: usize = 4;
+/// Peers that each node dials, of which it may get fewer where all places are taken. Ten, the default, keep a node looking for more in a
+/// network that may have no more.
+const OUTBOUND: usize = 4;
 
-async fn start_one(number: u16, bootnodes: Vec<NodeRecord>) -> Result<Node, Failure> {
+async fn start_one(number: u16, count: u16, bootnodes: Vec<NodeRecord>) -> Result<Node, Failure> {
     let listen = SocketAddr::new(loopback(number), 0);
     let mut discovery = Config::new(SecretKey::random(&mut random::generator()), listen);
     discovery.bootnodes = bootnodes;
-    discovery.table.fast_check = CHECK;
-    discovery.table.check_not_within = CHECK;
+    discovery.table.fast_check = check_pause(count);
+    discovery.table.check_not_within = check_pause(count);
     discovery.workers = Some(1);
     let mut config = NodeConfig::new(NodeKey::generate(&mut random::generator()), CHAIN);
     config.moniker = format!("node{number}");
     config.laddr = listen;
     config.addr_book_strict = false;
+    config.max_num_outbound_peers = OUTBOUND;
     let mut builder = Node::builder(config);
     builder.with_discovery(discovery).with_pex();
     builder.start().await.map_err(|error| Failure::of("devnet", error))

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tracing::debug;
 
-use super::{Config, Crawl, TendermintNode, Visited};
+use super::{Config, Crawl, TendermintNode, Visit, Visited};
 use crate::crawl::{Crawled, Progress};
 
 /// The only channel that a crawler's transport needs.
@@ -24,6 +24,9 @@ pub fn channel() -> ChannelSpec {
 /// Requests to one peer in one visit. CometBFT lets the first two pass, whenever they come, and hangs up at a third within ten seconds
 /// (`pex_reactor.go`, `receiveRequest`).
 const REQUESTS: usize = 2;
+
+/// Wait for an answer from a peer that has answered before.
+const ANSWER_TIMEOUT_AGAIN: Duration = Duration::from_secs(1);
 
 /// Crawls from `start` through `transport`, whose channels must include [`channel`], until nothing new appears or `stop` is ready.
 /// `watch` sees the progress whenever it changes.
@@ -41,9 +44,9 @@ pub async fn crawl<T: Transport>(
     let mut visits = JoinSet::new();
     tokio::pin!(stop);
     let ended = loop {
-        while let Some(address) = machine.poll_visit(Now::read()) {
+        while let Some(visit) = machine.poll_visit(Now::read()) {
             let transport = transport.clone();
-            visits.spawn(async move { (address.id(), visit(&*transport, &address, answer_timeout).await) });
+            visits.spawn(async move { (visit.address.id(), call(&*transport, &visit, answer_timeout).await) });
         }
         watch(machine.progress());
         if machine.is_over() {
@@ -61,7 +64,8 @@ pub async fn crawl<T: Transport>(
     Crawled::new(machine.into_topology(), progress, started, ended)
 }
 
-async fn visit<T: Transport>(transport: &T, address: &PeerAddress, answer_timeout: Duration) -> Visited {
+async fn call<T: Transport>(transport: &T, visit: &Visit, answer_timeout: Duration) -> Visited {
+    let Visit { address, has_answered } = visit;
     let mut connection = match transport.dial(address).await {
         Ok(connection) => connection,
         Err(error) => {
@@ -78,7 +82,9 @@ async fn visit<T: Transport>(transport: &T, address: &PeerAddress, answer_timeou
             break;
         }
         visited.asked += 1;
-        match timeout(answer_timeout, answer(&mut connection)).await {
+        let is_known_to_answer = *has_answered || !visited.answers.is_empty();
+        let wait = if is_known_to_answer { answer_timeout.min(ANSWER_TIMEOUT_AGAIN) } else { answer_timeout };
+        match timeout(wait, answer(&mut connection)).await {
             Ok(Ok(addresses)) => {
                 let more = Visited::is_sample(addresses.len());
                 visited.answers.push(addresses);

@@ -64,6 +64,15 @@ impl Default for Config {
     }
 }
 
+/// A visit to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visit {
+    /// Whom to dial.
+    pub address: PeerAddress,
+    /// It has answered before. A peer that is asked too often does not always say so: no long wait this time.
+    pub has_answered: bool,
+}
+
 /// What came of a visit.
 #[derive(Debug, Clone, Default)]
 pub struct Visited {
@@ -199,7 +208,7 @@ impl Crawl {
     }
 
     /// Whom to visit now. Every visit must be followed by one [`Self::handle_visited`].
-    pub fn poll_visit(&mut self, now: Now) -> Option<PeerAddress> {
+    pub fn poll_visit(&mut self, now: Now) -> Option<Visit> {
         if self.in_flight >= self.config.crawl.parallel {
             return None;
         }
@@ -213,7 +222,8 @@ impl Crawl {
         standing.visits += 1;
         standing.last_visit = Some(now.monotonic);
         self.in_flight += 1;
-        standing.addresses.get(standing.current).cloned()
+        let address = standing.addresses.get(standing.current)?.clone();
+        Some(Visit { address, has_answered: standing.sampled })
     }
 
     /// Everybody was visited. Those whose answers were samples once more, if that is likely to bring something.
@@ -257,7 +267,9 @@ impl Crawl {
             return;
         }
         node.error = None;
-        standing.sampled = visited.answers.iter().any(|answer| Visited::is_sample(answer.len()));
+        // A peer that lets a request go unanswered has been asked enough.
+        let is_sample = visited.answers.iter().any(|answer| Visited::is_sample(answer.len()));
+        standing.sampled = is_sample && visited.error.is_none();
         standing.failed = 0;
         for answer in visited.answers {
             self.handle_answer(now, id, answer);
@@ -283,7 +295,8 @@ impl Crawl {
     fn handle_failure(&mut self, now: Now, id: PeerId, error: &'static str, hopeless: bool) {
         let (Some(node), Some(standing)) = (self.topology.node_mut(&id), self.standing.get_mut(&id)) else { return };
         if standing.sampled {
-            return; // it did answer in an earlier round; the next one may bring more
+            standing.sampled = false; // it did answer in an earlier round, and has been asked enough
+            return;
         }
         node.error = Some(error);
         standing.failed += 1;

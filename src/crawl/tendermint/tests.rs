@@ -14,6 +14,8 @@ struct Scripted {
     book: Vec<PeerAddress>,
     /// Closes before it answers, so many times.
     full: u32,
+    /// Answers so many requests, then no more.
+    allowance: usize,
     online: bool,
 }
 
@@ -40,7 +42,7 @@ impl Network {
             let mut others: Vec<_> = (0..count).filter(|&other| other != own).collect();
             others.shuffle(&mut rng);
             let book = others.into_iter().take(book).map(address).collect();
-            Scripted { address: address(own), book, full: 0, online: true }
+            Scripted { address: address(own), book, full: 0, allowance: usize::MAX, online: true }
         });
         let peers: Vec<_> = peers.collect();
         let place = (0..count).map(|number| (address(number).id(), number)).collect();
@@ -64,11 +66,15 @@ impl Network {
         // pex.md §4, GetSelection.
         let size = peer.book.len();
         let selected = (size * 23 / 100).max(size.min(32)).min(250);
-        for _ in 0..if Visited::is_sample(selected) { 2 } else { 1 } {
+        for asked in 1..=if Visited::is_sample(selected) { 2 } else { 1 } {
+            visited.asked = asked;
+            if peer.allowance == 0 {
+                return Visited { error: Some("answer_timeout"), ..visited };
+            }
+            peer.allowance -= 1;
             peer.book.shuffle(&mut self.rng);
             visited.answers.push(peer.book[..selected].to_vec());
         }
-        visited.asked = visited.answers.len() as u32;
         visited
     }
 
@@ -78,7 +84,7 @@ impl Network {
         crawl.add(self.now, self.peers[0].address.clone());
         let mut in_flight: Vec<PeerAddress> = Vec::new();
         loop {
-            while let Some(address) = crawl.poll_visit(self.now) {
+            while let Some(Visit { address, .. }) = crawl.poll_visit(self.now) {
                 assert!(in_flight.iter().all(|other| other.id() != address.id()), "one visit at a time to a peer");
                 in_flight.push(address);
             }
@@ -113,6 +119,16 @@ fn samples_are_taken_until_two_rounds_bring_nothing_new() {
     assert_eq!((crawl.progress().found, network.visits), (100, 300));
     // 32 of 99, six times.
     assert!(crawl.progress().edges > 8_500, "{}", crawl.progress().edges);
+}
+
+#[test]
+fn who_answers_three_requests_and_no_more_is_not_asked_on_and_on() {
+    let mut network = Network::new(6, 100, 99);
+    network.peers.iter_mut().for_each(|peer| peer.allowance = 3);
+    let crawl = network.crawl(Config::default());
+    assert_eq!((crawl.progress().found, crawl.progress().reachable, network.visits), (100, 100, 200));
+    assert!(crawl.topology().nodes().iter().all(|node| node.error.is_none()), "they did answer");
+    assert_eq!(crawl.progress().asked - crawl.progress().answered, 100);
 }
 
 #[test]
