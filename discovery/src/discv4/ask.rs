@@ -1,4 +1,4 @@
-//! What goes out: requests, the endpoint proof they may need first, and the lookups and resolutions made of them.
+//! What goes out: requests, the endpoint proof they may need first, and what becomes of them.
 //!
 //! Nothing sleeps. go-ethereum's `ensureBond` pings and then waits for 500 ms; here a question goes out as soon as the
 //! other side's ping has been answered, or shortly after its pong if no ping comes with it.
@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::message::{Endpoint, EnrRequest, FindNode, Message, Ping};
 use super::requests::{Purpose, Question, Request, Stage};
-use super::{Discv4, Event, LookupId, MAX_LOOKUPS, RequestId, Transmit};
-use crate::table::{Action, Check, Lookup, Prefer, Step, TableEvent};
+use super::search::Owner;
+use super::{Discv4, Event, RequestId, Transmit};
+use crate::table::{Action, Check, TableEvent};
 use crate::{Blame, Enr, NodeId, NodeRecord, Now};
 
 /// How long an answer is waited for (go-ethereum `respTimeout`).
@@ -30,9 +31,6 @@ const BOND_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long to wait for a ping back when the round trip is not at hand.
 const PING_BACK_WAIT: Duration = Duration::from_millis(50);
-
-/// A node that answered a ping this recently belongs into the result of a lookup, even if its Neighbors were lost.
-const ALIVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Requests in a row whose expirations differ, in seconds.
 const EXPIRATION_SPREAD: u64 = 32;
@@ -86,36 +84,6 @@ impl RequestError {
     }
 }
 
-/// A lookup under way.
-#[derive(Debug)]
-pub(crate) struct Search {
-    lookup: Lookup,
-    target: [u8; 64],
-    owner: Owner,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owner {
-    User,
-    Refresh,
-    Resolve(RequestId),
-}
-
-/// A resolution under way: the node itself, then our newer copy, then the network (go-ethereum `Resolve`).
-#[derive(Debug)]
-pub(crate) struct Resolving {
-    node: NodeRecord,
-    step: ResolveStep,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ResolveStep {
-    AskNode,
-    AskTableCopy,
-    Lookup,
-    AskFound,
-}
-
 impl Request {
     /// Whether it is asked again if its answer is late. The user's pings are not, since they measure.
     fn may_repeat(&self) -> bool {
@@ -152,49 +120,6 @@ impl Discv4 {
     /// [`RequestError::Busy`] or [`RequestError::NotAllowed`].
     pub fn request_enr(&mut self, now: Now, node: &NodeRecord) -> Result<RequestId, RequestError> {
         self.ask(now, node.clone(), Question::Enr, Purpose::User)
-    }
-
-    /// Finds out where a node is now: asks it where it was, then where the table says it is, then looks it up. The
-    /// answer comes as [`Event::RequestDone`] with [`Answer::Node`].
-    ///
-    /// # Errors
-    /// [`RequestError::Busy`].
-    pub fn resolve(&mut self, now: Now, node: &NodeRecord) -> Result<RequestId, RequestError> {
-        if self.resolving.len() >= MAX_LOOKUPS {
-            return Err(RequestError::Busy);
-        }
-        let id = self.requests.new_id();
-        self.resolving.insert(id, Resolving { node: node.clone(), step: ResolveStep::AskNode });
-        if self.ask(now, node.clone(), Question::Enr, Purpose::Resolve(id)).is_err() {
-            self.resolve_next(now, id, None);
-        }
-        self.settle(now);
-        Ok(id)
-    }
-
-    /// Looks for the nodes closest to `target` (64 bytes, not necessarily a key). The result comes as
-    /// [`Event::LookupDone`]. With an empty table it first tries what a refresh would start from.
-    ///
-    /// # Errors
-    /// [`RequestError::Busy`].
-    pub fn lookup(&mut self, now: Now, target: [u8; 64]) -> Result<LookupId, RequestError> {
-        if self.searches.len() >= MAX_LOOKUPS {
-            return Err(RequestError::Busy);
-        }
-        if self.table.is_empty() {
-            self.table.refresh(now.monotonic);
-            self.table.handle_timeout(now.monotonic);
-        }
-        let id = self.search(target, Owner::User);
-        self.settle(now);
-        Ok(id)
-    }
-
-    /// Ends a lookup without a result.
-    pub fn cancel_lookup(&mut self, lookup: LookupId) {
-        if self.searches.get(&lookup).is_some_and(|search| search.owner == Owner::User) {
-            self.searches.remove(&lookup);
-        }
     }
 
     /// Makes a request, and sees to it that the other side will accept it.
@@ -438,99 +363,6 @@ impl Discv4 {
 
     pub(super) fn request_done(&mut self, request: RequestId, outcome: Result<Answer, RequestError>) {
         self.events.push_back(Event::RequestDone { request, outcome });
-    }
-
-    /// A step of resolving a node has ended, with the node or without.
-    fn resolve_next(&mut self, now: Now, id: RequestId, found: Option<NodeRecord>) {
-        let Some(Resolving { node, step }) = self.resolving.remove(&id) else { return };
-        if let Some(found) = found {
-            return self.request_done(id, Ok(Answer::Node(found)));
-        }
-        let copy = self.table.get(&node.id()).map(|entry| entry.record().clone());
-        let copy = copy.filter(|copy| copy.seq() > node.seq() || copy.endpoint() != node.endpoint());
-        match (step, copy) {
-            (ResolveStep::AskNode, Some(copy)) => {
-                self.resolving.insert(id, Resolving { node, step: ResolveStep::AskTableCopy });
-                if self.ask(now, copy, Question::Enr, Purpose::Resolve(id)).is_err() {
-                    self.resolve_next(now, id, None);
-                }
-            }
-            (ResolveStep::AskNode | ResolveStep::AskTableCopy, _) => {
-                let target = *node.key().as_bytes();
-                self.resolving.insert(id, Resolving { node, step: ResolveStep::Lookup });
-                self.search(target, Owner::Resolve(id));
-            }
-            (ResolveStep::Lookup | ResolveStep::AskFound, _) => self.request_done(id, Err(RequestError::NotFound)),
-        }
-    }
-
-    /// The lookup of a resolution has ended.
-    fn resolve_found(&mut self, now: Now, id: RequestId, closest: &[NodeRecord]) {
-        let Some(resolving) = self.resolving.get_mut(&id) else { return };
-        resolving.step = ResolveStep::AskFound;
-        let found = closest.iter().find(|found| found.id() == resolving.node.id()).cloned();
-        let is_asked = found.is_some_and(|found| self.ask(now, found, Question::Enr, Purpose::Resolve(id)).is_ok());
-        if !is_asked {
-            self.resolve_next(now, id, None);
-        }
-    }
-
-    // --- Lookups ---
-
-    fn search(&mut self, target: [u8; 64], owner: Owner) -> LookupId {
-        self.next_lookup = self.next_lookup.wrapping_add(1);
-        let id = LookupId(self.next_lookup);
-        let place = NodeId::of_target(&target);
-        let config = self.table.config();
-        let (count, alpha, attempts) = (config.bucket_size, config.alpha, config.attempts);
-        let known = self.table.closest(&place, count, Prefer::All);
-        let lookup = Lookup::new(self.id, place, count, alpha, attempts, known);
-        self.searches.insert(id, Search { lookup, target, owner });
-        self.ready.push_back(id);
-        self.stats.lookups = self.stats.lookups.saturating_add(1);
-        id
-    }
-
-    /// Takes the next steps of a lookup.
-    fn advance(&mut self, now: Now, id: LookupId) {
-        while let Some(search) = self.searches.get_mut(&id) {
-            match search.lookup.poll() {
-                Step::Query(node) => {
-                    let (asked, target) = (node.id(), search.target);
-                    let request = self.ask(now, node, Question::FindNode(target), Purpose::Lookup(id));
-                    if request.is_err()
-                        && let Some(search) = self.searches.get_mut(&id)
-                    {
-                        search.lookup.failed(&asked);
-                    }
-                }
-                Step::Wait => return,
-                Step::Finished => {
-                    let Some(search) = self.searches.remove(&id) else { return };
-                    return self.search_over(now, id, search);
-                }
-            }
-        }
-    }
-
-    fn search_over(&mut self, now: Now, id: LookupId, search: Search) {
-        let is_alive = |node: &NodeRecord| {
-            let pong = self.bonds.last_pong(node.id(), node.ip());
-            pong.is_some_and(|pong| now.monotonic.saturating_duration_since(pong) < ALIVE_WITHIN)
-        };
-        let mut closest = search.lookup.into_result(is_alive);
-        for node in &mut closest {
-            // A lookup hears of nodes by neighbours, without their signed records.
-            let known = self.table.get(&node.id()).map(|entry| entry.record());
-            if let Some(known) = known.filter(|known| known.seq() > node.seq() && known.endpoint() == node.endpoint()) {
-                *node = known.clone();
-            }
-        }
-        match search.owner {
-            Owner::User => self.events.push_back(Event::LookupDone { lookup: id, closest }),
-            Owner::Refresh => self.table.refresh_lookup_done(now.monotonic, closest.len()),
-            Owner::Resolve(resolving) => self.resolve_found(now, resolving, &closest),
-        }
     }
 
     /// Does what has become possible, until nothing is left but to wait.

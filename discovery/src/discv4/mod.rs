@@ -26,6 +26,7 @@ mod rejected;
 mod replay;
 mod requests;
 mod round_trip;
+mod search;
 #[cfg(test)]
 mod tests;
 
@@ -42,7 +43,6 @@ pub use self::local::{LocalContent, OwnEndpoint};
 pub use self::rate::{Limits, Rate};
 pub use self::rejected::Rejected;
 
-use self::ask::{Resolving, Search};
 use self::bonds::Bonds;
 use self::external_ip::ExternalIp;
 use self::local::Local;
@@ -51,6 +51,7 @@ use self::rate::RateLimits;
 use self::replay::ReplayFilter;
 use self::requests::Requests;
 use self::round_trip::RoundTrip;
+use self::search::{Resolving, Search};
 use crate::stats::Stats;
 use crate::table::{Seed, Table, TableConfig};
 use crate::{Enr, NodeId, NodeRecord, Now, PublicKey, TendermintEntry};
