@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use kadwire_discovery::{Config, Discovery, NodeRecord, SecretKey};
 use tracing::{info, warn};
 
+use super::bootnodes::Bootnodes;
 use super::exit::{Exit, Failure};
-use super::options::{Listen, Nat, Networks, NodeKeyFlags, Nodes};
+use super::options::{Listen, Nat, Networks, NodeKeyFlags};
 use super::shutdown::{self, Shutdown};
 use super::{output, random};
 
@@ -40,7 +41,7 @@ pub(super) struct Args {
 
     /// Nodes to begin with
     #[arg(long, value_name = "ENODE|ENR,…", default_value = "")]
-    bootnodes: Nodes,
+    bootnodes: Bootnodes,
 
     /// Where the node's key and database are kept; without, nothing is
     #[arg(long, value_name = "DIR")]
@@ -87,7 +88,7 @@ async fn serve(args: Args, key: SecretKey) -> Result<Exit, Failure> {
     let mut shutdown = Shutdown::new()?;
     let mut config = Config::new(key, args.addr.0);
     config.advertise_ip = args.nat.external_ip();
-    config.bootnodes = args.bootnodes.0;
+    config.bootnodes = args.bootnodes.resolve().await;
     config.netrestrict = args.netrestrict.0;
     config.node_db = args.datadir.map(|dir| dir.join("nodes.db"));
     let discovery = Discovery::bind(config).await.map_err(|error| Failure::of("--addr", error))?;

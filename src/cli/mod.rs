@@ -14,6 +14,7 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod bootnode;
+mod bootnodes;
 mod crawl;
 mod devnet;
 mod exit;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use kadwire_discovery::{NodeRecord, SecretKey};
+use kadwire_discovery::SecretKey;
 
 use super::exit::Failure;
 
@@ -108,9 +108,6 @@ fn shorten(text: &str) -> String {
 /// Networks in CIDR notation.
 pub(super) type Networks = List<IpNet>;
 
-/// `enode://` URLs or `enr:` records.
-pub(super) type Nodes = List<NodeRecord>;
-
 /// Where the secp256k1 key of a node comes from. Keys are read only after the flags: no message about a flag may quote a key.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct NodeKeyFlags {
@@ -180,7 +177,7 @@ mod tests {
         assert_eq!(" 10.0.0.0/8, ,192.168.0.0/16,".parse::<Networks>().unwrap().0.len(), 2);
         assert!("10.0.0.0/8,127.0.0.1/99".parse::<Networks>().unwrap_err().starts_with("\"127.0.0.1/99\": "));
         assert!(!"127.0.0.1/99".parse::<Networks>().unwrap_err().contains("127"), "the whole value is quoted by clap");
-        assert!("".parse::<Nodes>().unwrap().0.is_empty());
+        assert!("".parse::<Networks>().unwrap().0.is_empty());
     }
 
     #[test]

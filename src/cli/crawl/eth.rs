@@ -6,9 +6,10 @@ use kadwire::crawl::{Config, discv4};
 use kadwire_discovery::{Discovery, SecretKey};
 use tokio::time::{Instant, sleep};
 
+use super::super::bootnodes::Bootnodes;
 use super::super::devnet::Discoveries;
 use super::super::exit::{Exit, Failure};
-use super::super::options::{Listen, NodeKeyFlags, Nodes};
+use super::super::options::{Listen, NodeKeyFlags};
 use super::super::random;
 use super::super::shutdown::Shutdown;
 use super::Common;
@@ -25,7 +26,7 @@ const AGAIN: Duration = Duration::from_millis(200);
 pub(super) struct Args {
     /// Nodes to begin with
     #[arg(long, value_name = "ENODE|ENR,…", default_value = "", required_unless_present = "devnet")]
-    bootnodes: Nodes,
+    bootnodes: Bootnodes,
 
     /// UDP address to ask from
     #[arg(long, value_name = "IP:PORT", default_value = ":0")]
@@ -45,7 +46,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     }
     args.common.prepare()?;
     let key = args.key.key()?.unwrap_or_else(|| SecretKey::random(&mut random::generator()));
-    let (mut start, mut devnet) = (args.bootnodes.0, None);
+    let (mut start, mut devnet) = (args.bootnodes.resolve().await, None);
     if let Some(count) = args.common.devnet {
         let nodes = Discoveries::start(count).await?;
         tokio::select! {

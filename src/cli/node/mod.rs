@@ -19,8 +19,9 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::bootnode::kept_key;
+use super::bootnodes::Bootnodes;
 use super::exit::{Exit, Failure};
-use super::options::{List, Listen, Nat, Networks, NodeKeyFlags, Nodes};
+use super::options::{List, Listen, Nat, Networks, NodeKeyFlags};
 use super::random;
 use super::shutdown::{self, Shutdown};
 
@@ -53,7 +54,7 @@ pub(super) struct Args {
 
     /// Discovery nodes to begin with
     #[arg(long, value_name = "ENODE|ENR,…", default_value = "")]
-    bootnodes: Nodes,
+    bootnodes: Bootnodes,
 
     /// Tendermint peers that are asked for addresses when nobody is known
     #[arg(long, value_name = "ID@HOST:PORT,…", default_value = "")]
@@ -105,7 +106,8 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
 
 async fn serve(args: Args) -> Result<Exit, Failure> {
     let mut shutdown = Shutdown::new()?;
-    let (discovery, config) = args.configs()?;
+    let (mut discovery, config) = args.configs()?;
+    discovery.bootnodes = args.bootnodes.resolve().await;
     if args.datadir.is_none() {
         warn!("this identity lasts until exit: keep one with --datadir");
     }
@@ -228,7 +230,6 @@ impl Args {
         };
         let mut discovery = kadwire_discovery::Config::new(key, self.addr.0);
         discovery.advertise_ip = self.nat.external_ip();
-        discovery.bootnodes.clone_from(&self.bootnodes.0);
         discovery.netrestrict.clone_from(&self.netrestrict.0);
         discovery.node_db = self.datadir.as_ref().map(|dir| dir.join("nodes.db"));
 
