@@ -92,7 +92,7 @@ impl Request {
             (Question::Ping, Purpose::PingBack) => PING_BACK_REPETITIONS,
             _ => REPETITIONS,
         };
-        self.sent <= repetitions
+        self.sent() <= repetitions
     }
 }
 
@@ -146,7 +146,7 @@ impl Discv4 {
                 purpose,
                 stage: Stage::Bonding,
                 deadline: now.after(BOND_TIMEOUT).monotonic,
-                sent: 0,
+                sends: Vec::new(),
                 hashes: Vec::new(),
                 answers: 0,
                 received: 0,
@@ -169,12 +169,14 @@ impl Discv4 {
     pub(super) fn send(&mut self, now: Now, id: RequestId) {
         let late_after = self.round_trip.late_after();
         let Some(request) = self.requests.get_mut(id) else { return };
-        request.stage = Stage::Sent(now.monotonic);
+        request.stage = Stage::Sent;
         // Signatures are deterministic: the same question in the same second would be the same datagram, and so a replay.
-        let spread = id.0.wrapping_add(u64::from(request.sent)) % EXPIRATION_SPREAD;
+        let spread = id.0.wrapping_add(u64::from(request.sent())) % EXPIRATION_SPREAD;
         let expiration = Discv4::expiration(now).saturating_add(spread);
-        request.sent = request.sent.saturating_add(1);
-        let wait = if request.may_repeat() { late_after } else { TIMEOUT };
+        // Later each time: an answer that is late because somebody is overloaded does not come sooner for being asked for.
+        let patience = 2_u32.saturating_pow(request.sent());
+        request.sends.push(now.monotonic);
+        let wait = if request.may_repeat() { late_after.saturating_mul(patience).min(TIMEOUT) } else { TIMEOUT };
         let (to, question) = (request.node.endpoint(), request.question.clone());
         self.requests.set_deadline(id, now.after(wait).monotonic);
         let message = match question {
@@ -196,7 +198,7 @@ impl Discv4 {
     pub(super) fn ping_back(&mut self, now: Now, stranger: NodeRecord) {
         let under_way = self.requests.to(stranger.id(), stranger.ip());
         let ping = under_way.into_iter().find(|(_, request)| request.question == Question::Ping);
-        let ping = ping.map(|(id, request)| (id, request.purpose, request.sent));
+        let ping = ping.map(|(id, request)| (id, request.purpose, request.sent()));
         if ping.is_some_and(|(_, purpose, sent)| purpose != Purpose::PingBack || sent >= MAX_SENT) {
             return;
         }
@@ -242,9 +244,9 @@ impl Discv4 {
             // They live, and have not pinged us: they seem to know us.
             Stage::Bonding if self.has_just_answered(now, node, ip) => self.send(now, id),
             // Some nodes have fewer neighbours than a full answer.
-            Stage::Sent(_) if answers > 0 => self.find_over(now, id),
-            Stage::Sent(_) if may_repeat => self.repeat(now, id),
-            Stage::Bonding | Stage::Sent(_) => self.timed_out(now, id),
+            Stage::Sent if answers > 0 => self.find_over(now, id),
+            Stage::Sent if may_repeat => self.repeat(now, id),
+            Stage::Bonding | Stage::Sent => self.timed_out(now, id),
         }
     }
 
@@ -277,7 +279,7 @@ impl Discv4 {
     pub(super) fn proof_given(&mut self, now: Now, id: NodeId, ip: IpAddr) {
         let waits = |request: &Request| match request.stage {
             Stage::Bonding => true,
-            Stage::Sent(_) => request.question != Question::Ping && request.answers == 0 && request.sent < MAX_SENT,
+            Stage::Sent => request.question != Question::Ping && request.answers == 0 && request.sent() < MAX_SENT,
         };
         let waiting: Vec<_> =
             self.requests.to(id, ip).filter(|(_, request)| waits(request)).map(|(id, _)| id).collect();

@@ -8,7 +8,7 @@ use super::message::{
     Endpoint, EnrRequest, EnrResponse, FindNode, Kind, MAX_NEIGHBORS, Message, Neighbor, Neighbors, Ping, Pong,
 };
 use super::packet::{Header, Packet};
-use super::requests::{Purpose, Stage};
+use super::requests::Purpose;
 use super::{Answer, Discv4, MAX_EXPIRATION, MAX_QUEUED_REPLIES, Rejected, RequestError, Transmit};
 use crate::address::check_relay;
 use crate::key::NodeId;
@@ -146,13 +146,9 @@ impl Discv4 {
             let Some(ping) = self.requests.remove(request) else { continue };
             self.rates.answered(ping.node.endpoint());
             self.stats.requests_answered = self.stats.requests_answered.saturating_add(1);
-            let rtt = match ping.stage {
-                Stage::Sent(sent) => now.monotonic.saturating_duration_since(sent),
-                Stage::Bonding => Duration::ZERO,
-            };
-            if ping.sent == 1 {
-                self.round_trip.measured(rtt); // otherwise nobody knows which of them was answered
-            }
+            let sent_at = ping.sent_at(&pong.ping_hash).unwrap_or(now.monotonic);
+            let rtt = now.monotonic.saturating_duration_since(sent_at);
+            self.round_trip.measured(rtt);
             self.wait_for_ping_back(now, id, at.ip(), rtt);
             match ping.purpose {
                 Purpose::Check => self.checked(now, id, Check::Answered),

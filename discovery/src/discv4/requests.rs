@@ -59,8 +59,8 @@ pub(crate) enum Purpose {
 pub(crate) enum Stage {
     /// Waiting until they know that we are where we say.
     Bonding,
-    /// In the hands of the driver or on its way; the instant is for the round trip.
-    Sent(Instant),
+    /// In the hands of the driver or on its way.
+    Sent,
 }
 
 #[derive(Debug)]
@@ -70,9 +70,9 @@ pub(crate) struct Request {
     pub(crate) purpose: Purpose,
     pub(crate) stage: Stage,
     pub(crate) deadline: Instant,
-    /// How often it was given to the driver.
-    pub(crate) sent: u32,
-    /// Hashes of our datagrams, as the driver has sealed them.
+    /// When it was given to the driver, each time.
+    pub(crate) sends: Vec<Instant>,
+    /// Hashes of our datagrams, as the driver has sealed them: in the same order.
     pub(crate) hashes: Vec<[u8; 32]>,
     /// Datagrams of the answer so far, and the nodes in them.
     pub(crate) answers: usize,
@@ -81,6 +81,17 @@ pub(crate) struct Request {
 }
 
 impl Request {
+    /// How often it was given to the driver.
+    pub(crate) fn sent(&self) -> u32 {
+        u32::try_from(self.sends.len()).unwrap_or(u32::MAX)
+    }
+
+    /// When the datagram went out that the answer names.
+    pub(crate) fn sent_at(&self, hash: &[u8; 32]) -> Option<Instant> {
+        let at = self.hashes.iter().position(|ours| ours == hash)?;
+        self.sends.get(at).copied()
+    }
+
     /// Whether the answer names one of our datagrams.
     pub(crate) fn is_named(&self, hash: &[u8; 32]) -> bool {
         self.hashes.iter().any(|ours| bool::from(ours.ct_eq(hash)))
@@ -164,7 +175,7 @@ impl Requests {
     pub(crate) fn is_awaited(&self, ip: IpAddr, kind: Kind, reply_to: Option<&[u8; 32]>) -> bool {
         self.at(ip).any(|(_, request)| {
             request.question.answer() == kind
-                && matches!(request.stage, Stage::Sent(_))
+                && request.stage == Stage::Sent
                 && reply_to.is_none_or(|hash| request.is_named(hash))
         })
     }
@@ -179,7 +190,7 @@ impl Requests {
     ) -> Vec<RequestId> {
         let awaited = self.to(id, ip).filter(|(_, request)| {
             request.question.answer() == kind
-                && matches!(request.stage, Stage::Sent(_))
+                && request.stage == Stage::Sent
                 && reply_to.is_none_or(|hash| request.is_named(hash))
         });
         awaited.map(|(id, _)| id).collect()

@@ -16,7 +16,7 @@ pub(crate) struct RoundTrip {
 }
 
 impl RoundTrip {
-    /// A question sent once was answered after `rtt`.
+    /// A datagram was answered after `rtt`.
     pub(crate) fn measured(&mut self, rtt: Duration) {
         if self.mean.is_zero() {
             (self.mean, self.deviation) = (rtt, half(rtt));

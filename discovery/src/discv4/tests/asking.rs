@@ -128,6 +128,30 @@ fn a_pong_tells_the_round_trip_and_the_sequence_number() {
     assert_eq!(scene.outcome(), Some(Ok(Answer::Pong { rtt: ms(77), enr_seq: 5 })));
 }
 
+/// Whether a repetition or the first ping was answered makes all the difference: pongs say which.
+#[test]
+fn the_round_trip_is_that_of_the_datagram_the_pong_names() {
+    for (answered, late_after) in [(0, ms(400)), (1, ms(50))] {
+        let mut scene = Scene::new();
+        let peer = scene.peer("24.0.1.1:30303");
+        scene.machine.find_node(scene.now, &peer.record(), [1; 64]).unwrap();
+        let pings = scene.wait(ms(260)); // the second goes out after 250 ms
+        assert_eq!(kinds(&pings), [Kind::Ping, Kind::Ping]);
+        scene.hears_pong(&peer, &pings[answered]).unwrap();
+        assert_eq!(scene.machine.round_trip.late_after(), late_after, "260 ms or 10 ms, and its deviation");
+    }
+}
+
+#[test]
+fn repetitions_come_later_each_time() {
+    let mut scene = Scene::new();
+    let peer = scene.peer("24.0.1.1:30303");
+    scene.machine.find_node(scene.now, &peer.record(), [1; 64]).unwrap();
+    for (span, count) in [(249, 1), (1, 1), (499, 0), (1, 1), (2000, 0)] {
+        assert_eq!(scene.wait(ms(span)).len(), count, "within {span} ms");
+    }
+}
+
 #[test]
 fn requests_are_bounded() {
     let mut scene = Scene::with(|config| config.max_requests = 10);
