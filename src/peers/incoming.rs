@@ -3,11 +3,14 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     time::{Duration, Instant},
 };
 
-use super::{eviction::Slots, set::ConnectionId};
+use super::{
+    eviction::Slots,
+    set::{ConnectionId, host},
+};
 use crate::dial::{WhyNot, is_lan};
 
 /// Attempts of one IP are counted over this time.
@@ -118,14 +121,6 @@ impl Incoming {
         assert_eq!(self.attempts.len(), self.windows.len());
         assert!(self.per_ip.values().sum::<usize>() <= self.half_open.len());
         self.attempts.len()
-    }
-}
-
-/// What counts as one host: an IPv4 address, or the /64 that one IPv6 host usually has to itself.
-pub(crate) fn host(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
-        v4 => v4,
     }
 }
 

@@ -4,13 +4,12 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use kadwire_wire::address::{PeerAddress, PeerId};
 
-use super::incoming::host;
 use crate::dial::WhyNot;
 
 /// A connection, numbered by the router. Numbers are never used twice.
@@ -210,4 +209,12 @@ pub(crate) struct Taken {
     pub(crate) staying: usize,
     /// By those and the ones that are.
     pub(crate) open: usize,
+}
+
+/// What counts as one host: an IPv4 address, or the /64 that one IPv6 host usually has to itself.
+pub(crate) fn host(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX)).into(),
+        v4 => v4,
+    }
 }

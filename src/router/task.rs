@@ -36,8 +36,9 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(120);
 /// How long the last messages to a peer that we leave may take.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// A dial that the transport's own time-outs have not ended by then is dropped.
-const DIAL_LIMIT: Duration = Duration::from_secs(60);
+/// A dial that the transport's own time-outs (3 s for the stream, 20 s for the handshake) have not ended by then is dropped. Below the
+/// 30 s in which the peer set takes two connections of one peer for dials that crossed: a slower one would be judged differently by both.
+const DIAL_LIMIT: Duration = Duration::from_secs(25);
 
 /// Addresses probed at once, and those that may wait for it.
 const PROBES: usize = 8;
