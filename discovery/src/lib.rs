@@ -45,7 +45,6 @@ pub mod node_db;
 mod record;
 mod rlp_list;
 mod secp256k1;
-pub mod stats;
 pub mod table;
 mod time;
 mod udp;

@@ -27,6 +27,7 @@ mod replay;
 mod requests;
 mod round_trip;
 mod search;
+pub mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -52,7 +53,7 @@ use self::replay::ReplayFilter;
 use self::requests::Requests;
 use self::round_trip::RoundTrip;
 use self::search::{Resolving, Search};
-use crate::stats::Stats;
+use self::stats::Stats;
 use crate::table::{Seed, Table, TableConfig};
 use crate::{Enr, NodeId, NodeRecord, Now, PublicKey, TendermintEntry};
 

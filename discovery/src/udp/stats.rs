@@ -1,9 +1,8 @@
 //! What the driver counted.
 
 use crate::{
-    discv4::{message::MessageError, packet::PacketError},
+    discv4::{message::MessageError, packet::PacketError, stats::Stats},
     node_db::NodeDbStats,
-    stats::Stats,
 };
 
 /// A snapshot of all counters of the service, each since its start.

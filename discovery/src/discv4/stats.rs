@@ -1,7 +1,7 @@
 //! Plain counters of the discv4 machine. Drivers publish them; nothing is decided by them.
 
-use crate::discv4::Rejected;
-use crate::discv4::message::Kind;
+use super::Rejected;
+use super::message::Kind;
 
 /// One counter for each kind of message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
