@@ -209,3 +209,24 @@ fn a_full_queue_drops_and_counts() {
     drop(queue);
     db.close();
 }
+
+/// The file goes bad under the writer: what it was writing is lost and counted, the file is set aside, and what comes next
+/// is stored in a new one.
+#[test]
+fn damage_found_while_open_costs_one_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    run(&path, now(), |db| db.store(node(1)));
+    let (connection, _) = open_sound(&path, now()).unwrap();
+    let damage = "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = 9999 WHERE name = 'nodes'; PRAGMA schema_version = 99;";
+    connection.execute_batch(damage).unwrap();
+    let counters = Arc::new(Counters::default());
+    let (writes, queue) = sync_channel(QUEUE);
+    let batch = MAX_BATCH as u32 + 1;
+    (1..=batch + 1).for_each(|number| writes.send(Write::Node(Box::new(node(number)))).unwrap());
+    drop(writes);
+    Writer { path: path.clone(), connection, counters: counters.clone(), now: now() }.run(&queue);
+    assert_eq!(counters.failed.load(Ordering::Relaxed), u64::from(batch));
+    assert!(folder.path().join("nodes.db.corrupt-1800000000").exists());
+    assert_eq!(seeds(&path, now()), [node(batch + 1)]);
+}
