@@ -130,7 +130,7 @@ pub struct FindNode {
 }
 
 /// `[[ip, udp, tcp, key]…, expiration]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Neighbors {
     /// At most [`MAX_NEIGHBORS`] are written; a reader takes what a datagram holds.
     pub nodes: Vec<Neighbor>,
@@ -175,7 +175,7 @@ impl Endpoint {
 }
 
 /// An entry of Neighbors: a claim, of which nothing is checked but its shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Neighbor {
     /// IPv4-mapped addresses are read as IPv4.
     pub ip: IpAddr,

@@ -26,6 +26,9 @@ const LOW_PORTS: u16 = 1024;
 /// proof send both at once.
 const PING_BACK_WAIT: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 
+/// How long answers to FindNode have the same expiration, seconds.
+const ANSWER_PERIOD: u64 = 10;
+
 /// Wait for more Neighbors after a datagram that was full, and after one that was not, which is the last unless they
 /// were mixed up on the way.
 const MORE_NEIGHBORS_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(50));
@@ -191,13 +194,16 @@ impl Discv4 {
         let target = NodeId::of_target(&find.target);
         // One more, since the asker itself is no news to it.
         let closest = self.table.closest(&target, MAX_FOUND.saturating_add(1), Prefer::Live);
-        let nodes: Vec<Neighbor> = closest
+        let mut nodes: Vec<Neighbor> = closest
             .iter()
             .filter(|node| node.id() != id && node.udp() > LOW_PORTS && check_relay(at.ip(), node.ip()).is_ok())
             .take(MAX_FOUND)
             .map(Neighbor::from)
             .collect();
-        let expiration = Discv4::expiration(now);
+        // In an order that does not depend on the target: whoever asks sorts by distance anyway, and targets that have the
+        // same nodes near them get the same datagrams.
+        nodes.sort_unstable_by_key(|node| node.key);
+        let expiration = answer_expiration(now);
         let mut chunks = nodes.chunks(MAX_NEIGHBORS);
         // An empty answer is an answer too, or the asker would take us for dead.
         let first = chunks.next().unwrap_or_default();
@@ -314,6 +320,13 @@ impl Discv4 {
     }
 }
 
+/// The expiration of Neighbors: 20 to 30 s ahead (others write 20 s), the same for 10 s, so that answers with the same nodes
+/// are the same datagrams and the driver need not sign each. A receiver whose clock is ahead loses nothing by it.
+fn answer_expiration(now: Now) -> u64 {
+    let past = now.unix_seconds() % ANSWER_PERIOD;
+    Discv4::expiration(now).saturating_add(ANSWER_PERIOD.saturating_sub(past))
+}
+
 /// Who has sent a packet, and from where.
 struct Sender {
     id: NodeId,
@@ -324,7 +337,7 @@ struct Sender {
 impl Sender {
     /// The sender as a node; `None` if the source of the packet is no endpoint (port 0).
     fn record(&self, tcp: u16) -> Option<NodeRecord> {
-        NodeRecord::new(self.key, self.at.ip(), self.at.port(), tcp).ok()
+        NodeRecord::with_id(self.key, self.id, self.at.ip(), self.at.port(), tcp).ok()
     }
 }
 

@@ -18,6 +18,7 @@ mod local_record;
 mod outlet;
 mod pong_queue;
 mod random_walk;
+mod signed_answers;
 mod stats;
 #[cfg(test)]
 mod tests;

@@ -8,21 +8,22 @@
 //! allows it. Received packets are taken by whoever is free.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     hash::{BuildHasher, RandomState},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread::JoinHandle,
 };
 
 use tokio::sync::mpsc;
 
-use super::outlet::Outlet;
+use super::{outlet::Outlet, signed_answers::SignedAnswers};
 use crate::{
     SecretKey,
     discv4::{
         RequestId, Transmit,
+        message::{Kind, Message},
         packet::{Header, Packet, PacketError, Sealed, Unverified, encode},
     },
 };
@@ -41,6 +42,10 @@ const MAX_OUTGOING: usize = 4096;
 
 /// Packets of known nodes that may wait: 40 ms of work on two cores.
 const MAX_KNOWN: usize = 1024;
+
+/// Questions of known nodes at one address that may wait. Who has proven its endpoint is not limited otherwise; this keeps
+/// three quarters of the queue for the others, whatever one address sends.
+const MAX_QUESTIONS_OF_ADDRESS: usize = MAX_KNOWN / 4;
 
 /// Packets of strangers that may wait: 10 ms of work on two cores. More would only make every answer later.
 const MAX_STRANGERS: usize = 256;
@@ -77,12 +82,14 @@ impl Workers {
     ) -> io::Result<(Self, mpsc::Receiver<Done>)> {
         let (results, done) = mpsc::channel(MAX_RESULTS);
         let count = count.max(1);
+        let answers = Arc::new(SignedAnswers::new());
         let mut workers = Self { queue: Arc::new(Queue::new(count)), threads: Vec::new(), spread: RandomState::new() };
         for number in 0..count {
             let worker = Worker {
                 number,
                 queue: workers.queue.clone(),
                 key: key.clone(),
+                answers: answers.clone(),
                 outlet: outlet.clone(),
                 results: results.clone(),
             };
@@ -95,13 +102,8 @@ impl Workers {
     /// Queues a received packet; `false` if its class is full.
     pub(super) fn recover(&self, class: Class, from: SocketAddr, packet: Unverified) -> bool {
         let mut jobs = self.queue.lock();
-        let (waiting, bound) = match class {
-            Class::Known => (&mut jobs.known, MAX_KNOWN),
-            Class::Stranger => (&mut jobs.strangers, MAX_STRANGERS),
-        };
-        let has_room = waiting.len() < bound;
+        let has_room = jobs.put(class, from, packet);
         if has_room {
-            waiting.push_back((from, packet));
             let idle = jobs.desks.iter_mut().position(|desk| std::mem::take(&mut desk.is_idle));
             drop(jobs);
             idle.into_iter().for_each(|number| self.queue.wake(number));
@@ -152,6 +154,8 @@ struct Jobs {
     desks: Vec<Desk>,
     known: VecDeque<(SocketAddr, Unverified)>,
     strangers: VecDeque<(SocketAddr, Unverified)>,
+    /// How many in `known` are questions, by address.
+    questions: HashMap<IpAddr, usize>,
     recovered: u64,
     closed: bool,
 }
@@ -170,6 +174,36 @@ enum Job {
 }
 
 impl Jobs {
+    /// Queues a received packet; `false` if there is no room for it.
+    fn put(&mut self, class: Class, from: SocketAddr, packet: Unverified) -> bool {
+        match class {
+            Class::Stranger if self.strangers.len() < MAX_STRANGERS => self.strangers.push_back((from, packet)),
+            Class::Known if self.known.len() < MAX_KNOWN => {
+                if is_question(&packet) {
+                    let questions = self.questions.entry(from.ip()).or_default();
+                    if *questions >= MAX_QUESTIONS_OF_ADDRESS {
+                        return false;
+                    }
+                    *questions = questions.saturating_add(1);
+                }
+                self.known.push_back((from, packet));
+            }
+            Class::Stranger | Class::Known => return false,
+        }
+        true
+    }
+
+    fn take_known(&mut self) -> Option<(SocketAddr, Unverified)> {
+        let (from, packet) = self.known.pop_front()?;
+        if let Some(questions) = self.questions.get_mut(&from.ip()).filter(|_| is_question(&packet)) {
+            *questions = questions.saturating_sub(1);
+            if *questions == 0 {
+                self.questions.remove(&from.ip());
+            }
+        }
+        Some((from, packet))
+    }
+
     /// What is sent goes first: the work that led to it is already paid for.
     fn take(&mut self, number: usize) -> Option<Job> {
         if let Some(transmit) = self.desks.get_mut(number)?.outgoing.pop_front() {
@@ -177,9 +211,14 @@ impl Jobs {
         }
         self.recovered = self.recovered.wrapping_add(1);
         let newcomer = if self.recovered.is_multiple_of(STRANGER_EVERY) { self.strangers.pop_front() } else { None };
-        let (from, packet) = newcomer.or_else(|| self.known.pop_front()).or_else(|| self.strangers.pop_front())?;
+        let (from, packet) = newcomer.or_else(|| self.take_known()).or_else(|| self.strangers.pop_front())?;
         Some(Job::Recover(from, packet))
     }
+}
+
+/// Answers are awaited, and so bounded by what we have asked.
+fn is_question(packet: &Unverified) -> bool {
+    matches!(packet.kind(), Kind::Ping | Kind::FindNode | Kind::EnrRequest)
 }
 
 impl Queue {
@@ -188,6 +227,7 @@ impl Queue {
             desks: (0..workers).map(|_| Desk::default()).collect(),
             known: VecDeque::new(),
             strangers: VecDeque::new(),
+            questions: HashMap::new(),
             recovered: 0,
             closed: false,
         };
@@ -230,6 +270,7 @@ struct Worker {
     number: usize,
     queue: Arc<Queue>,
     key: SecretKey,
+    answers: Arc<SignedAnswers>,
     outlet: Arc<Outlet>,
     results: mpsc::Sender<Done>,
 }
@@ -240,6 +281,10 @@ impl Worker {
             let done = match job {
                 Job::Recover(from, packet) => {
                     Done::Recovered { from, header: *packet.header(), packet: packet.recover() }
+                }
+                Job::Seal(Transmit { to, message: Message::Neighbors(answer), request: None }) => {
+                    self.outlet.send(to, &self.answers.seal(&self.key, answer));
+                    continue;
                 }
                 Job::Seal(Transmit { to, message, request }) => {
                     let sealed = encode(&self.key, &message);
@@ -307,14 +352,20 @@ mod tests {
         let (workers, packet) = (idle(), packet(1));
         let queued = (0..10_000).filter(|_| workers.recover(Class::Stranger, at(3), packet.clone())).count();
         assert_eq!(queued, MAX_STRANGERS);
+        // Nor can one acquaintance shut out the others.
         let queued = (0..10_000).filter(|_| workers.recover(Class::Known, at(2), packet.clone())).count();
-        assert_eq!(queued, MAX_KNOWN);
+        assert_eq!(queued, MAX_QUESTIONS_OF_ADDRESS);
+        let other = |number: u16| SocketAddr::from(([127, 0, 1, number.to_le_bytes()[0]], 2));
+        let queued = (0..10_000).filter(|number| workers.recover(Class::Known, other(*number), packet.clone())).count();
+        assert_eq!(queued, MAX_KNOWN - MAX_QUESTIONS_OF_ADDRESS);
         let transmit = Transmit { to: at(1), message: message(1), request: None };
         assert_eq!((0..10_000).filter(|_| workers.seal(transmit.clone())).count(), MAX_OUTGOING);
         // Nor are newcomers shut out: among the known packets there is one of theirs now and then.
         (0..MAX_OUTGOING).for_each(|_| assert_eq!(next(&workers).as_deref(), Some("seal 1")));
         let strangers = (0..160).filter(|_| next(&workers).as_deref() == Some("recover 3")).count();
         assert_eq!(strangers, 10);
+        while next(&workers).is_some() {}
+        assert!(workers.queue.lock().questions.is_empty());
     }
 
     fn outlet() -> Arc<Outlet> {
