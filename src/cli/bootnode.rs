@@ -67,7 +67,7 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
     if !is_kept {
         warn!("this identity lasts until exit: keep one with --datadir, or with --genkey and --nodekey");
     }
-    shutdown::runtime()?.block_on(serve(args, key))
+    shutdown::runtime_of_one_thread()?.block_on(serve(args, key))
 }
 
 /// The key in the data folder, made at the first start; without a folder, one for this run.

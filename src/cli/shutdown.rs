@@ -42,3 +42,13 @@ pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .build()
         .map_err(|error| Failure::of("cannot start the runtime", error))
 }
+
+/// The same for a command whose work is one task (and the threads that it keeps for signatures): a second thread would only
+/// be woken to find that there is nothing for it.
+pub(super) fn runtime_of_one_thread() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::of("cannot start the runtime", error))
+}

@@ -37,8 +37,8 @@ use crate::{
 /// Commands taken in one round.
 const COMMANDS_PER_ROUND: usize = 32;
 
-/// Results taken in one round.
-const RESULTS_PER_ROUND: usize = 256;
+/// Handfuls of results taken in one round.
+const RESULTS_PER_ROUND: usize = 32;
 
 /// Datagrams read in one round: the kernel's buffer holds about 270 small ones.
 const DATAGRAMS_PER_ROUND: usize = 128;
@@ -73,7 +73,7 @@ pub(super) struct Driver {
     socket: UdpSocket,
     outlet: Arc<Outlet>,
     workers: Workers,
-    done: mpsc::Receiver<Done>,
+    done: mpsc::Receiver<Vec<Done>>,
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<DiscoveryEvent>,
     local_record: watch::Sender<NodeRecord>,
@@ -163,7 +163,7 @@ impl Driver {
                     None => break None,
                 },
                 () = tokio::time::sleep_until(timeout.into()) => {}
-                Some(done) = self.done.recv() => self.result(Now::read(), done),
+                Some(done) = self.done.recv() => self.results(Now::read(), done),
                 // An error of the socket shows when it is read.
                 _ = self.socket.readable() => {}
             }
@@ -192,7 +192,7 @@ impl Driver {
         }
         for taken in 1..=RESULTS_PER_ROUND {
             let Ok(done) = self.done.try_recv() else { break };
-            self.result(now, done);
+            self.results(now, done);
             is_busy |= taken == RESULTS_PER_ROUND;
         }
         is_busy |= self.receive(now);
@@ -259,6 +259,10 @@ impl Driver {
         }
         let dropped = if is_stranger { &mut self.stats.dropped_strangers } else { &mut self.stats.dropped_known };
         *dropped = dropped.saturating_add(1);
+    }
+
+    fn results(&mut self, now: Now, done: Vec<Done>) {
+        done.into_iter().for_each(|done| self.result(now, done));
     }
 
     fn result(&mut self, now: Now, done: Done) {

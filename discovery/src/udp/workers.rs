@@ -53,8 +53,12 @@ const MAX_STRANGERS: usize = 256;
 /// After so many packets a stranger's goes first, so that busy acquaintances do not shut newcomers out.
 const STRANGER_EVERY: u64 = 16;
 
-/// Results waiting for the machine; workers wait when it is full.
-const MAX_RESULTS: usize = 1024;
+/// Jobs after which a busy worker hands over its results: each handing over wakes the machine's task, which costs more than
+/// all that the machine does with a result. An idle worker hands over at once.
+const JOBS_AT_ONCE: usize = 8;
+
+/// Handfuls of results waiting for the machine; workers wait when it is full.
+const MAX_RESULTS: usize = 128;
 
 /// Something computed.
 #[derive(Debug)]
@@ -79,7 +83,7 @@ impl Workers {
         count: usize,
         key: &SecretKey,
         outlet: &Arc<Outlet>,
-    ) -> io::Result<(Self, mpsc::Receiver<Done>)> {
+    ) -> io::Result<(Self, mpsc::Receiver<Vec<Done>>)> {
         let (results, done) = mpsc::channel(MAX_RESULTS);
         let count = count.max(1);
         let answers = Arc::new(SignedAnswers::new());
@@ -248,6 +252,12 @@ impl Queue {
         self.bells.iter().for_each(Condvar::notify_one);
     }
 
+    /// A job that is there; `None` if there is none, or the queue is closed.
+    fn try_take(&self, number: usize) -> Option<Job> {
+        let mut jobs = self.lock();
+        if jobs.closed { None } else { jobs.take(number) }
+    }
+
     /// Waits for a job; `None` once the queue is closed.
     fn take(&self, number: usize) -> Option<Job> {
         let bell = self.bells.get(number)?;
@@ -272,31 +282,46 @@ struct Worker {
     key: SecretKey,
     answers: Arc<SignedAnswers>,
     outlet: Arc<Outlet>,
-    results: mpsc::Sender<Done>,
+    results: mpsc::Sender<Vec<Done>>,
 }
 
 impl Worker {
     fn run(self) {
-        while let Some(job) = self.queue.take(self.number) {
-            let done = match job {
-                Job::Recover(from, packet) => {
-                    Done::Recovered { from, header: *packet.header(), packet: packet.recover() }
-                }
-                Job::Seal(Transmit { to, message: Message::Neighbors(answer), request: None }) => {
-                    self.outlet.send(to, &self.answers.seal(&self.key, answer));
-                    continue;
-                }
-                Job::Seal(Transmit { to, message, request }) => {
-                    let sealed = encode(&self.key, &message);
-                    let Some(request) = request else {
+        // An error means that the driver is gone.
+        while let Some(job) = self.queue.take(self.number)
+            && self.work(job).is_ok()
+        {}
+    }
+
+    /// Does this job and those that wait, until the results have to be handed over.
+    fn work(&self, first: Job) -> Result<(), mpsc::error::SendError<Vec<Done>>> {
+        let mut results = Vec::new();
+        let more = std::iter::repeat_with(|| self.queue.try_take(self.number)).map_while(|job| job);
+        for job in std::iter::once(first).chain(more).take(JOBS_AT_ONCE) {
+            results.extend(self.done(job));
+        }
+        if results.is_empty() { Ok(()) } else { self.results.blocking_send(results) }
+    }
+
+    /// Does one job. A reply is sent; anything else is the machine's to know.
+    fn done(&self, job: Job) -> Option<Done> {
+        match job {
+            Job::Recover(from, packet) => {
+                Some(Done::Recovered { from, header: *packet.header(), packet: packet.recover() })
+            }
+            Job::Seal(Transmit { to, message: Message::Neighbors(answer), request: None }) => {
+                self.outlet.send(to, &self.answers.seal(&self.key, answer));
+                None
+            }
+            Job::Seal(Transmit { to, message, request }) => {
+                let sealed = encode(&self.key, &message);
+                match request {
+                    Some(request) => Some(Done::Request { to, request, sealed }),
+                    None => {
                         self.outlet.send(to, &sealed.datagram);
-                        continue;
-                    };
-                    Done::Request { to, request, sealed }
+                        None
+                    }
                 }
-            };
-            if self.results.blocking_send(done).is_err() {
-                return; // the driver is gone
             }
         }
     }
@@ -397,8 +422,9 @@ mod tests {
         for number in 0..50 {
             assert!(workers.recover(Class::Known, at(1), packet(number)));
         }
-        for _ in 0..50 {
-            let Some(Done::Recovered { packet, .. }) = done.blocking_recv() else { panic!("not recovered") };
+        let handfuls = std::iter::repeat_with(|| done.blocking_recv().unwrap());
+        for result in handfuls.flatten().take(50) {
+            let Done::Recovered { packet, .. } = result else { panic!("not recovered") };
             assert_eq!(packet.unwrap().from, *key().public());
         }
         // Workers that have results nobody takes do not keep the service from closing.
