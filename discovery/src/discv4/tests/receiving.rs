@@ -229,9 +229,30 @@ fn the_sixteen_closest_come_in_datagrams_of_twelve_and_four() {
     let place = NodeId::of_target(&target);
     let mut expected: Vec<_> = known.iter().map(|node| (place.distance(&node.id()), Neighbor::from(node))).collect();
     expected.sort_by_key(|(distance, _)| *distance);
-    let expected: Vec<_> = expected.into_iter().take(16).map(|(_, neighbor)| neighbor).collect();
+    let mut expected: Vec<_> = expected.into_iter().take(16).map(|(_, neighbor)| neighbor).collect();
+    expected.sort_by_key(|neighbor| neighbor.key); // whatever the target, so that answers repeat
     assert_eq!(answers.concat(), expected);
     assert!(peers.len() >= 30);
+}
+
+/// Targets with the same nodes near them have the very same answer for 10 s, so that it need not be signed again.
+#[test]
+fn answers_repeat_for_ten_seconds_and_last_for_twenty_at_least() {
+    let mut scene = Scene::new();
+    let _known: Vec<_> = (0..10).map(|n| scene.bonded(&format!("24.0.{n}.1:30303"))).collect();
+    let askers = [scene.bonded("24.1.1.1:30303"), scene.bonded("24.1.2.1:30303")];
+    let mut answers = std::collections::BTreeMap::new();
+    for n in 0..30 {
+        scene.hears_find_node(&askers[0], [n; 64]).unwrap();
+        let Message::Neighbors(answer) = scene.sent_one(Kind::Neighbors).message else { unreachable!() };
+        let ahead = answer.expiration - scene.now.unix_seconds();
+        assert!((20..=30).contains(&ahead), "{ahead} s ahead");
+        assert_eq!(answer.nodes.len(), 11);
+        answers.entry(answer.expiration).or_insert_with(Vec::new).push(answer);
+        scene.now = scene.now.after(Duration::from_secs(1));
+    }
+    assert!((3..=4).contains(&answers.len()), "30 s have parts of 10 s");
+    assert!(answers.values().all(|same| same.len() <= 10 && same.iter().all(|answer| *answer == same[0])));
 }
 
 #[test]
