@@ -16,6 +16,9 @@ const ENOUGH: usize = 16;
 /// The longest wait for tables.
 const SETTLE: Duration = Duration::from_secs(20);
 
+/// Between two starts: the first lookups of a node cost some 20 ms.
+const PACE: Duration = Duration::from_millis(15);
+
 /// Between two looks at the tables.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -47,6 +50,7 @@ impl Discoveries {
                 bootnodes.push(node.local_record());
             }
             nodes.push(node);
+            sleep(PACE).await;
         }
         Ok(Discoveries(nodes))
     }

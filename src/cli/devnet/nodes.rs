@@ -10,6 +10,7 @@ use kadwire_discovery::{Config, Discovery, NodeRecord, SecretKey};
 use kadwire_wire::PeerAddress;
 use kadwire_wire::PeerId;
 use kadwire_wire::tendermint::key::NodeKey;
+use kadwire_wire::transport::Direction;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -21,7 +22,11 @@ use super::discoveries::{check_pause, loopback};
 pub(crate) const CHAIN: &str = "kadwire-devnet";
 
 /// Between two looks at the peers.
-const LOOK: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Nodes that may look for peers at the same time, and how long the next one waits at most until they have found some.
+const LOOKING: usize = 16;
+const START_PATIENCE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Nodes(Vec<Node>);
 
@@ -39,15 +44,26 @@ pub(crate) struct Connections {
 }
 
 impl Nodes {
-    /// Starts `count` nodes; the first is the bootnode of the others.
+    /// Starts `count` nodes; the first is the bootnode of the others. Not all at once: a node that looks for peers costs a hundred times
+    /// what one costs that has them, and this machine runs them all.
     pub(crate) async fn start(count: u16) -> Result<Self, Failure> {
         let mut nodes = Nodes(Vec::new());
         for number in 0..count {
+            let patience = Instant::now() + START_PATIENCE;
+            while nodes.looking() >= LOOKING && Instant::now() < patience {
+                sleep(LOOK).await;
+            }
             let bootnodes = nodes.bootnode().into_iter().collect();
             let node = start_one(number, count, bootnodes).await?;
             nodes.0.push(node);
         }
         Ok(nodes)
+    }
+
+    /// Nodes that have not dialed all they want.
+    fn looking(&self) -> usize {
+        let outbound = |node: &Node| node.peers().iter().filter(|peer| peer.direction == Direction::Outbound).count();
+        self.0.iter().filter(|node| outbound(node) < OUTBOUND).count()
     }
 
     /// The discovery side of the first node.
