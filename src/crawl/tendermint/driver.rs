@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep_until, timeout};
 use tracing::debug;
 
-use super::{Config, Crawl, TendermintNode, Visit, Visited};
+use super::{Config, Crawl, TendermintNode, UNANSWERED, Visit, Visited};
 use crate::crawl::{Crawled, Progress};
 
 /// The only channel that a crawler's transport needs.
@@ -97,7 +97,7 @@ async fn call<T: Transport>(transport: &T, visit: &Visit, answer_timeout: Durati
                 break;
             }
             Err(_) => {
-                visited.error = Some("answer_timeout");
+                visited.error = Some(UNANSWERED);
                 break;
             }
         }

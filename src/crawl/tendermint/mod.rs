@@ -39,6 +39,10 @@ const QUIET_ROUNDS: u32 = 2;
 /// The same while some node was told only once.
 const QUIET_ROUNDS_UNSURE: u32 = 4;
 
+/// The cause of a request that a peer lets go unanswered while it stays connected: it has been asked enough. Not so a peer that hangs up:
+/// a seed answers one request a connection (CometBFT `pex_reactor.go`, `Receive`), and answers again on the next.
+const UNANSWERED: &str = "answer_timeout";
+
 /// What a Tendermint crawl needs to be told.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -267,9 +271,8 @@ impl Crawl {
             return;
         }
         node.error = None;
-        // A peer that lets a request go unanswered has been asked enough.
         let is_sample = visited.answers.iter().any(|answer| Visited::is_sample(answer.len()));
-        standing.sampled = is_sample && visited.error.is_none();
+        standing.sampled = is_sample && visited.error != Some(UNANSWERED);
         standing.failed = 0;
         for answer in visited.answers {
             self.handle_answer(now, id, answer);
@@ -295,7 +298,8 @@ impl Crawl {
     fn handle_failure(&mut self, now: Now, id: PeerId, error: &'static str, hopeless: bool) {
         let (Some(node), Some(standing)) = (self.topology.node_mut(&id), self.standing.get_mut(&id)) else { return };
         if standing.sampled {
-            standing.sampled = false; // it did answer in an earlier round, and has been asked enough
+            // It did answer in an earlier round.
+            standing.sampled = error != UNANSWERED && !hopeless;
             return;
         }
         node.error = Some(error);

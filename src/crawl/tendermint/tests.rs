@@ -16,6 +16,8 @@ struct Scripted {
     full: u32,
     /// Answers so many requests, then no more.
     allowance: usize,
+    /// Hangs up after one answer, as a CometBFT seed does.
+    seed: bool,
     online: bool,
 }
 
@@ -42,7 +44,7 @@ impl Network {
             let mut others: Vec<_> = (0..count).filter(|&other| other != own).collect();
             others.shuffle(&mut rng);
             let book = others.into_iter().take(book).map(address).collect();
-            Scripted { address: address(own), book, full: 0, allowance: usize::MAX, online: true }
+            Scripted { address: address(own), book, full: 0, allowance: usize::MAX, seed: false, online: true }
         });
         let peers: Vec<_> = peers.collect();
         let place = (0..count).map(|number| (address(number).id(), number)).collect();
@@ -69,7 +71,10 @@ impl Network {
         for asked in 1..=if Visited::is_sample(selected) { 2 } else { 1 } {
             visited.asked = asked;
             if peer.allowance == 0 {
-                return Visited { error: Some("answer_timeout"), ..visited };
+                return Visited { error: Some(UNANSWERED), ..visited };
+            }
+            if peer.seed && asked == 2 {
+                return Visited { error: Some("closed"), ..visited };
             }
             peer.allowance -= 1;
             peer.book.shuffle(&mut self.rng);
@@ -129,6 +134,18 @@ fn who_answers_three_requests_and_no_more_is_not_asked_on_and_on() {
     assert_eq!((crawl.progress().found, crawl.progress().reachable, network.visits), (100, 100, 200));
     assert!(crawl.topology().nodes().iter().all(|node| node.error.is_none()), "they did answer");
     assert_eq!(crawl.progress().asked - crawl.progress().answered, 100);
+}
+
+#[test]
+fn a_seed_that_answers_once_and_hangs_up_is_asked_again() {
+    for seed in 0..5 {
+        let mut network = Network::new(seed, 60, 0);
+        network.peers[0].book = (1..60).map(address).collect();
+        network.peers[0].seed = true;
+        let crawl = network.crawl(Config::default());
+        assert!(crawl.progress().found > 58, "seed {seed}: {} found", crawl.progress().found);
+        assert_eq!(crawl.topology().nodes().iter().filter(|node| node.error.is_some()).count(), 0);
+    }
 }
 
 #[test]
