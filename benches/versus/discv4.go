@@ -80,7 +80,7 @@ const networkSize = 300
 
 // crawl measures how long it takes to find all nodes of a network of go-ethereum nodes: ours, go-ethereum's way, ours again.
 func crawl() {
-	network := start("discv4net", reference("discv4net"), "-n", fmt.Sprint(networkSize), "-base", "127.77.0.0")
+	network := start("discv4net", reference("discv4net"), "-n", fmt.Sprint(networkSize), "-base", "127.77.0.0", "-settle", "60s")
 	ready := network.object(4*time.Minute, "bootnodes")
 	if visible := ready.number("visible"); visible < networkSize {
 		fmt.Fprintf(os.Stderr, "versus: only %v of %d go-ethereum nodes can be found by asking: the machine is too busy\n", visible, networkSize)
