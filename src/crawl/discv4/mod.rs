@@ -1,7 +1,8 @@
 //! The Ethereum crawl: every node is asked for every useful bucket of its table, then for its record.
 //!
-//! [`Crawl`] is a machine: [`Crawl::poll_question`] says whom to ask what, [`Crawl::handle_answer`] takes the outcome, and the crawl is over when
-//! [`Crawl::is_over`]: nothing left to ask and nothing in flight. A node is visited by one question after the other; many are visited at
+//! [`Crawl`] is a machine: [`Crawl::poll_question`] says whom to ask what, [`Crawl::handle_answer`] takes the outcome. When nobody is left to
+//! visit, all who answered are asked once more for their closest neighbours: a young node is in few tables, those of its neighbours, and is
+//! named only when these have checked it. The crawl [is over](Crawl::is_over) when such a second look brings nothing new. A node is visited by one question after the other; many are visited at
 //! once. Endpoint proofs and time-outs of single packets are the business of [`kadwire_discovery`]'s `Discovery`, which the driver asks.
 
 mod buckets;
@@ -26,6 +27,9 @@ use super::{Config, Progress};
 
 /// Endpoints remembered for one node id: the network may hold stale or false ones, and the first heard of need not be the true one.
 const ENDPOINTS: usize = 4;
+
+/// Second looks at most: a network that grows faster than it is crawled is not crawled for ever.
+const MAX_SECOND_LOOKS: u32 = 4;
 
 /// A question to one node.
 #[derive(Debug, Clone)]
@@ -77,12 +81,13 @@ impl Visit {
 }
 
 /// ```text
-///   Buckets(Closest) -> … -> Buckets(Done) -> Record -> gone
+///   Buckets(Closest) -> … -> Buckets(Done) -> Record -> gone      SecondLook -> gone
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
     Buckets(Buckets),
     Record,
+    SecondLook,
 }
 
 /// The machine. See the module.
@@ -107,6 +112,10 @@ pub struct Crawl {
     /// Visits that hold one of `config.parallel` places.
     in_flight: usize,
     reachable: usize,
+    /// Nodes first heard of since the last second look began.
+    news: usize,
+    second_looks: u32,
+    over: bool,
     asked: u64,
     answered: u64,
 }
@@ -127,6 +136,9 @@ impl Crawl {
             retries: 0,
             in_flight: 0,
             reachable: 0,
+            news: 0,
+            second_looks: 0,
+            over: false,
             asked: 0,
             answered: 0,
         }
@@ -147,6 +159,7 @@ impl Crawl {
         };
         match self.topology.add(node) {
             Learned::New => {
+                self.news += 1;
                 self.visits
                     .insert(id, Visit { next: Next::Buckets(Buckets::Closest), endpoints: vec![record], failed: 0 });
                 self.fresh.push_back(id);
@@ -172,6 +185,9 @@ impl Crawl {
 
     /// Whom to ask what now. Every question must be followed by one [`Self::handle_answer`].
     pub fn poll_question(&mut self, now: Now) -> Option<Question> {
+        if self.visits.is_empty() {
+            self.look_again();
+        }
         loop {
             let id = self.ready.pop_front().or_else(|| self.open_visit(now))?;
             if let Some(question) = self.question(id) {
@@ -180,6 +196,22 @@ impl Crawl {
             }
             self.close_visit(id);
         }
+    }
+
+    /// Everybody was visited. Those who answered once more, unless the last time brought nothing.
+    fn look_again(&mut self) {
+        self.over = self.news == 0 || self.second_looks >= MAX_SECOND_LOOKS;
+        if self.over {
+            return;
+        }
+        self.second_looks += 1;
+        self.news = 0;
+        for node in self.topology.nodes().iter().filter(|node| node.reachable) {
+            let endpoints = vec![node.record.clone()];
+            self.visits.insert(node.record.id(), Visit { next: Next::SecondLook, endpoints, failed: 0 });
+            self.fresh.push_back(node.record.id());
+        }
+        self.over = self.visits.is_empty();
     }
 
     /// Takes a place for the next node to visit, if one is free.
@@ -207,7 +239,14 @@ impl Crawl {
             return Some(Question { to, ask: Ask::Ping });
         }
         loop {
-            let Next::Buckets(buckets) = visit.next else { return Some(Question { to, ask: Ask::Record }) };
+            let buckets = match visit.next {
+                Next::Buckets(buckets) => buckets,
+                Next::Record => return Some(Question { to, ask: Ask::Record }),
+                Next::SecondLook => {
+                    let ask = Ask::Neighbors(*to.key().as_bytes());
+                    return Some(Question { to, ask });
+                }
+            };
             let target = match buckets.distance() {
                 Some(0) => Some(*to.key().as_bytes()),
                 Some(distance) => self.targets.at(&id, distance),
@@ -249,7 +288,7 @@ impl Crawl {
         }
         self.advance(id, |next| match next {
             Next::Buckets(buckets) => Some(Next::Buckets(buckets.answered(count, outermost))),
-            Next::Record => None,
+            Next::Record | Next::SecondLook => None,
         });
     }
 
@@ -287,11 +326,13 @@ impl Crawl {
             self.retries += 1;
             return;
         }
-        node.error = Some(cause);
+        if visit.next != Next::SecondLook {
+            node.error = Some(cause);
+        }
         if reachable {
             self.advance(id, |next| match next {
                 Next::Buckets(buckets) => Some(Next::Buckets(buckets.skipped())),
-                Next::Record => None,
+                Next::Record | Next::SecondLook => None,
             });
         } else if let Some(visit) = self.visits.remove(&id) {
             self.in_flight -= 1;
@@ -330,9 +371,9 @@ impl Crawl {
         self.again.keys().next().map(|&(due, _)| due).filter(|_| self.in_flight < self.config.parallel)
     }
 
-    /// Nothing left to ask, nothing in flight.
+    /// Nothing in flight, nobody left to visit, and nothing new at a second look; known once [`Self::poll_question`] gave `None`.
     pub fn is_over(&self) -> bool {
-        self.visits.is_empty()
+        self.over
     }
 
     /// How far it is.

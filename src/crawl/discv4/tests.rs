@@ -27,6 +27,8 @@ struct Scripted {
     key: SecretKey,
     record: NodeRecord,
     table: Vec<NodeRecord>,
+    /// Comes into the table once the node has been visited.
+    later: Vec<NodeRecord>,
     manner: Manner,
 }
 
@@ -57,7 +59,7 @@ impl Network {
                 fill[bucket] += 1;
                 bucket > 0 && fill[bucket] <= FULL
             });
-            Scripted { key, record: own.clone(), table: others, manner: Manner::Honest }
+            Scripted { key, record: own.clone(), table: others, later: Vec::new(), manner: Manner::Honest }
         });
         let nodes: Vec<_> = nodes.collect();
         let place = records.iter().enumerate().map(|(number, record)| (record.id(), number)).collect();
@@ -70,6 +72,10 @@ impl Network {
         let node = &mut self.nodes[place];
         if node.record.endpoint() != question.to.endpoint() {
             return silent;
+        }
+        if question.ask == Ask::Record {
+            // The last question of a visit.
+            node.table.append(&mut node.later);
         }
         match (&mut node.manner, question.ask) {
             (Manner::Silent, _) => silent,
@@ -94,9 +100,12 @@ impl Network {
         let mut crawl = Crawl::new(config, own);
         crawl.add(self.now, self.nodes[0].record.clone());
         let mut in_flight: Vec<Question> = Vec::new();
-        while !crawl.is_over() {
+        loop {
             while let Some(question) = crawl.poll_question(self.now) {
                 in_flight.push(question);
+            }
+            if crawl.is_over() {
+                break;
             }
             let asked: HashSet<_> = in_flight.iter().map(|question| question.to.id()).collect();
             assert_eq!(asked.len(), in_flight.len(), "one question at a time to a node");
@@ -159,6 +168,19 @@ fn every_node_and_every_table_entry_is_found() {
 }
 
 #[test]
+fn who_comes_into_a_table_during_the_crawl_is_found_at_a_second_look() {
+    let mut network = Network::new(11, 60);
+    // Nobody names the last one; its neighbour does once it has been visited.
+    let young = network.nodes[59].record.clone();
+    network.nodes.iter_mut().for_each(|node| node.table.retain(|told| told.id() != young.id()));
+    let neighbour = network.nodes[..59].iter_mut().min_by_key(|node| node.record.id().distance(&young.id())).unwrap();
+    neighbour.later.push(young.clone());
+    let crawl = network.crawl(Config::default());
+    assert_eq!((crawl.progress().found, crawl.progress().reachable), (60, 60));
+    assert_eq!(crawl.topology().node(&young.id()).map(|node| node.reachable), Some(true));
+}
+
+#[test]
 fn silent_nodes_are_found_but_not_reachable() {
     let mut network = Network::new(3, 80);
     (0..80).filter(|number| number % 4 == 3).for_each(|number| network.nodes[number].manner = Manner::Silent);
@@ -168,6 +190,16 @@ fn silent_nodes_are_found_but_not_reachable() {
     assert_eq!(crawled_edges(&crawl), network.edges(|node| node.manner == Manner::Honest));
     // Three attempts each.
     assert_eq!(crawl.progress().asked - crawl.progress().answered, 60);
+    assert!(crawl.topology().nodes().iter().filter(|node| node.reachable).all(|node| node.error.is_none()));
+}
+
+#[test]
+fn a_crawl_that_nobody_answers_ends() {
+    let mut network = Network::new(12, 3);
+    network.nodes[0].manner = Manner::Silent;
+    let crawl = network.crawl(Config::default());
+    assert_eq!((crawl.progress().found, crawl.progress().reachable, crawl.progress().asked), (1, 0, 3));
+    assert_eq!(Network::new(13, 1).crawl(Config::default()).progress().found, 1, "alone in its network");
 }
 
 #[test]
