@@ -5,6 +5,7 @@ use std::time::Duration;
 use kadwire::crawl::{Config, discv4};
 use kadwire_discovery::{Discovery, SecretKey};
 use tokio::time::{Instant, sleep};
+use tracing::debug;
 
 use super::super::bootnodes::Bootnodes;
 use super::super::devnet::Discoveries;
@@ -75,6 +76,9 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
         sleep(AGAIN).await;
     };
     drop(bar);
+    if let Ok(stats) = discovery.stats().await {
+        debug!(?stats, "crawled");
+    }
     discovery.close().await;
     if let Some(nodes) = devnet {
         nodes.close().await;
