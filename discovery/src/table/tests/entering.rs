@@ -1,0 +1,70 @@
+//! Who comes into a bucket, and who waits outside.
+
+use super::*;
+
+#[test]
+fn buckets_by_distance_with_everything_close_in_the_first() {
+    for (distance, bucket) in [(0, 0), (1, 0), (239, 0), (240, 0), (241, 1), (250, 10), (255, 15), (256, 16)] {
+        assert_eq!(bucket_index(distance, 17), bucket, "distance {distance}");
+    }
+    for (distance, bucket) in [(1, 0), (2, 1), (256, 255)] {
+        assert_eq!(bucket_index(distance, 256), bucket, "distance {distance} of 256 buckets");
+    }
+}
+
+#[test]
+fn our_own_id_is_refused() {
+    let mut world = World::started();
+    let node = world.node();
+    let now = world.now;
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut own = Table::new(now, node.id(), TableConfig::default(), Vec::new(), &mut rng);
+    assert_eq!(own.add_found(now, &node), Err(NotAdded::Own));
+}
+
+#[test]
+fn inbound_nodes_wait_for_the_first_refresh() {
+    let mut world = World::new(TableConfig::default());
+    let (early, found) = (world.node(), world.node());
+    assert_eq!(world.table.add_inbound(world.now, &early), Err(NotAdded::Initialising));
+    assert_eq!(world.table.add_found(world.now, &found), Ok(()));
+    world.finish_refresh();
+    assert_eq!(world.table.add_inbound(world.now, &early), Ok(()));
+}
+
+#[test]
+fn the_seventeenth_node_of_a_bucket_becomes_a_replacement() {
+    let mut world = World::started();
+    world.add_nodes(16);
+    let late = world.node();
+    assert_eq!(world.table.add_found(world.now, &late), Err(NotAdded::BucketFull));
+    assert!(!world.has(&late));
+    assert_eq!(world.table.record(&late.id()), Some(&late));
+    assert_eq!(world.table.len(), 16);
+}
+
+#[test]
+fn ten_replacements_the_oldest_falls_off() {
+    let mut world = World::started();
+    world.add_nodes(16);
+    let late: Vec<_> = (0..11).map(|_| world.node()).collect();
+    for node in late.iter().chain(&late[10..]) {
+        assert_eq!(world.table.add_found(world.now, node), Err(NotAdded::BucketFull));
+    }
+    let kept: Vec<_> = world.table.replacements().cloned().collect();
+    assert_eq!(kept, late[1..].iter().rev().cloned().collect::<Vec<_>>(), "newest first, none twice");
+}
+
+#[test]
+fn a_replacement_comes_in_when_a_node_goes() {
+    let mut world = World::started();
+    let nodes = world.add_nodes(16);
+    let late = world.node();
+    _ = world.table.add_found(world.now, &late);
+    world.events();
+    world.miss(&nodes[3]);
+    assert!(!world.has(&nodes[3]) && world.has(&late));
+    assert_eq!(world.events(), [TableEvent::Removed(nodes[3].clone()), TableEvent::Added(late.clone())]);
+    assert_eq!(world.table.revalidation.pace(&late.id()), Some(Pace::New));
+    assert_eq!(world.table.revalidation.pace(&nodes[3].id()), None);
+}
