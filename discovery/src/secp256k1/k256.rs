@@ -100,6 +100,7 @@ const DIGITS: usize = 255;
 
 struct Multiples(Vec<AffinePoint>);
 
+#[expect(clippy::arithmetic_side_effects, reason = "sums of points")]
 impl Multiples {
     fn new() -> Self {
         let mut points = Vec::with_capacity(32_usize.saturating_mul(DIGITS));
