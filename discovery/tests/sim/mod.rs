@@ -4,56 +4,39 @@
 //! is tested. Everything follows from one seed, which is printed; `SIM_SEED=…` replays. [`Network::step`] delivers what
 //! is due, or else jumps to the next moment at which anything happens (as quinn-proto's `Pair::step`).
 
-#![allow(dead_code, unreachable_pub, missing_docs, reason = "shared by several test binaries, each using a part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    reason = "shared by several test binaries, each using a part"
+)]
+
+mod churn;
+mod links;
+mod report;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::ops::Range;
 use std::time::{Duration, SystemTime};
+
+pub use churn::Churn;
+pub use links::Links;
+pub use report::LookupReport;
 
 use kadwire_discovery::discv4::message::Kind;
 use kadwire_discovery::discv4::packet::Packet;
 use kadwire_discovery::discv4::{Config, Discv4, Event, LookupId};
 use kadwire_discovery::{NodeId, NodeRecord, Now, PublicKey, SecretKey};
 use rand::rngs::StdRng;
-use rand::{Rng, RngExt, SeedableRng};
+use rand::{Rng, SeedableRng};
 
 /// The seed of this run: `SIM_SEED`, or `default`. Printed, so that a failure can be replayed.
 pub fn seed(default: u64) -> u64 {
     let seed = std::env::var("SIM_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     println!("SIM_SEED={seed}");
     seed
-}
-
-/// What every link does to packets.
-#[derive(Clone, Debug)]
-pub struct Links {
-    /// One-way delay; each pair of nodes has its own, drawn from this range.
-    pub delay: Range<Duration>,
-    /// Most that is added to the delay. Changes every 10 ms, so that packets sent together mostly arrive in order.
-    pub jitter: Duration,
-    /// Share of packets delayed by up to 30 ms more, so that others overtake them.
-    pub reordered: f64,
-    /// Share of packets lost.
-    pub loss: f64,
-}
-
-impl Default for Links {
-    fn default() -> Links {
-        Links {
-            delay: Duration::from_millis(5)..Duration::from_millis(120),
-            jitter: Duration::from_millis(3),
-            reordered: 0.01,
-            loss: 0.0,
-        }
-    }
-}
-
-impl Links {
-    pub fn lossy(loss: f64) -> Links {
-        Links { loss, ..Links::default() }
-    }
 }
 
 /// Index of a node in its network.
@@ -64,10 +47,12 @@ pub struct SimNode {
     pub id: NodeId,
     pub address: SocketAddr,
     /// `None` while it is off.
-    pub machine: Option<Discv4>,
+    pub machine: Option<Box<Discv4>>,
     /// Results of lookups, as they ended.
     pub lookups: BTreeMap<LookupId, Vec<NodeRecord>>,
+    /// When its machine wants to be woken, and the alarm that is set: not later, or the machine would oversleep.
     wake: Option<Duration>,
+    alarm: Option<Duration>,
 }
 
 impl SimNode {
@@ -81,27 +66,38 @@ impl SimNode {
 }
 
 struct Delivery {
-    at: Duration,
-    order: u64,
-    from: SocketAddr,
+    from: Index,
     to: Index,
     packet: Packet,
 }
 
-impl PartialEq for Delivery {
-    fn eq(&self, other: &Delivery) -> bool {
-        self.order == other.order
-    }
+/// Packets on their way. The heap holds only times and places, which are cheap to move.
+#[derive(Default)]
+struct InFlight {
+    due: BinaryHeap<Reverse<(Duration, u64, usize)>>,
+    deliveries: Vec<Option<Delivery>>,
+    free: Vec<usize>,
 }
-impl Eq for Delivery {}
-impl PartialOrd for Delivery {
-    fn partial_cmp(&self, other: &Delivery) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
+
+impl InFlight {
+    /// `order` decides between packets due at the same time.
+    fn push(&mut self, at: Duration, order: u64, delivery: Delivery) {
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.deliveries.push(None);
+            self.deliveries.len() - 1
+        });
+        self.deliveries[place] = Some(delivery);
+        self.due.push(Reverse((at, order, place)));
     }
-}
-impl Ord for Delivery {
-    fn cmp(&self, other: &Delivery) -> std::cmp::Ordering {
-        (self.at, self.order).cmp(&(other.at, other.order))
+
+    fn next(&self) -> Option<Duration> {
+        self.due.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    fn pop(&mut self) -> Option<Delivery> {
+        let Reverse((.., place)) = self.due.pop()?;
+        self.free.push(place);
+        self.deliveries[place].take()
     }
 }
 
@@ -131,12 +127,14 @@ pub struct Network {
     pub traffic: Traffic,
     /// If set, every packet sent is noted here.
     pub log: Option<Vec<Logged>>,
+    /// If set, nodes leave and others come.
+    pub churn: Option<Churn>,
     start: Now,
     /// Time since the start.
     elapsed: Duration,
     by_address: HashMap<SocketAddr, Index>,
-    in_flight: BinaryHeap<Reverse<Delivery>>,
-    /// Moments at which machines want to be woken; those that do not match `SimNode::wake` any more are skipped.
+    in_flight: InFlight,
+    /// Moments at which to look whether a machine wants to be woken; those that are not `SimNode::alarm` are void.
     alarms: BinaryHeap<Reverse<(Duration, Index)>>,
     packets: u64,
     pair_seed: u64,
@@ -156,10 +154,11 @@ impl Network {
             rng,
             traffic: Traffic::default(),
             log: None,
+            churn: None,
             start,
             elapsed: Duration::ZERO,
             by_address: HashMap::new(),
-            in_flight: BinaryHeap::new(),
+            in_flight: InFlight::default(),
             alarms: BinaryHeap::new(),
             packets: 0,
             trace: 0xcbf2_9ce4_8422_2325,
@@ -176,7 +175,8 @@ impl Network {
     pub fn add_at(&mut self, address: SocketAddr) -> Index {
         let index = self.nodes.len();
         let key = *SecretKey::random(&mut self.rng).public();
-        let node = SimNode { id: key.node_id(), key, address, machine: None, lookups: BTreeMap::new(), wake: None };
+        let (id, lookups) = (key.node_id(), BTreeMap::new());
+        let node = SimNode { id, key, address, machine: None, lookups, wake: None, alarm: None };
         self.nodes.push(node);
         self.by_address.insert(address, index);
         index
@@ -191,7 +191,7 @@ impl Network {
         config(&mut settings);
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
-        node.machine = Some(Discv4::new(self.start.after(self.elapsed), settings, seed));
+        node.machine = Some(Box::new(Discv4::new(self.start.after(self.elapsed), settings, seed)));
         self.drain(index);
     }
 
@@ -199,6 +199,7 @@ impl Network {
     pub fn switch_off(&mut self, index: Index) {
         self.nodes[index].machine = None;
         self.nodes[index].wake = None;
+        self.nodes[index].alarm = None;
     }
 
     pub fn now(&self) -> Now {
@@ -222,29 +223,34 @@ impl Network {
         result
     }
 
-    /// Delivers the next packet or wakes the next machine, whichever is due first and not after `until`; `false` if
-    /// nothing is, and then it is `until`.
+    /// Delivers the next packet, wakes the next machine or replaces the next node, whichever is due first and not after
+    /// `until`; `false` if nothing is, and then it is `until`.
     pub fn step(&mut self, until: Duration) -> bool {
         while let Some(Reverse((at, index))) = self.alarms.peek()
-            && self.nodes[*index].wake != Some(*at)
+            && self.nodes[*index].alarm != Some(*at)
         {
             self.alarms.pop();
         }
-        let delivery = self.in_flight.peek().map(|Reverse(delivery)| delivery.at);
+        let delivery = self.in_flight.next();
         let alarm = self.alarms.peek().map(|Reverse((at, _))| *at);
-        match [delivery, alarm].into_iter().flatten().min() {
-            Some(at) if at <= until => self.elapsed = self.elapsed.max(at),
-            _ => {
-                self.elapsed = self.elapsed.max(until);
-                return false;
-            }
-        }
-        if delivery.is_some_and(|delivery| alarm.is_none_or(|alarm| delivery <= alarm)) {
-            let Some(Reverse(delivery)) = self.in_flight.pop() else { return false };
+        let departure = self.churn.as_ref().map(Churn::next);
+        let Some(at) = [departure, delivery, alarm].into_iter().flatten().min().filter(|at| *at <= until) else {
+            self.elapsed = self.elapsed.max(until);
+            return false;
+        };
+        self.elapsed = self.elapsed.max(at);
+        if departure == Some(at) {
+            self.replace_next();
+        } else if delivery == Some(at) {
+            let Some(delivery) = self.in_flight.pop() else { return false };
             self.deliver(delivery);
         } else if let Some(Reverse((_, index))) = self.alarms.pop() {
-            self.nodes[index].wake = None;
-            self.with(index, |machine, now| machine.handle_timeout(now));
+            self.nodes[index].alarm = None;
+            if self.nodes[index].wake.is_some_and(|wake| wake <= at) {
+                self.with(index, |machine, now| machine.handle_timeout(now));
+            } else {
+                self.set_alarm(index); // it was put off
+            }
         }
         true
     }
@@ -266,9 +272,9 @@ impl Network {
     }
 
     fn deliver(&mut self, delivery: Delivery) {
-        let Delivery { from, to, packet, .. } = delivery;
+        let Delivery { from, to, packet } = delivery;
         self.note(&packet, to);
-        let now = self.now();
+        let (now, from) = (self.now(), self.nodes[from].address);
         let Some(machine) = &mut self.nodes[to].machine else { return };
         let accepted =
             machine.admit(now, from, &packet.header()).and_then(|()| machine.handle_packet(now, from, packet));
@@ -302,37 +308,35 @@ impl Network {
                 node.lookups.insert(lookup, closest);
             }
         }
-        let wake =
-            machine.poll_timeout().map(|at| at.saturating_duration_since(self.start.monotonic).max(self.elapsed));
-        if wake != node.wake {
-            node.wake = wake;
-            self.alarms.extend(wake.map(|at| Reverse((at, index))));
+        let wake = machine.poll_timeout();
+        node.wake = wake.map(|at| at.saturating_duration_since(self.start.monotonic).max(self.elapsed));
+        self.set_alarm(index);
+    }
+
+    /// Sets an alarm if the machine wants to be woken before the one that is set. One that comes too early is set anew
+    /// when it goes off: machines put off their timers far more often than that.
+    fn set_alarm(&mut self, index: Index) {
+        let SimNode { wake, alarm, .. } = &mut self.nodes[index];
+        if let Some(at) = *wake
+            && alarm.is_none_or(|alarm| at < alarm)
+        {
+            *alarm = Some(at);
+            self.alarms.push(Reverse((at, index)));
         }
     }
 
     fn send(&mut self, from: Index, to: SocketAddr, packet: Packet) {
         self.traffic.sent += 1;
         let Some(&to) = self.by_address.get(&to) else { return };
-        let is_lost = self.links.loss > 0.0 && self.rng.random_bool(self.links.loss);
+        let delay = self.links.fate(self.elapsed, from, to, self.pair_seed, &mut self.rng);
         if let Some(log) = &mut self.log {
-            log.push(Logged { at: self.elapsed, from, to, kind: packet.message.kind(), is_lost });
+            let (at, kind) = (self.elapsed, packet.message.kind());
+            log.push(Logged { at, from, to, kind, is_lost: delay.is_none() });
         }
-        if is_lost {
-            self.traffic.lost += 1;
-            return;
+        match delay {
+            Some(delay) => self.in_flight.push(self.elapsed + delay, self.packets, Delivery { from, to, packet }),
+            None => self.traffic.lost += 1,
         }
-        let Range { start, end } = self.links.delay;
-        let pair = ((from.min(to) as u64) << 32) | from.max(to) as u64;
-        let spread = (end - start).as_nanos() as u64;
-        let own = Duration::from_nanos(mix(pair, self.pair_seed) % spread.max(1));
-        let weather = mix(pair ^ (self.elapsed.as_millis() as u64 / 10), !self.pair_seed);
-        let mut late = Duration::from_nanos(weather % (self.links.jitter.as_nanos() as u64 + 1));
-        if self.rng.random_bool(self.links.reordered) {
-            late += Duration::from_millis(self.rng.random_range(0..30));
-        }
-        let at = self.elapsed + start + own + late;
-        let from = self.nodes[from].address;
-        self.in_flight.push(Reverse(Delivery { at, order: self.packets, from, to, packet }));
     }
 
     fn note(&mut self, packet: &Packet, to: Index) {
@@ -363,12 +367,20 @@ impl Network {
 
     /// A lookup from one node, run to its end: what it found, and how long it took.
     pub fn lookup(&mut self, asker: Index, target: [u8; 64]) -> (Vec<NodeId>, Duration) {
+        self.try_lookup(asker, target).expect("the asker stays")
+    }
+
+    /// The same; `None` if the asker leaves meanwhile.
+    pub fn try_lookup(&mut self, asker: Index, target: [u8; 64]) -> Option<(Vec<NodeId>, Duration)> {
         let begun = self.elapsed;
         let lookup = self.with(asker, |machine, now| machine.lookup(now, target)).expect("not busy");
-        let is_done = |network: &Network| network.nodes[asker].lookups.contains_key(&lookup);
+        let is_done = |network: &Network| {
+            let asker = &network.nodes[asker];
+            asker.lookups.contains_key(&lookup) || asker.machine.is_none()
+        };
         assert!(self.run_until(Duration::from_secs(60), is_done), "lookup did not end");
-        let found = self.nodes[asker].lookups.remove(&lookup).unwrap_or_default();
-        (found.iter().map(NodeRecord::id).collect(), self.elapsed - begun)
+        let found = self.nodes[asker].lookups.remove(&lookup)?;
+        Some((found.iter().map(NodeRecord::id).collect(), self.elapsed - begun))
     }
 
     pub fn random_target(&mut self) -> [u8; 64] {
@@ -379,13 +391,21 @@ impl Network {
 
     /// A network of `count` nodes that join through node 0 within `joining`, one after the other.
     pub fn joined(seed: u64, links: Links, count: usize, joining: Duration) -> Network {
+        Network::joined_through(seed, links, count, 1, joining)
+    }
+
+    /// The same through the first `bootnodes` nodes, which know each other.
+    pub fn joined_through(seed: u64, links: Links, count: usize, bootnodes: usize, joining: Duration) -> Network {
         let mut network = Network::new(seed, links);
         (0..count).for_each(|_| _ = network.add());
-        let bootnode = network.nodes[0].record();
-        network.switch_on(0, |_| {});
-        for index in 1..count {
-            network.run_for(joining / count as u32);
-            network.switch_on(index, |config| config.bootnodes = vec![bootnode.clone()]);
+        let records: Vec<_> = network.nodes[..bootnodes].iter().map(SimNode::record).collect();
+        for index in 0..count {
+            if index >= bootnodes {
+                network.run_for(joining / count as u32);
+            }
+            let others = records.iter().enumerate().filter(|(other, _)| *other != index);
+            let others = others.map(|(_, record)| record.clone()).collect();
+            network.switch_on(index, |config| config.bootnodes = others);
         }
         network
     }
@@ -397,44 +417,4 @@ fn mix(a: u64, b: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
-}
-
-/// The outcome of many lookups.
-#[derive(Debug, Default)]
-pub struct LookupReport {
-    /// Lookups that found exactly the true closest nodes.
-    pub exact: usize,
-    pub lookups: usize,
-    /// True closest nodes found, and how many there were to find.
-    pub found: usize,
-    pub wanted: usize,
-    pub times: Vec<Duration>,
-}
-
-impl LookupReport {
-    pub fn median_time(&self) -> Duration {
-        let mut times = self.times.clone();
-        times.sort();
-        times.get(times.len() / 2).copied().unwrap_or_default()
-    }
-}
-
-impl Network {
-    /// `count` lookups of random targets from random nodes, one after the other.
-    pub fn measure_lookups(&mut self, count: usize) -> LookupReport {
-        let mut report = LookupReport::default();
-        for _ in 0..count {
-            let on = self.on();
-            let asker = on[self.rng.random_range(0..on.len())];
-            let target = self.random_target();
-            let (found, time) = self.lookup(asker, target);
-            let truth = self.closest(&NodeId::of_target(&target), 16, asker);
-            report.lookups += 1;
-            report.exact += usize::from(found == truth);
-            report.found += truth.iter().filter(|id| found.contains(id)).count();
-            report.wanted += truth.len();
-            report.times.push(time);
-        }
-        report
-    }
 }

@@ -1,0 +1,109 @@
+//! A network that never comes to rest: one packet in five is lost, three nodes in ten are replaced every hour, and still
+//! lookups find the true closest live nodes and tables hold few dead ones.
+//!
+//! The constants are a size for every test run. `tests/soak/run` makes the long runs through `SOAK_NODES`, `SOAK_HOURS`
+//! and `SOAK_LOOKUPS`; `SIM_SEED` replays one.
+
+mod sim;
+
+use std::time::Duration;
+
+use sim::{Churn, Links, LookupReport, Network};
+
+/// Share of packets lost in each direction.
+const LOSS: f64 = 0.2;
+
+/// Share of the nodes replaced every hour.
+const CHURN: f64 = 0.3;
+
+/// Nodes that stay, and that others join through.
+const BOOTNODES: usize = 3;
+
+/// Lookups that must find what they look for, in hundredths; and dead entries of a table at most.
+const SUCCESS: f64 = 0.99;
+const DEAD: f64 = 0.05;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// From one sample of the tables to the next; the lookups are spread over it.
+const SAMPLE: Duration = Duration::from_secs(5 * 60);
+
+/// A number from the environment, for the long runs.
+fn size(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+fn percent(part: usize, whole: usize) -> f64 {
+    part as f64 * 100.0 / whole.max(1) as f64
+}
+
+#[test]
+fn a_network_under_loss_and_churn_finds_its_living_and_forgets_its_dead() {
+    let (nodes, hours, lookups) = (size("SOAK_NODES", 150), size("SOAK_HOURS", 1), size("SOAK_LOOKUPS", 100));
+    let seed = sim::seed(7);
+    // At most a thousand join in a minute; five minutes later the churn begins.
+    let joining = MINUTE * (nodes.div_ceil(1000) as u32);
+    let mut network = Network::joined_through(seed, Links::lossy(LOSS), nodes, BOOTNODES, joining);
+    network.run_for(5 * MINUTE);
+    network.churn = Some(Churn::new(network.elapsed(), CHURN, (0..BOOTNODES).collect()));
+
+    let begun = network.elapsed();
+    let end = begun + hours as u32 * 60 * MINUTE;
+    let sent_before = network.traffic.sent;
+    let samples = hours * 12;
+    let mut report = LookupReport::default();
+    let (mut dead, mut tables) = (Vec::new(), (0, 0));
+    for sample in 1..=samples {
+        let until = begun + SAMPLE * sample as u32;
+        let due = lookups * sample / samples;
+        while report.lookups < due {
+            let left = (due - report.lookups) as u32;
+            network.run_for(until.saturating_sub(network.elapsed()) / (left + 1));
+            report.add(network.measure_lookups(1));
+        }
+        network.run_for(until.saturating_sub(network.elapsed()));
+        let sampled = network.measure_dead();
+        tables = (tables.0 + sampled.dead, tables.1 + sampled.entries);
+        dead.push(sampled.mean_share);
+    }
+    let span = network.elapsed() - begun;
+    assert!(span >= end - begun);
+
+    let on = network.on().len();
+    let sent = (network.traffic.sent - sent_before) as f64 / on as f64 / (span.as_secs_f64() / 3600.0);
+    let replaced = network.churn.as_ref().map_or(0, |churn| churn.replaced);
+    let mean_dead = dead.iter().sum::<f64>() / dead.len() as f64;
+    let worst_dead = dead.iter().copied().fold(0.0, f64::max);
+    println!(
+        "{nodes} nodes, {:.1} virtual hours, {:.0} % loss, {:.0} % churn an hour: {replaced} replaced, {on} on at the end",
+        span.as_secs_f64() / 3600.0,
+        LOSS * 100.0,
+        CHURN * 100.0
+    );
+    println!(
+        "lookups: {}; closest found {:.2} %, of the true closest 16 found {:.2} %, all 16 exact {:.2} %, median {:.1?}",
+        report.lookups,
+        percent(report.closest, report.lookups),
+        percent(report.found, report.wanted),
+        percent(report.exact, report.lookups),
+        report.median_time(),
+    );
+    println!(
+        "returned: {} nodes, {} of them dead ({:.2} %)",
+        report.returned,
+        report.dead,
+        percent(report.dead, report.returned)
+    );
+    println!(
+        "tables: {:.1} entries; dead {:.2} % (mean of tables and of {} samples), worst sample {:.2} %",
+        tables.1 as f64 / (on * dead.len()) as f64,
+        mean_dead * 100.0,
+        dead.len(),
+        worst_dead * 100.0
+    );
+    println!("packets: {sent:.0} per node and virtual hour; {:?}; trace {:016x}", network.traffic, network.trace());
+
+    assert!(percent(report.closest, report.lookups) >= SUCCESS * 100.0, "seed {seed}: the closest node is missed");
+    assert!(percent(report.found, report.wanted) >= SUCCESS * 100.0, "seed {seed}: close nodes are missed");
+    assert!(mean_dead <= DEAD, "seed {seed}: {:.2} % of a table is dead", mean_dead * 100.0);
+}
