@@ -5,9 +5,10 @@
 //! (id, IP address); the port may change behind a NAT, so it is only noted.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use crate::address::network;
 use crate::key::NodeId;
 
 /// How long a proof lasts (go-ethereum `bondExpiration`; the specification says 12 h at least).
@@ -17,14 +18,15 @@ pub(crate) const PROOF_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// `maxFindnodeFailures` in `ensureBond`).
 const MAX_TRUSTED_FAILURES: u32 = 5;
 
-/// Pairs remembered, about 10 MB.
+/// Pairs remembered, 10 to 18 MB with their indexes.
 const MAX_BONDS: usize = 65_536;
 
-/// Pairs forgotten at a time when there are too many, so that choosing them costs little for each.
-const FORGET_AT_ONCE: usize = MAX_BONDS / 16;
+/// Pairs of one network (IPv4 /24, IPv6 /48): beyond this its own give way, not those of others. Identities are free,
+/// networks are not: it takes 32 of them to drive out a proof of somebody else.
+const MAX_BONDS_OF_NETWORK: usize = 2048;
 
-/// Pairs of one address: beyond this its own oldest give way, not those of others. Identities are free.
-const MAX_BONDS_OF_ADDRESS: usize = 2048;
+/// One part in so many is forgotten at a time when there are too many, so that choosing them costs little for each.
+const FORGET_AT_ONCE: usize = 16;
 
 /// What we know of an (id, address) pair.
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,32 +50,85 @@ impl Bond {
     }
 
     /// What to forget first: what was never proven, then what is oldest.
-    fn worth(&self) -> (Option<Instant>, Option<Instant>) {
+    fn worth(&self) -> Worth {
         (self.proven, self.pinged_us)
     }
 }
+
+type Worth = (Option<Instant>, Option<Instant>);
 
 fn is_recent(at: Option<Instant>, now: Instant) -> bool {
     at.is_some_and(|at| now.saturating_duration_since(at) < PROOF_LIFETIME)
 }
 
+/// What the pairs at some place have shown, so that no packet needs to look at all of them.
 #[derive(Debug, Default)]
-pub(crate) struct Bonds(BTreeMap<(IpAddr, NodeId), Bond>);
+struct Place {
+    pairs: usize,
+    /// When any of them last answered a ping of ours.
+    proven: Option<Instant>,
+}
+
+/// Pairs by the place they are at: a network, an address, an endpoint.
+#[derive(Debug)]
+struct Places<K>(BTreeMap<K, Place>);
+
+impl<K> Default for Places<K> {
+    fn default() -> Places<K> {
+        Places(BTreeMap::new())
+    }
+}
+
+impl<K: Ord> Places<K> {
+    fn pairs(&self, at: &K) -> usize {
+        self.0.get(at).map_or(0, |place| place.pairs)
+    }
+
+    fn is_proven(&self, now: Instant, at: &K) -> bool {
+        self.0.get(at).is_some_and(|place| is_recent(place.proven, now))
+    }
+
+    fn proven(&mut self, at: &K, when: Option<Instant>) {
+        if let Some(place) = self.0.get_mut(at) {
+            place.proven = place.proven.max(when);
+        }
+    }
+
+    fn enter(&mut self, at: K) {
+        let place = self.0.entry(at).or_default();
+        place.pairs = place.pairs.saturating_add(1);
+    }
+
+    /// The last one to leave takes the place's proof with it; others keep it.
+    fn leave(&mut self, at: &K) {
+        let Some(place) = self.0.get_mut(at) else { return };
+        place.pairs = place.pairs.saturating_sub(1);
+        if place.pairs == 0 {
+            self.0.remove(at);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Bonds {
+    pairs: BTreeMap<(IpAddr, NodeId), Bond>,
+    networks: Places<IpAddr>,
+    addresses: Places<IpAddr>,
+    endpoints: Places<SocketAddr>,
+}
 
 impl Bonds {
     /// `id` has answered a ping of ours from `from`.
     pub(crate) fn pong_received(&mut self, now: Instant, id: NodeId, from: SocketAddr) {
-        let bond = self.entry(now, id, from);
-        bond.proven = Some(now);
-        bond.udp = from.port();
+        self.proven(now, id, from, Some(now));
     }
 
     /// `id` has pinged us from `from` and gets its answer.
     pub(crate) fn ping_received(&mut self, now: Instant, id: NodeId, from: SocketAddr, tcp: u16) {
+        self.seen_at(now, id, from);
         let bond = self.entry(now, id, from);
         bond.pinged_us = Some(now);
         bond.doubted = false;
-        bond.udp = from.port();
         bond.tcp = tcp;
     }
 
@@ -84,12 +139,12 @@ impl Bonds {
 
     /// Whether anybody has proven to be at `ip`: all that can be known before a signature is checked.
     pub(crate) fn is_address_proven(&self, now: Instant, ip: IpAddr) -> bool {
-        self.of_address(ip).any(|(_, bond)| bond.is_proven(now))
+        self.addresses.is_proven(now, &ip)
     }
 
     /// Whether anybody has proven to be at this address, and was last seen at this port.
     pub(crate) fn is_endpoint_proven(&self, now: Instant, from: SocketAddr) -> bool {
-        self.of_address(from.ip()).any(|(_, bond)| bond.udp == from.port() && bond.is_proven(now))
+        self.endpoints.is_proven(now, &from)
     }
 
     /// Whether they should answer our FindNode: they have pinged us, and nothing speaks against it since.
@@ -102,7 +157,7 @@ impl Bonds {
     /// They have not answered a question: before the next one, we prove ourselves again. go-ethereum does that after
     /// six failures only, since its pings cost it a second each.
     pub(crate) fn doubt_ours(&mut self, id: NodeId, ip: IpAddr) {
-        if let Some(bond) = self.0.get_mut(&(ip, id)) {
+        if let Some(bond) = self.pairs.get_mut(&(ip, id)) {
             bond.doubted = true;
         }
     }
@@ -131,52 +186,95 @@ impl Bonds {
 
     /// A proof of an earlier run.
     pub(crate) fn restore(&mut self, now: Instant, id: NodeId, at: SocketAddr, age: Duration) {
-        let proven = now.checked_sub(age);
-        let bond = self.entry(now, id, at);
-        bond.proven = proven;
-        bond.udp = at.port();
+        self.proven(now, id, at, now.checked_sub(age));
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0.len()
+        self.pairs.len()
     }
 
     fn get(&self, id: NodeId, ip: IpAddr) -> Option<&Bond> {
-        self.0.get(&(ip, id))
+        self.pairs.get(&(ip, id))
     }
 
-    fn of_address(&self, ip: IpAddr) -> impl Iterator<Item = (&(IpAddr, NodeId), &Bond)> {
-        self.0.range((ip, NodeId([0; 32]))..=(ip, NodeId([0xff; 32])))
+    fn proven(&mut self, now: Instant, id: NodeId, at: SocketAddr, when: Option<Instant>) {
+        self.seen_at(now, id, at);
+        self.entry(now, id, at).proven = when;
+        self.addresses.proven(&at.ip(), when);
+        self.endpoints.proven(&at, when);
+    }
+
+    /// Notes the port; a proof goes with its pair.
+    fn seen_at(&mut self, now: Instant, id: NodeId, at: SocketAddr) {
+        let bond = self.entry(now, id, at);
+        let (old, proven) = (SocketAddr::new(at.ip(), bond.udp), bond.proven);
+        bond.udp = at.port();
+        if old != at {
+            self.endpoints.leave(&old);
+            self.endpoints.enter(at);
+            self.endpoints.proven(&at, proven);
+        }
     }
 
     fn entry(&mut self, now: Instant, id: NodeId, at: SocketAddr) -> &mut Bond {
         let key = (at.ip(), id);
-        if !self.0.contains_key(&key) {
+        if !self.pairs.contains_key(&key) {
             self.make_room(now, at.ip());
+            self.networks.enter(network(at.ip()));
+            self.addresses.enter(at.ip());
+            self.endpoints.enter(at);
         }
-        self.0.entry(key).or_default()
+        self.pairs.entry(key).or_insert_with(|| Bond { udp: at.port(), ..Bond::default() })
     }
 
     fn make_room(&mut self, now: Instant, ip: IpAddr) {
-        if self.of_address(ip).count() >= MAX_BONDS_OF_ADDRESS {
-            let least = self.of_address(ip).min_by_key(|(_, bond)| bond.worth()).map(|(key, _)| *key);
-            least.into_iter().for_each(|key| _ = self.0.remove(&key));
+        let network = network(ip);
+        if self.networks.pairs(&network) >= MAX_BONDS_OF_NETWORK {
+            let (first, last) = network_range(network);
+            let pairs = self.pairs.range((first, NodeId([0; 32]))..=(last, NodeId([0xff; 32])));
+            let worths = pairs.map(|(key, bond)| (bond.worth(), *key)).collect();
+            self.forget_least(worths);
         }
-        if self.0.len() >= MAX_BONDS {
-            self.0.retain(|_, bond| bond.is_proven(now) || is_recent(bond.pinged_us, now));
+        if self.pairs.len() >= MAX_BONDS {
+            let is_over = |bond: &Bond| !bond.is_proven(now) && !is_recent(bond.pinged_us, now);
+            let over: Vec<_> = self.pairs.iter().filter(|(_, bond)| is_over(bond)).map(|(key, _)| *key).collect();
+            over.iter().for_each(|key| self.forget(key));
         }
-        if self.0.len() >= MAX_BONDS {
-            let mut worths: Vec<_> = self.0.values().map(Bond::worth).collect();
-            let (_, threshold, _) = worths.select_nth_unstable(FORGET_AT_ONCE);
-            let threshold = *threshold;
-            self.0.retain(|_, bond| bond.worth() > threshold);
+        if self.pairs.len() >= MAX_BONDS {
+            let worths = self.pairs.iter().map(|(key, bond)| (bond.worth(), *key)).collect();
+            self.forget_least(worths);
         }
+    }
+
+    fn forget_least(&mut self, mut worths: Vec<(Worth, (IpAddr, NodeId))>) {
+        let count = worths.len().checked_div(FORGET_AT_ONCE).unwrap_or(0);
+        if count < worths.len() {
+            worths.select_nth_unstable(count);
+            worths.iter().take(count).for_each(|(_, key)| self.forget(key));
+        }
+    }
+
+    fn forget(&mut self, key: &(IpAddr, NodeId)) {
+        let Some(bond) = self.pairs.remove(key) else { return };
+        let (ip, _) = *key;
+        self.networks.leave(&network(ip));
+        self.addresses.leave(&ip);
+        self.endpoints.leave(&SocketAddr::new(ip, bond.udp));
+    }
+}
+
+/// The first and the last address of a network, as [`network`] gives it.
+fn network_range(network: IpAddr) -> (IpAddr, IpAddr) {
+    match network {
+        IpAddr::V4(v4) => (network, Ipv4Addr::from(u32::from(v4) | 0xff).into()),
+        IpAddr::V6(v6) => (network, Ipv6Addr::from(u128::from(v6) | (u128::MAX >> 48)).into()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use rand::rngs::StdRng;
+    use rand::{RngExt, SeedableRng};
 
     use super::*;
     use crate::Now;
@@ -268,8 +366,59 @@ mod tests {
             let now = start + Duration::from_secs(300) + Duration::from_millis(u64::from(n));
             bonds.pong_received(now, id(n), at("23.1.1.1:30303"));
         }
-        assert!(bonds.of_address(at("23.1.1.1:1").ip()).count() <= MAX_BONDS_OF_ADDRESS);
+        assert!(bonds.networks.pairs(&network(at("23.1.1.1:1").ip())) <= MAX_BONDS_OF_NETWORK);
         let now = start + Duration::from_secs(400);
         assert!((0..1000).all(|n| bonds.is_proven(now, id(n), Ipv4Addr::from(n << 8).into())));
+    }
+
+    /// 100,000 identities with proofs from 16 networks: less than half of the places, and nobody else's proof is lost.
+    #[test]
+    fn sixteen_networks_of_proven_identities_take_half_of_the_places() {
+        let (mut bonds, start) = (Bonds::default(), Now::read().monotonic);
+        for n in 0..1000 {
+            bonds.pong_received(start, id(n), SocketAddr::new(Ipv4Addr::from(n << 8).into(), 30303));
+        }
+        for n in 0..100_000_u32 {
+            let now = start + Duration::from_millis(u64::from(n));
+            let ip = Ipv4Addr::from(0x1700_0000 | (n & 15) << 8 | (n >> 4) & 0xff);
+            let from = SocketAddr::new(ip.into(), 1025 + u16::try_from(n >> 12).unwrap());
+            bonds.ping_received(now, id(n), from, 0);
+            bonds.pong_received(now, id(n), from);
+        }
+        assert!(bonds.len() <= 1000 + 16 * MAX_BONDS_OF_NETWORK);
+        let now = start + Duration::from_secs(200);
+        assert!((0..1000).all(|n| bonds.is_proven(now, id(n), Ipv4Addr::from(n << 8).into())));
+    }
+
+    /// The indexes say what a look at every pair would say.
+    #[test]
+    fn places_follow_their_pairs() {
+        let (mut bonds, start) = (Bonds::default(), Now::read().monotonic);
+        let mut rng = StdRng::seed_from_u64(1);
+        for step in 0..20_000_u64 {
+            let now = start + Duration::from_secs(step * 3);
+            let ip = Ipv4Addr::new(23, 1, rng.random_range(0..2), rng.random_range(0..4));
+            let from = SocketAddr::new(ip.into(), rng.random_range(2000..2004));
+            let id = id(rng.random_range(0..3000));
+            match rng.random_range(0..3) {
+                0 => bonds.pong_received(now, id, from),
+                1 => bonds.ping_received(now, id, from, 1),
+                _ => _ = bonds.find_done(now, id, from, false),
+            }
+        }
+        let now = start + Duration::from_secs(60_000);
+        assert!(bonds.len() <= 2 * MAX_BONDS_OF_NETWORK);
+        assert_eq!(bonds.networks.0.values().map(|place| place.pairs).sum::<usize>(), bonds.len());
+        for (ip, place) in &bonds.addresses.0 {
+            let pairs: Vec<_> = bonds.pairs.iter().filter(|((at, _), _)| at == ip).collect();
+            assert_eq!(place.pairs, pairs.len());
+            assert!(bonds.is_address_proven(now, *ip) || pairs.iter().all(|(_, bond)| !bond.is_proven(now)));
+            for port in 2000..2004 {
+                let endpoint = SocketAddr::new(*ip, port);
+                let mut there = pairs.iter().filter(|(_, bond)| bond.udp == port);
+                assert_eq!(bonds.endpoints.pairs(&endpoint), there.clone().count());
+                assert!(bonds.is_endpoint_proven(now, endpoint) || there.all(|(_, bond)| !bond.is_proven(now)));
+            }
+        }
     }
 }
