@@ -17,11 +17,13 @@ pub struct Entry {
     pub(crate) checks: u32,
     pub(crate) misses: u32,
     pub(crate) live: bool,
+    /// It is here because it contacted us; none of our lookups has found it.
+    pub(crate) inbound: bool,
 }
 
 impl Entry {
-    pub(crate) fn new(record: NodeRecord, now: Instant) -> Entry {
-        Entry { record, added: now, seen: None, checks: 0, misses: 0, live: false }
+    pub(crate) fn new(record: NodeRecord, now: Instant, inbound: bool) -> Entry {
+        Entry { record, added: now, seen: None, checks: 0, misses: 0, live: false, inbound }
     }
 
     /// The node.
@@ -32,6 +34,11 @@ impl Entry {
     /// Whether it has answered from this endpoint since the endpoint was learned. Only live nodes are relayed.
     pub fn is_live(&self) -> bool {
         self.live
+    }
+
+    /// Whether it is here only because it contacted us: none of our lookups has found it so far.
+    pub fn is_inbound(&self) -> bool {
+        self.inbound
     }
 
     /// Liveness checks passed; a failed one divides them by three.
@@ -72,6 +79,11 @@ impl Bucket {
 
     pub(crate) fn get_mut(&mut self, id: &NodeId) -> Option<&mut Entry> {
         self.entries.iter_mut().find(|entry| entry.id() == *id)
+    }
+
+    /// Entries that are here only because they contacted us.
+    pub(crate) fn inbound(&self) -> usize {
+        self.entries.iter().filter(|entry| entry.inbound).count()
     }
 
     /// Takes a node out of the bucket.

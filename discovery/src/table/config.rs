@@ -14,6 +14,11 @@ pub struct TableConfig {
     pub bucket_size: usize,
     /// Nodes a full bucket keeps to replace failing ones; 10 (go-ethereum `maxReplacements`).
     pub replacements: usize,
+    /// Nodes of a bucket that may be there only because they contacted us; 8, half of it. The other half, and all
+    /// replacements, are for nodes that our own lookups have found: whoever pings us chooses when and with which keys
+    /// (Marcus, Heilman, Goldberg 2018), while a lookup goes where we choose. A lookup that finds an inbound node makes
+    /// it one of the others. go-ethereum has no such rule. The bucket size switches it off.
+    pub inbound: usize,
     /// How many of them may share a network.
     pub subnet_limits: SubnetLimits,
     /// Longest pause between two checks of new or doubtful nodes; 3 s (go-ethereum `PingInterval`).
@@ -44,6 +49,7 @@ impl Default for TableConfig {
             buckets: 17,
             bucket_size: 16,
             replacements: 10,
+            inbound: 8,
             subnet_limits: SubnetLimits::default(),
             fast_check: Duration::from_secs(3),
             slow_check: Duration::from_secs(9),

@@ -42,10 +42,6 @@ impl Closest {
         self.nodes.len() >= self.limit
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
-    }
-
     pub(crate) fn into_nodes(self) -> Vec<NodeRecord> {
         self.nodes.into_iter().map(|(_, node)| node).collect()
     }

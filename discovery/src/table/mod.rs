@@ -65,6 +65,9 @@ pub enum NotAdded {
     /// Its bucket is full; it may have become a replacement.
     #[error("bucket is full")]
     BucketFull,
+    /// As many nodes of its bucket as may have come by themselves, and nothing else is known of it.
+    #[error("too many nodes of the bucket came by themselves")]
+    InboundShare,
     /// Its network has its share of the table or of the bucket.
     #[error("too many nodes of its network")]
     SubnetLimit,
@@ -188,11 +191,20 @@ impl Table {
             return Err(NotAdded::Own);
         }
         let Some(bucket) = self.bucket(&id) else { return Err(NotAdded::Own) };
+        let is_full = bucket.entries.len() >= self.config.bucket_size;
+        let is_guest =
+            inbound && self.config.inbound < self.config.bucket_size && bucket.replacement(&id).is_none();
         if bucket.get(&id).is_some() {
             self.bump(now, record, inbound);
+            if let Some(entry) = self.bucket_mut(&id).and_then(|bucket| bucket.get_mut(&id)) {
+                entry.inbound &= inbound;
+            }
             return Err(NotAdded::Known);
         }
-        if bucket.entries.len() >= self.config.bucket_size {
+        if is_guest && (is_full || bucket.inbound() >= self.config.inbound) {
+            return Err(NotAdded::InboundShare);
+        }
+        if is_full {
             self.add_replacement(record);
             return Err(NotAdded::BucketFull);
         }
@@ -205,7 +217,7 @@ impl Table {
             return Err(NotAdded::SubnetLimit);
         }
         self.count(record);
-        self.insert(now, record.clone());
+        self.insert(now, record.clone(), is_guest);
         Ok(())
     }
 
@@ -222,10 +234,10 @@ impl Table {
     }
 
     /// Puts a counted node into its bucket.
-    fn insert(&mut self, now: Instant, record: NodeRecord) {
+    fn insert(&mut self, now: Instant, record: NodeRecord, inbound: bool) {
         let id = record.id();
         if let Some(bucket) = self.bucket_mut(&id) {
-            bucket.entries.push(Entry::new(record.clone(), now));
+            bucket.entries.push(Entry::new(record.clone(), now, inbound));
         }
         self.len = self.len.saturating_add(1);
         self.revalidation.put(now, id, Pace::New, &mut self.rng);
@@ -285,7 +297,7 @@ impl Table {
             let at = self.rng.random_range(0..waiting);
             if let Some(bucket) = self.bucket_mut(id) {
                 let replacement = bucket.replacements.remove(at);
-                self.insert(now, replacement);
+                self.insert(now, replacement, false);
             }
         }
         if self.len == 0 {

@@ -11,7 +11,10 @@ use crate::record::NodeRecord;
 /// Which nodes a question is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Prefer {
-    /// Live nodes only, unless there are none at all: what is told to others (go-ethereum `preferLive`).
+    /// Live nodes only: what is told to others. Where none is live, nothing is told. go-ethereum (`preferLive`) then tells
+    /// of nodes that have never answered it: so a node that has just started, or lost its network, passes on what one
+    /// liar told it, and has strangers ping whomever the liar wants. Silence costs nothing: whoever asks has other
+    /// nodes, and ours are checked within seconds.
     Live,
     /// All of them: where our own lookups start.
     All,
@@ -56,13 +59,7 @@ impl Table {
 
     /// At most `count` nodes closest to `target`, closest first.
     pub fn closest(&self, target: &NodeId, count: usize, prefer: Prefer) -> Vec<NodeRecord> {
-        if prefer == Prefer::Live {
-            let live = self.closest_of(target, count, |entry| entry.live);
-            if !live.is_empty() {
-                return live.into_nodes();
-            }
-        }
-        self.closest_of(target, count, |_| true).into_nodes()
+        self.closest_of(target, count, |entry| entry.live || prefer == Prefer::All).into_nodes()
     }
 
     fn closest_of(&self, target: &NodeId, count: usize, wanted: impl Fn(&Entry) -> bool) -> Closest {

@@ -19,8 +19,11 @@ const LONELY_PAUSE: Duration = Duration::from_secs(2);
 /// Longest pause if nobody answers: a node that lost its network must be back soon after the network is.
 const LONELY_PAUSE_MAX: Duration = Duration::from_secs(120);
 
-/// Longest pause of a young node; it grows with its age until it is the whole interval, and until then only the node's
-/// own neighbourhood is looked at again. A network that starts at once,
+/// The same for the later refreshes of a young node: it cares for its own neighbourhood, but half of a far bucket is for
+/// nodes that lookups have found ([`TableConfig::inbound`](super::TableConfig::inbound)), and these are found far away.
+const RANDOM_LOOKUPS_OF_YOUNG: u32 = 1;
+
+/// Longest pause of a young node; it grows with its age until it is the whole interval. A network that starts at once,
 /// or grows quickly, is known to itself within minutes this way: when its early nodes looked around, there was nobody
 /// near them. go-ethereum waits for 15–30 minutes.
 const YOUNG_PAUSE: Duration = Duration::from_secs(60);
@@ -59,7 +62,7 @@ impl Refresh {
         let is_due = matches!(self.state, State::Waiting { until } if until <= now);
         is_due.then(|| {
             let is_again = self.completed && self.lonely_rounds == 0 && self.age(now) < self.interval;
-            self.state = State::Looking { random_left: if is_again { 0 } else { RANDOM_LOOKUPS } };
+            self.state = State::Looking { random_left: if is_again { RANDOM_LOOKUPS_OF_YOUNG } else { RANDOM_LOOKUPS } };
             Step::LookupSelf
         })
     }
@@ -73,6 +76,9 @@ impl Refresh {
             }
             State::Looking { .. } => {
                 self.completed = true;
+                if self.lonely_rounds > 0 && !nobody_answered {
+                    self.started = now; // the network is there at last, or is back, and may be as new as we are
+                }
                 self.lonely_rounds = if nobody_answered { self.lonely_rounds.saturating_add(1) } else { 0 };
                 self.state = State::Waiting { until: after(now, self.pause(now, rng)) };
                 Step::Finished
@@ -180,7 +186,8 @@ mod tests {
             now += pause;
         }
         refresh_once(&mut refresh, now, false, &mut rng);
-        assert!(refresh.next().unwrap() - now >= INTERVAL / 2, "success ends the back-off");
+        let pause = refresh.next().unwrap() - now;
+        assert!((YOUNG_PAUSE / 2..YOUNG_PAUSE).contains(&pause), "success ends the back-off: {pause:?}");
     }
 
     #[test]
@@ -204,7 +211,7 @@ mod tests {
         let mut refresh = Refresh::new(now, INTERVAL);
         while now - start < INTERVAL {
             let steps = refresh_once(&mut refresh, now, false, &mut rng);
-            assert_eq!(steps.len(), if refreshes == 0 { 5 } else { 2 }, "itself only, after the first time");
+            assert_eq!(steps.len(), if refreshes == 0 { 5 } else { 3 }, "itself and one more, after the first time");
             now = refresh.next().unwrap();
             refreshes += 1;
         }

@@ -68,3 +68,39 @@ fn a_replacement_comes_in_when_a_node_goes() {
     assert_eq!(world.table.revalidation.pace(&late.id()), Some(Pace::New));
     assert_eq!(world.table.revalidation.pace(&nodes[3].id()), None);
 }
+
+/// Whoever pings us gets half of a bucket, and no place among those that wait: the rest is for whom we find.
+#[test]
+fn nodes_that_came_by_themselves_get_half_of_a_bucket() {
+    let mut world = World::started();
+    for _ in 0..8 {
+        let guest = world.node();
+        assert_eq!(world.table.add_inbound(world.now, &guest), Ok(()));
+        world.table.answered(world.now, &guest.id(), guest.endpoint());
+    }
+    let ninth = world.node();
+    assert_eq!(world.table.add_inbound(world.now, &ninth), Err(NotAdded::InboundShare));
+    assert_eq!(world.table.replacements().count(), 0);
+    // A lookup that finds it opens the door; one that finds a guest makes room for another guest.
+    assert_eq!(world.table.add_found(world.now, &ninth), Ok(()));
+    let guest = world.table.entries().find(|entry| entry.is_inbound()).unwrap().record().clone();
+    assert_eq!(world.table.add_found(world.now, &guest), Err(NotAdded::Known));
+    let tenth = world.node();
+    assert_eq!(world.table.add_inbound(world.now, &tenth), Ok(()));
+    world.add_nodes(6);
+    let late = world.node();
+    assert_eq!(world.table.add_inbound(world.now, &late), Err(NotAdded::InboundShare));
+    assert_eq!(world.table.replacements().count(), 0);
+}
+
+#[test]
+fn the_share_of_those_who_came_by_themselves_can_be_the_whole_bucket() {
+    let mut world = World::new(TableConfig { inbound: 16, ..TableConfig::default() });
+    world.finish_refresh();
+    for n in 0..17 {
+        let guest = world.node();
+        let expected = if n < 16 { Ok(()) } else { Err(NotAdded::BucketFull) };
+        assert_eq!(world.table.add_inbound(world.now, &guest), expected);
+    }
+    assert_eq!(world.table.replacements().count(), 1);
+}
