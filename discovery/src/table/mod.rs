@@ -192,8 +192,7 @@ impl Table {
         }
         let Some(bucket) = self.bucket(&id) else { return Err(NotAdded::Own) };
         let is_full = bucket.entries.len() >= self.config.bucket_size;
-        let is_guest =
-            inbound && self.config.inbound < self.config.bucket_size && bucket.replacement(&id).is_none();
+        let is_guest = inbound && self.config.inbound < self.config.bucket_size && bucket.replacement(&id).is_none();
         if bucket.get(&id).is_some() {
             self.bump(now, record, inbound);
             if let Some(entry) = self.bucket_mut(&id).and_then(|bucket| bucket.get_mut(&id)) {

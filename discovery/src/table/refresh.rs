@@ -62,7 +62,8 @@ impl Refresh {
         let is_due = matches!(self.state, State::Waiting { until } if until <= now);
         is_due.then(|| {
             let is_again = self.completed && self.lonely_rounds == 0 && self.age(now) < self.interval;
-            self.state = State::Looking { random_left: if is_again { RANDOM_LOOKUPS_OF_YOUNG } else { RANDOM_LOOKUPS } };
+            self.state =
+                State::Looking { random_left: if is_again { RANDOM_LOOKUPS_OF_YOUNG } else { RANDOM_LOOKUPS } };
             Step::LookupSelf
         })
     }
