@@ -1,4 +1,5 @@
-//! Machines that know one bootnode become a network in which lookups find the true closest nodes.
+//! Machines that know one bootnode become a network in which lookups find the true closest nodes, whichever of the two
+//! tables they have.
 //!
 //! Virtual time, no sockets: see `sim`. A failing run prints its seed; `SIM_SEED=… cargo test --test discv4_convergence`
 //! replays it.
@@ -8,7 +9,7 @@ mod sim;
 use std::time::{Duration, Instant};
 
 use kadwire_discovery::NodeRecord;
-use kadwire_discovery::table::Seed;
+use kadwire_discovery::table::{Seed, TableConfig};
 use sim::{Links, LookupReport, Network};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -35,25 +36,52 @@ fn report(network: &mut Network, lookups: usize, begun: Instant) -> LookupReport
     report
 }
 
-/// Must be shown: 1,000 nodes join through one bootnode within a minute, and three minutes later every lookup finds
-/// exactly the 16 nodes that global knowledge says are closest.
-#[test]
-fn a_thousand_nodes_converge_and_lookups_find_the_true_closest() {
+/// A network of nodes with such tables, joined through one bootnode within a minute.
+fn joined(table: TableConfig, seed: u64, links: Links, nodes: usize) -> Network {
+    let mut network = Network::new(seed, links);
+    network.table = table;
+    network.join(nodes, 1, MINUTE);
+    network
+}
+
+/// A network that has had `settling` to know itself finds exactly the 16 nodes that global knowledge says are closest.
+fn lookups_are_exact(table: TableConfig, nodes: usize, settling: Duration) {
     let (seed, begun) = (sim::seed(1), real_time());
-    let mut network = Network::joined(seed, Links::default(), 1000, MINUTE);
-    network.run_for(3 * MINUTE);
+    let mut network = joined(table, seed, Links::default(), nodes);
+    network.run_for(settling);
     let report = report(&mut network, 200, begun);
     assert_eq!(report.exact, report.lookups);
+}
+
+/// Must be shown: 1,000 nodes join through one bootnode within a minute, and three minutes later every lookup is exact.
+#[test]
+fn a_thousand_nodes_converge_and_lookups_find_the_true_closest() {
+    lookups_are_exact(TableConfig::default(), 1000, 3 * MINUTE);
+}
+
+/// Fewer nodes only because each sends twelve times as much.
+#[test]
+fn nodes_with_cpp_tables_converge_and_lookups_find_the_true_closest() {
+    lookups_are_exact(TableConfig::cpp_ethereum(), 200, 3 * MINUTE);
+}
+
+fn lookups_survive_loss(table: TableConfig, nodes: usize) {
+    let (seed, begun) = (sim::seed(2), real_time());
+    let mut network = joined(table, seed, Links::lossy(0.2), nodes);
+    network.run_for(5 * MINUTE);
+    let report = report(&mut network, 100, begun);
+    assert!(report.found * 100 >= report.wanted * 99, "{} of {} found", report.found, report.wanted);
 }
 
 /// One packet in five is lost: questions are repeated and proofs renewed, and hardly anything is missed.
 #[test]
 fn lookups_survive_twenty_percent_loss() {
-    let (seed, begun) = (sim::seed(2), real_time());
-    let mut network = Network::joined(seed, Links::lossy(0.2), 200, MINUTE);
-    network.run_for(5 * MINUTE);
-    let report = report(&mut network, 100, begun);
-    assert!(report.found * 100 >= report.wanted * 99, "{} of {} found", report.found, report.wanted);
+    lookups_survive_loss(TableConfig::default(), 200);
+}
+
+#[test]
+fn lookups_of_cpp_tables_survive_twenty_percent_loss() {
+    lookups_survive_loss(TableConfig::cpp_ethereum(), 60);
 }
 
 /// The same seed gives the same packets at the same times; another seed does not.
@@ -113,9 +141,8 @@ fn a_restarted_node_finds_back_through_its_seeds() {
 }
 
 /// Half of the network disappears at once: the rest forgets them.
-#[test]
-fn the_dead_are_forgotten() {
-    let mut network = Network::joined(sim::seed(6), Links::default(), 100, MINUTE);
+fn the_dead_are_forgotten_by(table: TableConfig) {
+    let mut network = joined(table, sim::seed(6), Links::default(), 100);
     network.run_for(5 * MINUTE);
     (50..100).for_each(|index| network.switch_off(index));
     let gone: Vec<_> = network.nodes[50..].iter().map(|node| node.id).collect();
@@ -128,4 +155,32 @@ fn the_dead_are_forgotten() {
     }
     println!("{dead} dead of {all} entries");
     assert!(dead * 20 <= all, "{dead} dead of {all} entries");
+}
+
+#[test]
+fn the_dead_are_forgotten() {
+    the_dead_are_forgotten_by(TableConfig::default());
+}
+
+#[test]
+fn the_dead_are_forgotten_by_cpp_tables() {
+    the_dead_are_forgotten_by(TableConfig::cpp_ethereum());
+}
+
+/// The figures in the documentation of `TableConfig`: packets that a node of a quiet network sends in an hour.
+#[test]
+fn a_cpp_table_sends_ten_to_twenty_times_as_much() {
+    let seed = sim::seed(7);
+    let packets = |table: TableConfig, settling: Duration, span: Duration| {
+        let mut network = joined(table, seed, Links::default(), 100);
+        network.run_for(settling);
+        let before = network.traffic.sent;
+        network.run_for(span);
+        (network.traffic.sent - before) * 3600 / span.as_secs() / 100
+    };
+    // A young node with the default looks around more often.
+    let default = packets(TableConfig::default(), 60 * MINUTE, 60 * MINUTE);
+    let cpp = packets(TableConfig::cpp_ethereum(), 5 * MINUTE, 3 * MINUTE);
+    println!("packets per node and hour: {default} by default, {cpp} with cpp_ethereum");
+    assert!((10..=20).contains(&(cpp / default)), "{default} and {cpp}");
 }

@@ -304,7 +304,7 @@ impl Discv4 {
         }
         match (&request.question, request.purpose) {
             (Question::Ping, Purpose::Check) => self.checked(now, node, Check::Missed),
-            (Question::FindNode(_), Purpose::Lookup(_)) => self.find_ended(now, id, request),
+            (Question::FindNode(_), Purpose::Lookup(_) | Purpose::Run) => self.find_ended(now, id, request),
             (Question::Enr, purpose) => self.enr_done(now, id, purpose, Err(RequestError::Timeout)),
             (_, Purpose::User) => self.request_done(id, Err(RequestError::Timeout)),
             _ => {}
@@ -322,10 +322,10 @@ impl Discv4 {
     fn find_ended(&mut self, now: Now, id: RequestId, mut request: Request) {
         let (node, is_answered) = (request.node.id(), request.answers > 0);
         let nodes = std::mem::take(&mut request.nodes);
-        let Purpose::Lookup(lookup) = request.purpose else {
+        if request.purpose == Purpose::User {
             let outcome = if is_answered { Ok(Answer::Neighbors(nodes)) } else { Err(RequestError::Timeout) };
             return self.request_done(id, outcome);
-        };
+        }
         let failures = self.bonds.find_done(now.monotonic, node, request.node.endpoint(), !nodes.is_empty());
         if failures > 0 {
             self.table.find_failed(now.monotonic, &node, failures);
@@ -333,6 +333,7 @@ impl Discv4 {
         for found in &nodes {
             _ = self.table.add_found(now.monotonic, found);
         }
+        let Purpose::Lookup(lookup) = request.purpose else { return self.table.find_done(now.monotonic, &node) };
         if let Some(search) = self.searches.get_mut(&lookup) {
             match is_answered {
                 true => _ = search.lookup.answered(&node, nodes),
@@ -350,7 +351,12 @@ impl Discv4 {
                 let node = outcome.ok().and_then(|record| NodeRecord::from_enr(record).ok());
                 self.resolve_next(now, resolving, node);
             }
-            Purpose::PingBack | Purpose::Bond | Purpose::Check | Purpose::Update | Purpose::Lookup(_) => {}
+            Purpose::PingBack
+            | Purpose::Bond
+            | Purpose::Check
+            | Purpose::Update
+            | Purpose::Lookup(_)
+            | Purpose::Run => {}
         }
     }
 
@@ -400,6 +406,12 @@ impl Discv4 {
             Action::LookupRandom => {
                 let target = self.random_target();
                 self.search(target, Owner::Refresh);
+            }
+            Action::Find { node, target } => {
+                let id = node.id();
+                if self.ask(now, node, Question::FindNode(target), Purpose::Run).is_err() {
+                    self.table.find_done(now.monotonic, &id);
+                }
             }
         }
     }

@@ -104,7 +104,10 @@ impl Discv4 {
             Message::EnrResponse(response) => self.handle_enr_response(now, &sender, response),
         };
         match result {
-            Ok(()) => self.stats.received.add(kind),
+            Ok(()) => {
+                self.table.heard(&sender.id, sender.at);
+                self.stats.received.add(kind);
+            }
             Err(reason) => self.stats.rejected.add(reason),
         }
         self.settle(now);
@@ -159,7 +162,12 @@ impl Discv4 {
                     let answer = Answer::Pong { rtt, enr_seq: pong.enr_seq.unwrap_or(0) };
                     self.request_done(request, Ok(answer));
                 }
-                Purpose::PingBack | Purpose::Bond | Purpose::Update | Purpose::Lookup(_) | Purpose::Resolve(_) => {}
+                Purpose::PingBack
+                | Purpose::Bond
+                | Purpose::Update
+                | Purpose::Lookup(_)
+                | Purpose::Resolve(_)
+                | Purpose::Run => {}
             }
         }
         self.update_record(now, id, at.ip(), pong.enr_seq.unwrap_or(0));

@@ -46,6 +46,8 @@ pub(crate) enum Purpose {
     /// The table gets a newer record.
     Update,
     Lookup(LookupId),
+    /// A run of the table.
+    Run,
     /// One step of resolving a node; the id is the user's.
     Resolve(RequestId),
 }

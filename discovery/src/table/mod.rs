@@ -16,10 +16,12 @@
 mod bucket;
 mod config;
 mod distance;
+mod eviction;
 mod lookup;
 mod questions;
 mod refresh;
 mod revalidation;
+mod run;
 mod seeds;
 mod subnet_limit;
 
@@ -31,7 +33,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 pub use self::bucket::Entry;
-pub use self::config::TableConfig;
+pub use self::config::{Refreshing, Revalidation, TableConfig};
 pub use self::lookup::{ALPHA, Lookup, Step};
 pub use self::questions::Prefer;
 pub use self::seeds::{SEED_COUNT, SEED_MAX_AGE, Seed};
@@ -40,7 +42,8 @@ pub use self::subnet_limit::SubnetLimits;
 use self::bucket::Bucket;
 use self::distance::bucket_index;
 use self::refresh::Refresh;
-use self::revalidation::{Pace, Revalidation};
+use self::revalidation::{CheckLists, Pace};
+use self::run::Run;
 use self::subnet_limit::SubnetCounts;
 use crate::key::NodeId;
 use crate::record::NodeRecord;
@@ -82,6 +85,13 @@ pub enum Action {
     LookupSelf,
     /// Look up a random target, then [`Table::refresh_lookup_done`].
     LookupRandom,
+    /// Ask the node for those it knows near the target, add them, then [`Table::find_done`].
+    Find {
+        /// Whom.
+        node: NodeRecord,
+        /// Near what: 64 random bytes.
+        target: [u8; 64],
+    },
 }
 
 /// The outcome of a check.
@@ -120,8 +130,10 @@ pub struct Table {
     buckets: Vec<Bucket>,
     len: usize,
     subnets: SubnetCounts,
-    revalidation: Revalidation,
+    revalidation: CheckLists,
     refresh: Refresh,
+    /// The run under way, of a table that refreshes by [`Refreshing::Runs`].
+    run: Option<Run>,
     actions: VecDeque<Action>,
     events: VecDeque<TableEvent>,
 }
@@ -136,6 +148,10 @@ impl Table {
         rng: &mut StdRng,
     ) -> Table {
         let config = TableConfig { buckets: config.buckets.clamp(1, 256), ..config };
+        let slow_check = match config.revalidation {
+            Revalidation::FastSlow { slow } => Some(slow),
+            Revalidation::PingOldest => None,
+        };
         Table {
             local,
             rng: StdRng::from_rng(rng),
@@ -144,8 +160,9 @@ impl Table {
             buckets: (0..config.buckets).map(|_| Bucket::default()).collect(),
             len: 0,
             subnets: SubnetCounts::default(),
-            revalidation: Revalidation::new(config.fast_check, config.slow_check),
-            refresh: Refresh::new(now, config.refresh),
+            revalidation: CheckLists::new(config.fast_check, slow_check),
+            refresh: Refresh::new(now, config.refreshing),
+            run: None,
             actions: VecDeque::new(),
             events: VecDeque::new(),
             config,
@@ -205,6 +222,7 @@ impl Table {
         }
         if is_full {
             self.add_replacement(record);
+            self.challenge_oldest(now, &id);
             return Err(NotAdded::BucketFull);
         }
         // A replacement that comes in keeps its place in the counts, unless its address has changed.
@@ -304,12 +322,17 @@ impl Table {
         }
     }
 
-    /// `failures` consecutive `findnode` requests to a node have brought nothing.
+    /// `failures` consecutive `findnode` requests to a node have brought nothing. Where its bucket can do without it, it
+    /// goes; elsewhere it is checked soon.
     pub fn find_failed(&mut self, now: Instant, id: &NodeId, failures: u32) {
         let usable = self.config.bucket_size.checked_div(USABLE_BUCKET_DIVISOR).unwrap_or(0);
-        let is_usable = self.bucket(id).is_some_and(|bucket| bucket.entries.len() >= usable);
-        if failures >= self.config.find_failures && is_usable {
-            self.remove(now, id);
+        let Some(bucket) = self.bucket(id).filter(|bucket| bucket.get(id).is_some()) else { return };
+        if failures < self.config.find_failures {
+            return;
+        }
+        match bucket.entries.len() >= usable {
+            true => self.remove(now, id),
+            false => self.revalidation.put(now, *id, Pace::Fast, &mut self.rng),
         }
     }
 
@@ -357,16 +380,20 @@ impl Table {
             entry.live = true;
             entry.seen = Some(now);
         }
+        self.make_most_recent(id);
         self.revalidation.put(now, *id, Pace::Slow, &mut self.rng);
     }
 
     fn check_missed(&mut self, now: Instant, id: &NodeId) {
-        let allowed = self.config.misses;
+        let (allowed, revalidation) = (self.config.misses, self.config.revalidation);
         let Some(bucket) = self.bucket_mut(id) else { return };
         let has_replacement = !bucket.replacements.is_empty();
         let is_last = bucket.entries.len() <= 1;
         let Some(entry) = bucket.get_mut(id) else { return };
-        entry.checks = entry.checks.checked_div(3).unwrap_or(0);
+        entry.checks = match revalidation {
+            Revalidation::FastSlow { .. } => entry.checks.checked_div(3).unwrap_or(0),
+            Revalidation::PingOldest => 0,
+        };
         entry.misses = entry.misses.saturating_add(1);
         let was_alive = entry.seen.is_some();
         let spared = !has_replacement && (was_alive || is_last) && entry.misses < allowed;
@@ -407,13 +434,17 @@ impl Table {
 
     /// Runs what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.refresh.start_if_due(now).is_some() {
+        if let Some(step) = self.refresh.start_if_due(now) {
             let remembered = if self.is_empty() { self.remembered.drain(..).collect() } else { Vec::new() };
             for record in self.bootnodes.clone().iter().chain(&remembered) {
                 _ = self.add_found(now, record);
             }
-            self.actions.push_back(Action::LookupSelf);
+            match step {
+                refresh::Step::Run => self.start_run(now),
+                _ => self.actions.push_back(Action::LookupSelf),
+            }
         }
+        self.run_timeout(now);
         let (buckets, local, recent) = (&self.buckets, &self.local, self.config.check_not_within);
         let wants = |id: &NodeId| {
             let bucket = buckets.get(bucket_index(local.log_distance(id), buckets.len()));
@@ -429,7 +460,7 @@ impl Table {
 
     /// When to call [`Table::handle_timeout`] next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.revalidation.next(), self.refresh.next()].into_iter().flatten().min()
+        [self.revalidation.next(), self.refresh.next(), self.round_until()].into_iter().flatten().min()
     }
 
     /// The next thing to do.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rand::RngExt;
 use rand::rngs::StdRng;
 
-use super::after;
+use super::{Refreshing, after};
 
 /// Random lookups after the self lookup (go-ethereum `doRefresh`).
 const RANDOM_LOOKUPS: u32 = 3;
@@ -33,6 +33,7 @@ const YOUNG_PAUSE: Duration = Duration::from_secs(60);
 pub(crate) enum Step {
     LookupSelf,
     LookupRandom,
+    Run,
     Finished,
 }
 
@@ -44,7 +45,7 @@ enum State {
 
 #[derive(Debug)]
 pub(crate) struct Refresh {
-    interval: Duration,
+    kind: Refreshing,
     state: State,
     lonely_rounds: u32,
     completed: bool,
@@ -53,22 +54,27 @@ pub(crate) struct Refresh {
 
 impl Refresh {
     /// The first refresh is due at once.
-    pub(crate) fn new(now: Instant, interval: Duration) -> Refresh {
-        Refresh { interval, state: State::Waiting { until: now }, lonely_rounds: 0, completed: false, started: now }
+    pub(crate) fn new(now: Instant, kind: Refreshing) -> Refresh {
+        Refresh { kind, state: State::Waiting { until: now }, lonely_rounds: 0, completed: false, started: now }
     }
 
-    /// Starts a refresh that is due; the first step is the self lookup.
+    /// Starts a refresh that is due; the first step is the self lookup or the run.
     pub(crate) fn start_if_due(&mut self, now: Instant) -> Option<Step> {
         let is_due = matches!(self.state, State::Waiting { until } if until <= now);
         is_due.then(|| {
-            let is_again = self.completed && self.lonely_rounds == 0 && self.age(now) < self.interval;
-            self.state =
-                State::Looking { random_left: if is_again { RANDOM_LOOKUPS_OF_YOUNG } else { RANDOM_LOOKUPS } };
-            Step::LookupSelf
+            let (step, random_left) = match self.kind {
+                Refreshing::Runs { .. } => (Step::Run, 0),
+                Refreshing::Lookups { interval } => {
+                    let is_again = self.completed && self.lonely_rounds == 0 && self.age(now) < interval;
+                    (Step::LookupSelf, if is_again { RANDOM_LOOKUPS_OF_YOUNG } else { RANDOM_LOOKUPS })
+                }
+            };
+            self.state = State::Looking { random_left };
+            step
         })
     }
 
-    /// A lookup of this refresh has ended.
+    /// A lookup of this refresh has ended, or its run.
     pub(crate) fn lookup_done(&mut self, now: Instant, nobody_answered: bool, rng: &mut StdRng) -> Step {
         match &mut self.state {
             State::Looking { random_left } if *random_left > 0 && !nobody_answered => {
@@ -124,13 +130,17 @@ impl Refresh {
         now.saturating_duration_since(self.started)
     }
 
-    /// Uniform in [half, whole): nodes that started together drift apart.
+    /// Uniform in [half, whole): nodes that started together drift apart. Between runs it is always the same.
     fn pause(&self, now: Instant, rng: &mut StdRng) -> Duration {
+        let interval = match self.kind {
+            Refreshing::Lookups { interval } => interval,
+            Refreshing::Runs { pause, .. } => return pause,
+        };
         let whole = match self.lonely_rounds {
-            0 => self.age(now).max(YOUNG_PAUSE).min(self.interval),
+            0 => self.age(now).max(YOUNG_PAUSE).min(interval),
             rounds => {
                 let doubling = 2_u32.saturating_pow(rounds.saturating_sub(1));
-                LONELY_PAUSE.saturating_mul(doubling).min(LONELY_PAUSE_MAX).min(self.interval)
+                LONELY_PAUSE.saturating_mul(doubling).min(LONELY_PAUSE_MAX).min(interval)
             }
         };
         upper_half(whole, rng)
@@ -150,6 +160,7 @@ mod tests {
     use crate::time::Now;
 
     const INTERVAL: Duration = Duration::from_secs(30 * 60);
+    const LOOKUPS: Refreshing = Refreshing::Lookups { interval: INTERVAL };
 
     fn refresh_once(refresh: &mut Refresh, now: Instant, empty: bool, rng: &mut StdRng) -> Vec<Step> {
         let mut steps = vec![refresh.start_if_due(now).unwrap()];
@@ -162,7 +173,7 @@ mod tests {
     #[test]
     fn self_and_three_random_lookups_then_fifteen_to_thirty_minutes() {
         let (mut now, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(1));
-        let mut refresh = Refresh::new(now, INTERVAL);
+        let mut refresh = Refresh::new(now, LOOKUPS);
         now += INTERVAL; // no longer young
         for _ in 0..100 {
             let steps = refresh_once(&mut refresh, now, false, &mut rng);
@@ -177,7 +188,7 @@ mod tests {
     #[test]
     fn an_unanswered_refresh_is_repeated_with_back_off_up_to_two_minutes() {
         let (mut now, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(2));
-        let mut refresh = Refresh::new(now, INTERVAL);
+        let mut refresh = Refresh::new(now, LOOKUPS);
         now += INTERVAL; // no longer young
         for whole in [2, 4, 8, 16, 32, 64, 120, 120, 120] {
             refresh_once(&mut refresh, now, true, &mut rng);
@@ -194,7 +205,7 @@ mod tests {
     #[test]
     fn requests_join_a_running_refresh() {
         let (now, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(3));
-        let mut refresh = Refresh::new(now, INTERVAL);
+        let mut refresh = Refresh::new(now, LOOKUPS);
         assert!(refresh.start_if_due(now).is_some());
         refresh.request(now);
         assert_eq!(refresh.start_if_due(now), None);
@@ -209,7 +220,7 @@ mod tests {
     fn a_young_node_looks_around_more_often() {
         let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(5));
         let (mut now, mut refreshes) = (start, 0);
-        let mut refresh = Refresh::new(now, INTERVAL);
+        let mut refresh = Refresh::new(now, LOOKUPS);
         while now - start < INTERVAL {
             let steps = refresh_once(&mut refresh, now, false, &mut rng);
             assert_eq!(steps.len(), if refreshes == 0 { 5 } else { 3 }, "itself and one more, after the first time");
@@ -222,7 +233,7 @@ mod tests {
     #[test]
     fn losing_the_last_node_brings_the_refresh_forward() {
         let (now, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(4));
-        let mut refresh = Refresh::new(now, INTERVAL);
+        let mut refresh = Refresh::new(now, LOOKUPS);
         let now = now + INTERVAL;
         refresh_once(&mut refresh, now, false, &mut rng);
         refresh.table_became_empty(now, &mut rng);

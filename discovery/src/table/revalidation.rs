@@ -1,6 +1,7 @@
 //! When to check which node: a fast list for nodes that have moved or missed a check, and a slow one for the others
 //! (go-ethereum `table_reval.go`); and one for those that have never answered, which go-ethereum has on its fast list.
-//! It only picks; the table acts on the outcome.
+//! It only picks; the table acts on the outcome. Without a pause for it the slow list is never due: then the table
+//! says itself which old node to check ([`Revalidation::PingOldest`](super::Revalidation)).
 
 use std::time::{Duration, Instant};
 
@@ -25,19 +26,19 @@ const FIRST_CHECK_WITHIN: Duration = Duration::from_secs(3);
 
 /// The lists and the checks under way. Order in a list means nothing: nodes are drawn at random.
 #[derive(Debug)]
-pub(crate) struct Revalidation {
+pub(crate) struct CheckLists {
     new: List,
     fast: List,
     slow: List,
     active: Vec<NodeId>,
 }
 
-impl Revalidation {
+impl CheckLists {
     /// `fast` and `slow` are the longest pauses between two checks of a list.
-    pub(crate) fn new(fast: Duration, slow: Duration) -> Revalidation {
-        Revalidation {
-            new: List { within: Some(FIRST_CHECK_WITHIN), ..List::new(fast) },
-            fast: List::new(fast),
+    pub(crate) fn new(fast: Duration, slow: Option<Duration>) -> CheckLists {
+        CheckLists {
+            new: List { within: Some(FIRST_CHECK_WITHIN), ..List::new(Some(fast)) },
+            fast: List::new(Some(fast)),
             slow: List::new(slow),
             active: Vec::new(),
         }
@@ -77,6 +78,13 @@ impl Revalidation {
         picked
     }
 
+    /// A check of `id` begins that the lists did not ask for; `false` if one is under way.
+    pub(crate) fn begin(&mut self, id: NodeId) -> bool {
+        let is_new = !self.active.contains(&id);
+        self.active.extend(is_new.then_some(id));
+        is_new
+    }
+
     /// The check of `id` has ended; `false` if none was under way.
     pub(crate) fn finish(&mut self, id: &NodeId) -> bool {
         let Some(at) = self.active.iter().position(|active| active == id) else { return false };
@@ -100,7 +108,8 @@ impl Revalidation {
 
 #[derive(Debug)]
 struct List {
-    interval: Duration,
+    /// Longest pause between two checks; without one the list is never due.
+    interval: Option<Duration>,
     /// If set: pauses are shortened so that the nodes now on the list take about this time.
     within: Option<Duration>,
     next: Option<Instant>,
@@ -111,7 +120,7 @@ struct List {
 const DRAWS_PER_MEMBER: usize = 3;
 
 impl List {
-    fn new(interval: Duration) -> List {
+    fn new(interval: Option<Duration>) -> List {
         List { interval, within: None, next: None, members: Vec::new() }
     }
 
@@ -145,10 +154,11 @@ impl List {
     }
 
     fn schedule(&mut self, now: Instant, rng: &mut StdRng) {
+        let Some(interval) = self.interval else { return };
         let members = u32::try_from(self.members.len()).unwrap_or(u32::MAX).max(1);
         // Pauses are half of this on average.
         let share = self.within.and_then(|within| within.saturating_mul(2).checked_div(members));
-        let longest = share.map_or(self.interval, |share| share.min(self.interval));
+        let longest = share.map_or(interval, |share| share.min(interval));
         let pause = rng.random_range(Duration::ZERO..longest.max(Duration::from_nanos(1)));
         self.next = Some(after(now, pause));
     }
@@ -169,7 +179,7 @@ mod tests {
     }
 
     /// Runs for `span` and returns (time since start, id) of every check, each of which ends at once.
-    fn checks(lists: &mut Revalidation, start: Instant, span: Duration, rng: &mut StdRng) -> Vec<(Duration, NodeId)> {
+    fn checks(lists: &mut CheckLists, start: Instant, span: Duration, rng: &mut StdRng) -> Vec<(Duration, NodeId)> {
         let mut done = Vec::new();
         while let Some(now) = lists.next().filter(|next| *next <= start + span) {
             for id in lists.run(now, rng, |_| true).into_iter().flatten() {
@@ -181,14 +191,14 @@ mod tests {
     }
 
     /// The one node to check now, if any.
-    fn picked(lists: &mut Revalidation, now: Instant, rng: &mut StdRng) -> Option<NodeId> {
+    fn picked(lists: &mut CheckLists, now: Instant, rng: &mut StdRng) -> Option<NodeId> {
         lists.run(now, rng, |_| true).into_iter().flatten().next()
     }
 
     #[test]
     fn an_empty_list_never_wakes() {
         let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(1));
-        let mut lists = Revalidation::new(FAST, SLOW);
+        let mut lists = CheckLists::new(FAST, Some(SLOW));
         assert_eq!(lists.next(), None);
         lists.put(start, id(1), Pace::Fast, &mut rng);
         assert!(lists.next().is_some());
@@ -201,7 +211,7 @@ mod tests {
     fn the_slow_list_is_three_times_slower() {
         let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(2));
         for (pace, interval) in [(Pace::Fast, FAST), (Pace::Slow, SLOW)] {
-            let mut lists = Revalidation::new(FAST, SLOW);
+            let mut lists = CheckLists::new(FAST, Some(SLOW));
             (1..=16).for_each(|n| lists.put(start, id(n), pace, &mut rng));
             let span = interval * 500;
             let count = checks(&mut lists, start, span, &mut rng).len();
@@ -213,7 +223,7 @@ mod tests {
     #[test]
     fn nodes_that_never_answered_are_checked_sooner_the_more_there_are() {
         let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(6));
-        let mut lists = Revalidation::new(FAST, SLOW);
+        let mut lists = CheckLists::new(FAST, Some(SLOW));
         (1..=200).for_each(|n| lists.put(start, id(n), Pace::New, &mut rng));
         let count = checks(&mut lists, start, FIRST_CHECK_WITHIN, &mut rng).len();
         assert!((120..280).contains(&count), "{count} checks of 200");
@@ -225,7 +235,7 @@ mod tests {
     #[test]
     fn every_node_gets_its_turn() {
         let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(3));
-        let mut lists = Revalidation::new(FAST, SLOW);
+        let mut lists = CheckLists::new(FAST, Some(SLOW));
         (1..=16).for_each(|n| lists.put(start, id(n), Pace::Slow, &mut rng));
         let mut seen: Vec<_> = checks(&mut lists, start, SLOW * 200, &mut rng).into_iter().map(|(_, id)| id).collect();
         seen.sort();
@@ -236,7 +246,7 @@ mod tests {
     #[test]
     fn a_node_is_checked_once_at_a_time() {
         let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(4));
-        let mut lists = Revalidation::new(FAST, SLOW);
+        let mut lists = CheckLists::new(FAST, Some(SLOW));
         lists.put(start, id(1), Pace::Fast, &mut rng);
         assert_eq!(picked(&mut lists, start + FAST, &mut rng), Some(id(1)));
         assert_eq!(picked(&mut lists, start + FAST * 3, &mut rng), None, "its check is under way");
@@ -252,7 +262,7 @@ mod tests {
     #[test]
     fn moving_between_lists_leaves_no_trace_on_the_other() {
         let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(5));
-        let mut lists = Revalidation::new(FAST, SLOW);
+        let mut lists = CheckLists::new(FAST, Some(SLOW));
         lists.put(start, id(1), Pace::Fast, &mut rng);
         lists.put(start, id(1), Pace::Slow, &mut rng);
         assert_eq!(lists.pace(&id(1)), Some(Pace::Slow));

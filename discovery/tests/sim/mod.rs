@@ -28,6 +28,7 @@ pub use report::LookupReport;
 use kadwire_discovery::discv4::message::Kind;
 use kadwire_discovery::discv4::packet::Packet;
 use kadwire_discovery::discv4::{Config, Discv4, Event, LookupId};
+use kadwire_discovery::table::TableConfig;
 use kadwire_discovery::{NodeId, NodeRecord, Now, PublicKey, SecretKey};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -127,6 +128,8 @@ pub struct Network {
     pub traffic: Traffic,
     /// If set, every packet sent is noted here.
     pub log: Option<Vec<Logged>>,
+    /// The table of nodes that are switched on from now on.
+    pub table: TableConfig,
     /// If set, nodes leave and others come.
     pub churn: Option<Churn>,
     start: Now,
@@ -154,6 +157,7 @@ impl Network {
             rng,
             traffic: Traffic::default(),
             log: None,
+            table: TableConfig::default(),
             churn: None,
             start,
             elapsed: Duration::ZERO,
@@ -188,6 +192,7 @@ impl Network {
         let mut settings = Config::new(node.key, node.address.port());
         settings.endpoint.explicit_ips = vec![node.address.ip()];
         settings.endpoint.tcp = 30303;
+        settings.table = self.table.clone();
         config(&mut settings);
         let mut seed = [0; 32];
         self.rng.fill_bytes(&mut seed);
@@ -397,17 +402,22 @@ impl Network {
     /// The same through the first `bootnodes` nodes, which know each other.
     pub fn joined_through(seed: u64, links: Links, count: usize, bootnodes: usize, joining: Duration) -> Network {
         let mut network = Network::new(seed, links);
-        (0..count).for_each(|_| _ = network.add());
-        let records: Vec<_> = network.nodes[..bootnodes].iter().map(SimNode::record).collect();
+        network.join(count, bootnodes, joining);
+        network
+    }
+
+    /// Fills an empty network in that way.
+    pub fn join(&mut self, count: usize, bootnodes: usize, joining: Duration) {
+        (0..count).for_each(|_| _ = self.add());
+        let records: Vec<_> = self.nodes[..bootnodes].iter().map(SimNode::record).collect();
         for index in 0..count {
             if index >= bootnodes {
-                network.run_for(joining / count as u32);
+                self.run_for(joining / count as u32);
             }
             let others = records.iter().enumerate().filter(|(other, _)| *other != index);
             let others = others.map(|(_, record)| record.clone()).collect();
-            network.switch_on(index, |config| config.bootnodes = others);
+            self.switch_on(index, |config| config.bootnodes = others);
         }
-        network
     }
 }
 

@@ -5,8 +5,14 @@ use super::*;
 /// Any sequence of operations keeps the counts, lists and buckets consistent.
 #[test]
 fn bookkeeping_survives_any_order_of_events() {
+    for config in [TableConfig::default(), TableConfig::cpp_ethereum()] {
+        survive_any_order_of_events(config);
+    }
+}
+
+fn survive_any_order_of_events(config: TableConfig) {
     let seed = 20_240_607;
-    let mut world = World::started();
+    let mut world = World::started_with(config);
     world.rng = StdRng::seed_from_u64(seed);
     let pool: Vec<_> = (0..300)
         .map(|_| {
@@ -26,7 +32,10 @@ fn bookkeeping_survives_any_order_of_events() {
                 _ = world.table.add_inbound(world.now, &moved(&node, &ip, 30303));
             }
             3 => world.table.find_failed(world.now, &node.id(), 5),
-            4 => world.table.answered(world.now, &node.id(), node.endpoint()),
+            4 => {
+                world.table.answered(world.now, &node.id(), node.endpoint());
+                world.table.heard(&node.id(), node.endpoint());
+            }
             _ => world.table.handle_timeout(world.now),
         }
         while let Some(action) = world.table.poll_action() {
@@ -36,6 +45,7 @@ fn bookkeeping_survives_any_order_of_events() {
                 }
                 Action::Check(node) => _ = world.table.check_done(world.now, &node.id(), Check::Answered),
                 Action::LookupSelf | Action::LookupRandom => world.table.refresh_lookup_done(world.now, 1),
+                Action::Find { node, .. } => world.table.find_done(world.now, &node.id()),
             }
         }
         let table = &world.table;

@@ -92,4 +92,5 @@ fn five_find_failures_remove_a_node_from_a_bucket_of_four_or_more() {
     assert!(!world.has(&nodes[0]));
     world.table.find_failed(world.now, &nodes[1].id(), 50);
     assert!(world.has(&nodes[1]), "three are too few to lose one");
+    assert_eq!(world.table.revalidation.pace(&nodes[1].id()), Some(Pace::Fast));
 }

@@ -1,6 +1,7 @@
 //! The table's rules as stories: nodes come, answer, fall silent, move.
 
 mod bookkeeping;
+mod cpp_ethereum;
 mod entering;
 mod liveness;
 mod questions;
@@ -33,7 +34,11 @@ impl World {
 
     /// A world past its first refresh.
     fn started() -> World {
-        let mut world = World::new(TableConfig::default());
+        World::started_with(TableConfig::default())
+    }
+
+    fn started_with(config: TableConfig) -> World {
+        let mut world = World::new(config);
         world.finish_refresh();
         world
     }
@@ -41,17 +46,20 @@ impl World {
     fn finish_refresh(&mut self) {
         self.table.handle_timeout(self.now);
         while let Some(action) = self.table.poll_action() {
-            if matches!(action, Action::LookupSelf | Action::LookupRandom) {
-                self.table.refresh_lookup_done(self.now, self.table.len());
+            match action {
+                Action::LookupSelf | Action::LookupRandom => self.table.refresh_lookup_done(self.now, self.table.len()),
+                Action::Find { node, .. } => self.table.find_done(self.now, &node.id()),
+                Action::Check(_) => {}
             }
         }
         assert!(self.table.is_initialised());
     }
 
     fn key_in(&mut self, bucket: usize) -> crate::PublicKey {
+        let buckets = self.table.config().buckets;
         loop {
             let key = *SecretKey::random(&mut self.rng).public();
-            if bucket_index(NodeId([0; 32]).log_distance(&key.node_id()), 17) == bucket {
+            if bucket_index(NodeId([0; 32]).log_distance(&key.node_id()), buckets) == bucket {
                 return key;
             }
         }
@@ -65,7 +73,7 @@ impl World {
     fn node(&mut self) -> NodeRecord {
         self.made += 1;
         let ip = Ipv4Addr::from(0x1700_0001 + (self.made << 8));
-        self.node_at(LAST, ip)
+        self.node_at(self.table.config().buckets - 1, ip)
     }
 
     fn add_nodes(&mut self, count: usize) -> Vec<NodeRecord> {
@@ -93,6 +101,7 @@ impl World {
                     Action::LookupSelf | Action::LookupRandom => {
                         self.table.refresh_lookup_done(self.now, self.table.len())
                     }
+                    Action::Find { node, .. } => self.table.find_done(self.now, &node.id()),
                 }
             }
         }
