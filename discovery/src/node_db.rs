@@ -23,7 +23,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, params};
 
 use crate::{
     Blame, Enr, NodeId, NodeRecord, PublicKey,
-    table::{SEED_COUNT, SEED_MAX_AGE},
+    table::{FRESHEST_SEEDS, SEED_COUNT, SEED_MAX_AGE},
 };
 
 /// Nodes without a pong for so long are dropped by [`NodeDb::expire`] (go-ethereum `nodeDBNodeExpiration`). Shorter than
@@ -41,7 +41,7 @@ const QUEUE: usize = 1024;
 const MAX_BATCH: usize = 256;
 
 /// Raised whenever the schema changes; another version is set aside.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE nodes (
@@ -54,14 +54,14 @@ const SCHEMA: &str = "
         seq BLOB NOT NULL,              -- 8 bytes big-endian; 0 for an unsigned record
         last_pong INTEGER NOT NULL,     -- unix seconds
         checks INTEGER NOT NULL,        -- checks answered in a row
-        find_failures INTEGER NOT NULL  -- FindNode requests unanswered in a row
+        find_failures INTEGER NOT NULL, -- FindNode requests unanswered in a row
+        inbound INTEGER NOT NULL        -- 1 if all that speaks for it is that it contacted us
     ) WITHOUT ROWID;
     CREATE INDEX nodes_by_pong ON nodes (last_pong);
     CREATE TABLE local (
         id BLOB PRIMARY KEY,            -- 32 bytes: a data folder may see several keys
         record BLOB NOT NULL            -- our last signed record
-    ) WITHOUT ROWID;
-    PRAGMA user_version = 1;";
+    ) WITHOUT ROWID;";
 
 /// Why the store does not open. Damage is no reason: a damaged file is set aside.
 #[derive(Debug, thiserror::Error)]
@@ -105,12 +105,15 @@ pub struct StoredNode {
     pub checks: u32,
     /// FindNode requests unanswered in a row.
     pub find_failures: u32,
+    /// Whether all that speaks for it is that it contacted us.
+    pub inbound: bool,
 }
 
 /// What an opened store already knew.
 #[derive(Clone, Debug, Default)]
 pub struct Remembered {
-    /// At most [`SEED_COUNT`] nodes, drawn at random from those with a pong in the last [`SEED_MAX_AGE`].
+    /// The [`FRESHEST_SEEDS`] nodes with the latest pongs, latest first, and [`SEED_COUNT`] others drawn at random; none
+    /// without a pong in the last [`SEED_MAX_AGE`].
     pub seeds: Vec<StoredNode>,
     /// Our own record as last published under this key.
     pub local_record: Option<Enr>,
@@ -149,18 +152,15 @@ pub struct NodeDb {
 impl NodeDb {
     /// Opens or creates the file, reads what it knows, and starts the writer. Blocks on the disk.
     pub fn open(path: &Path, local: NodeId, now: SystemTime) -> Result<(Self, Remembered), NodeDbError> {
-        let (connection, set_aside) = open_sound(path, now)?;
-        let sqlite = |source| NodeDbError::Sqlite { path: path.to_owned(), source };
-        let seeds = read_seeds(&connection, local, now).map_err(sqlite)?;
-        let local_record = read_local(&connection, local).map_err(sqlite)?;
+        let (connection, remembered) = open_sound(path, local, now)?;
         let counters = Arc::new(Counters::default());
         let (writes, queue) = sync_channel(QUEUE);
-        let writer = Writer { path: path.to_owned(), connection, counters: counters.clone(), now };
+        let writer = Writer { path: path.to_owned(), local, connection, counters: counters.clone(), now };
         let writer = std::thread::Builder::new()
             .name("kadwire-node-db".to_owned())
             .spawn(move || writer.run(&queue))
             .map_err(|source| NodeDbError::Io { path: path.to_owned(), source })?;
-        Ok((Self { writes, counters, writer }, Remembered { seeds, local_record, set_aside }))
+        Ok((Self { writes, counters, writer }, remembered))
     }
 
     /// Queues a node. Never blocks: dropped and counted when the queue is full.
@@ -207,6 +207,7 @@ impl NodeDb {
 
 struct Writer {
     path: PathBuf,
+    local: NodeId,
     connection: Connection,
     counters: Arc<Counters>,
     /// The last moment heard of: names a file that has to be set aside.
@@ -251,28 +252,34 @@ impl Writer {
     fn start_fresh(&mut self) {
         let Ok(idle) = Connection::open_in_memory() else { return };
         drop(std::mem::replace(&mut self.connection, idle)); // its lock must go before the file is moved
-        match set_aside(&self.path, self.now).and_then(|_| Ok(open_sound(&self.path, self.now)?.0)) {
+        match set_aside(&self.path, self.now).and_then(|_| Ok(open_sound(&self.path, self.local, self.now)?.0)) {
             Ok(connection) => self.connection = connection,
             Err(error) => tracing::error!(%error, "node database: nothing is stored from now on"),
         }
     }
 }
 
-/// Opens the file; if that shows damage or another version, sets it aside and creates a new one.
-fn open_sound(path: &Path, now: SystemTime) -> Result<(Connection, Option<PathBuf>), NodeDbError> {
-    match open_once(path) {
-        Ok(connection) => Ok((connection, None)),
-        Err(error) if is_damage(&error) => {
+/// Opens the file and reads what it knows; if that shows damage or another version, sets it aside and creates a new one.
+fn open_sound(path: &Path, local: NodeId, now: SystemTime) -> Result<(Connection, Remembered), NodeDbError> {
+    match open_once(path).and_then(|connection| read(connection, local, now)) {
+        Ok(opened) => Ok(opened),
+        Err(error) if is_bad_file(path, &error) => {
             let moved = set_aside(path, now)?;
             tracing::warn!(path = %path.display(), %error, moved = %moved.display(), "node database set aside");
             let connection = open_once(path).map_err(|source| NodeDbError::Sqlite { path: path.to_owned(), source })?;
-            Ok((connection, Some(moved)))
+            Ok((connection, Remembered { set_aside: Some(moved), ..Remembered::default() }))
         }
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {
             Err(NodeDbError::InUse(path.to_owned()))
         }
         Err(source) => Err(NodeDbError::Sqlite { path: path.to_owned(), source }),
     }
+}
+
+fn read(connection: Connection, local: NodeId, now: SystemTime) -> rusqlite::Result<(Connection, Remembered)> {
+    let seeds = read_seeds(&connection, local, now)?;
+    let local_record = read_local(&connection, local)?;
+    Ok((connection, Remembered { seeds, local_record, set_aside: None }))
 }
 
 fn open_once(path: &Path) -> rusqlite::Result<Connection> {
@@ -289,19 +296,22 @@ fn open_once(path: &Path) -> rusqlite::Result<Connection> {
     match (version, tables) {
         (0, 0) => transaction.execute_batch(SCHEMA)?,
         (SCHEMA_VERSION, _) => {
-            let verdict: String = transaction.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+            // Not quick_check: a bad index would hide nodes for ever.
+            let verdict: String = transaction.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
             if verdict != "ok" {
-                return Err(damage(format!("quick_check: {verdict}")));
+                return Err(damage(format!("integrity_check: {verdict}")));
             }
             // Whether our tables are there: anybody can write a version into a file.
             transaction
-                .prepare("SELECT id, key, ip, udp, tcp, enr, seq, last_pong, checks, find_failures FROM nodes")
+                .prepare("SELECT id, key, ip, udp, tcp, enr, seq, last_pong, checks, find_failures, inbound FROM nodes")
                 .and(transaction.prepare("SELECT id, record FROM local"))
                 .map(drop)
                 .map_err(|error| damage(error.to_string()))?;
         }
         (version, _) => return Err(damage(format!("version {version}, want {SCHEMA_VERSION}"))),
     }
+    // Shows whether it can be written.
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()?;
     Ok(connection)
 }
@@ -313,6 +323,16 @@ fn damage(what: String) -> rusqlite::Error {
 
 fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Whether a file that does not open is to be set aside. A flipped bit in its header can also make it one of a later
+/// format, which SQLite refuses with an error of no kind, or only reads.
+fn is_bad_file(path: &Path, error: &rusqlite::Error) -> bool {
+    let may_be_written = || fs::metadata(path).is_ok_and(|file| !file.permissions().readonly());
+    match error.sqlite_error_code() {
+        Some(ErrorCode::ReadOnly) => may_be_written(),
+        code => code == Some(ErrorCode::Unknown) || is_damage(error),
+    }
 }
 
 /// Moves the file and its log away; a log left behind would be replayed into the next file of that name.
@@ -342,15 +362,16 @@ fn set_aside(path: &Path, now: SystemTime) -> Result<PathBuf, NodeDbError> {
 fn write_node(connection: &Connection, node: &StoredNode) -> rusqlite::Result<()> {
     let record = &node.record;
     // Of two records the one with the higher sequence number stays; what we saw of the node is always newer.
-    let sql = "INSERT INTO nodes (id, key, ip, udp, tcp, enr, seq, last_pong, checks, find_failures)
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+    let sql = "INSERT INTO nodes (id, key, ip, udp, tcp, enr, seq, last_pong, checks, find_failures, inbound)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
         ON CONFLICT (id) DO UPDATE SET
             ip = iif(excluded.seq >= seq, excluded.ip, ip),
             udp = iif(excluded.seq >= seq, excluded.udp, udp),
             tcp = iif(excluded.seq >= seq, excluded.tcp, tcp),
             enr = iif(excluded.seq >= seq, excluded.enr, enr),
             seq = max(excluded.seq, seq),
-            last_pong = excluded.last_pong, checks = excluded.checks, find_failures = excluded.find_failures";
+            last_pong = excluded.last_pong, checks = excluded.checks, find_failures = excluded.find_failures,
+            inbound = excluded.inbound";
     let ip = match record.ip() {
         IpAddr::V4(ip) => ip.octets().to_vec(),
         IpAddr::V6(ip) => ip.octets().to_vec(),
@@ -366,6 +387,7 @@ fn write_node(connection: &Connection, node: &StoredNode) -> rusqlite::Result<()
         unix(node.last_pong),
         node.checks,
         node.find_failures,
+        node.inbound,
     ])?;
     Ok(())
 }
@@ -386,10 +408,14 @@ fn expire(connection: &Connection, now: SystemTime) -> rusqlite::Result<()> {
 
 fn read_seeds(connection: &Connection, local: NodeId, now: SystemTime) -> rusqlite::Result<Vec<StoredNode>> {
     let oldest = unix(now).saturating_sub(SEED_MAX_AGE.as_secs() as i64);
-    let sql = "SELECT key, ip, udp, tcp, enr, last_pong, checks, find_failures FROM nodes
-        WHERE last_pong >= ?1 AND id != ?2 ORDER BY random() LIMIT ?3";
+    let sql = "WITH known AS (SELECT * FROM nodes WHERE last_pong >= ?1 AND id != ?2),
+        freshest AS (SELECT * FROM known ORDER BY last_pong DESC, id LIMIT ?3),
+        others AS (SELECT * FROM known WHERE id NOT IN (SELECT id FROM freshest) ORDER BY random() LIMIT ?4)
+        SELECT key, ip, udp, tcp, enr, last_pong, checks, find_failures, inbound
+        FROM (SELECT * FROM freshest UNION ALL SELECT * FROM others) ORDER BY last_pong DESC";
     let mut statement = connection.prepare(sql)?;
-    let rows = statement.query_map(params![oldest, local.0, SEED_COUNT as i64], read_node)?;
+    let counts = (FRESHEST_SEEDS as i64, SEED_COUNT as i64);
+    let rows = statement.query_map(params![oldest, local.0, counts.0, counts.1], read_node)?;
     let nodes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
     let unreadable = nodes.iter().filter(|node| node.is_none()).count();
     if unreadable > 0 {
@@ -415,7 +441,9 @@ fn read_node(row: &Row<'_>) -> rusqlite::Result<Option<StoredNode>> {
     let last_pong = last_pong.and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
     let (Some(record), Some(last_pong)) = (record, last_pong) else { return Ok(None) };
     let (checks, find_failures) = (row.get(6).unwrap_or(0), row.get(7).unwrap_or(0));
-    Ok(Some(StoredNode { record, last_pong, checks, find_failures }))
+    // Not knowing better, it is one that contacted us.
+    let inbound = row.get(8).unwrap_or(true);
+    Ok(Some(StoredNode { record, last_pong, checks, find_failures, inbound }))
 }
 
 fn read_local(connection: &Connection, local: NodeId) -> rusqlite::Result<Option<Enr>> {

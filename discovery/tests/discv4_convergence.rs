@@ -6,10 +6,12 @@
 
 mod sim;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use kadwire_discovery::NodeRecord;
-use kadwire_discovery::table::{Seed, TableConfig};
+use kadwire_discovery::NodeId;
+use kadwire_discovery::table::TableConfig;
+use rand::RngExt;
 use sim::{Links, LookupReport, Network};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -119,25 +121,58 @@ fn nodes_join_when_their_bootnode_comes_back() {
     }
 }
 
-/// A node restarts with the seeds of its earlier run and without a bootnode.
+/// Must be shown: a node that is killed at any moment and restarted without a bootnode has nine tenths of its live nodes back in ten
+/// seconds, among them nearly all it had, from what it had stored by then. One packet of twenty is lost.
 #[test]
 fn a_restarted_node_finds_back_through_its_seeds() {
-    let mut network = Network::joined(sim::seed(5), Links::default(), 60, MINUTE);
-    network.run_for(5 * MINUTE);
-    let wall = network.now().wall;
-    let live = |network: &Network| -> Vec<NodeRecord> {
-        let table = network.nodes[7].machine.as_ref().unwrap().table();
-        table.entries().filter(|entry| entry.is_live()).map(|entry| entry.record().clone()).collect()
+    let mut network = Network::joined(sim::seed(5), Links::lossy(0.05), 300, MINUTE);
+    let live = |network: &mut Network| -> BTreeSet<NodeId> {
+        let table = network.nodes[7].machine().table();
+        table.entries().filter(|entry| entry.is_live()).map(|entry| entry.record().id()).collect()
     };
-    let before = live(&network);
+    let (mut worst, mut most) = (100, 0);
+    for round in 0..12 {
+        let alive_for = Duration::from_millis(network.rng.random_range(0..60_000) * (1 + round % 3));
+        network.run_for(alive_for);
+        let before = live(&mut network);
+        network.switch_off(7);
+        let off_for = Duration::from_millis(network.rng.random_range(0..60_000));
+        network.run_for(off_for);
+        let seeds: Vec<_> = network.nodes[7].stored.values().cloned().collect();
+        network.switch_on(7, |config| config.seeds = seeds);
+        network.run_for(Duration::from_secs(10));
+        let after = live(&mut network);
+        let again = before.intersection(&after).count();
+        println!(
+            "{} live nodes after {alive_for:.1?}, off for {off_for:.1?}: {} after 10 s, {again} of them again",
+            before.len(),
+            after.len()
+        );
+        assert!(after.len() * 10 >= before.len() * 9 && again * 10 >= before.len() * 9);
+        worst = worst.min(again * 100 / before.len());
+        most = most.max(before.len());
+    }
+    println!("at worst {worst} % of the live nodes came back; at most there were {most}");
+    assert!(most >= 80);
+}
+
+/// Half of the network is gone while a node is off, and all it has stored is what it once knew: it finds the living among them.
+#[test]
+fn a_restarted_node_finds_the_living_among_its_seeds() {
+    let mut network = Network::joined(sim::seed(7), Links::default(), 200, MINUTE);
+    network.run_for(10 * MINUTE);
     network.switch_off(7);
+    (100..200).for_each(|index| network.switch_off(index));
     network.run_for(MINUTE);
-    let seeds = before.iter().map(|record| Seed { record: record.clone(), last_pong: wall }).collect();
+    let seeds: Vec<_> = network.nodes[7].stored.values().cloned().collect();
+    let known = seeds.len();
+    let living: BTreeSet<_> = network.nodes[..100].iter().map(|node| node.id).collect();
+    let could = seeds.iter().filter(|seed| living.contains(&seed.record.id())).count();
     network.switch_on(7, |config| config.seeds = seeds);
     network.run_for(Duration::from_secs(10));
-    let after = live(&network);
-    println!("{} live nodes before, {} after 10 s", before.len(), after.len());
-    assert!(after.len() * 10 >= before.len() * 8, "{} live nodes before, {} after", before.len(), after.len());
+    let live = network.nodes[7].machine().table().entries().filter(|entry| entry.is_live()).count();
+    println!("{known} nodes stored, {could} of them alive; {live} live nodes after 10 s");
+    assert!(live * 10 >= could * 9, "{live} live nodes of {could}");
 }
 
 /// Half of the network disappears at once: the rest forgets them.

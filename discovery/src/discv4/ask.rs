@@ -303,7 +303,7 @@ impl Discv4 {
             }
         }
         match (&request.question, request.purpose) {
-            (Question::Ping, Purpose::Check) => self.checked(now, node, Check::Missed),
+            (Question::Ping, Purpose::Check) => self.table.check_done(now.monotonic, &node, Check::Missed),
             (Question::FindNode(_), Purpose::Lookup(_) | Purpose::Run) => self.find_ended(now, id, request),
             (Question::Enr, purpose) => self.enr_done(now, id, purpose, Err(RequestError::Timeout)),
             (_, Purpose::User) => self.request_done(id, Err(RequestError::Timeout)),
@@ -360,15 +360,6 @@ impl Discv4 {
         }
     }
 
-    /// A check of the table has ended. What passed is worth remembering.
-    pub(super) fn checked(&mut self, now: Now, id: NodeId, outcome: Check) {
-        if let Some(entry) = self.table.check_done(now.monotonic, &id, outcome) {
-            let (record, checks) = (entry.record().clone(), entry.checks());
-            let find_failures = self.bonds.find_failures(id, record.ip());
-            self.events.push_back(Event::Store { record, checks, find_failures });
-        }
-    }
-
     pub(super) fn request_done(&mut self, request: RequestId, outcome: Result<Answer, RequestError>) {
         self.events.push_back(Event::RequestDone { request, outcome });
     }
@@ -388,6 +379,10 @@ impl Discv4 {
             self.events.push_back(match event {
                 TableEvent::Added(node) => Event::NodeAdded(node),
                 TableEvent::Removed(node) => Event::NodeRemoved(node),
+                TableEvent::Alive { record, checks, inbound } => {
+                    let find_failures = self.bonds.find_failures(record.id(), record.ip());
+                    Event::Store { record, checks, find_failures, inbound }
+                }
             });
         }
     }

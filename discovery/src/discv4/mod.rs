@@ -161,6 +161,8 @@ pub enum Event {
         checks: u32,
         /// FindNode requests in a row that brought nothing.
         find_failures: u32,
+        /// Whether all that speaks for it is that it contacted us.
+        inbound: bool,
     },
     /// Our own record has to say this from now on: sign it, then [`Discv4::set_local_record`]. The first event of
     /// every machine.
@@ -206,7 +208,7 @@ impl Discv4 {
         let bootnodes = config.bootnodes.into_iter().filter(|node| allows(node.ip())).collect();
         let seeds: Vec<Seed> = config.seeds.into_iter().filter(|seed| allows(seed.record.ip())).collect();
         let mut bonds = Bonds::default();
-        for Seed { record, last_pong } in &seeds {
+        for Seed { record, last_pong, .. } in &seeds {
             let age = now.wall.duration_since(*last_pong).unwrap_or_default();
             bonds.restore(now.monotonic, record.id(), record.endpoint(), age);
         }

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::TableEvent;
 use crate::key::NodeId;
 use crate::record::NodeRecord;
 
@@ -54,6 +55,11 @@ impl Entry {
     /// When it last answered from this endpoint.
     pub fn seen(&self) -> Option<Instant> {
         self.seen
+    }
+
+    /// What there is to tell when it has answered.
+    pub(crate) fn alive(&self) -> TableEvent {
+        TableEvent::Alive { record: self.record.clone(), checks: self.checks, inbound: self.inbound }
     }
 
     pub(crate) fn id(&self) -> NodeId {

@@ -36,7 +36,7 @@ pub use self::bucket::Entry;
 pub use self::config::{Refreshing, Revalidation, TableConfig};
 pub use self::lookup::{ALPHA, Lookup, Step};
 pub use self::questions::Prefer;
-pub use self::seeds::{SEED_COUNT, SEED_MAX_AGE, Seed};
+pub use self::seeds::{FRESHEST_SEEDS, SEED_COUNT, SEED_MAX_AGE, Seed};
 pub use self::subnet_limit::SubnetLimits;
 
 use self::bucket::Bucket;
@@ -44,6 +44,7 @@ use self::distance::bucket_index;
 use self::refresh::Refresh;
 use self::revalidation::{CheckLists, Pace};
 use self::run::Run;
+use self::seeds::Seeds;
 use self::subnet_limit::SubnetCounts;
 use crate::key::NodeId;
 use crate::record::NodeRecord;
@@ -112,6 +113,15 @@ pub enum TableEvent {
     Added(NodeRecord),
     /// In no bucket any more.
     Removed(NodeRecord),
+    /// It has turned out to be alive, or has passed a check: worth remembering.
+    Alive {
+        /// The node.
+        record: NodeRecord,
+        /// Liveness checks it has passed.
+        checks: u32,
+        /// Whether it is there only because it contacted us.
+        inbound: bool,
+    },
 }
 
 /// Smallest bucket, as a fraction of its size, in which `findnode` failures remove a node (go-ethereum
@@ -125,8 +135,8 @@ pub struct Table {
     config: TableConfig,
     rng: StdRng,
     bootnodes: Vec<NodeRecord>,
-    /// Seeds, and nodes that have gone but were alive: where to start again if everything is lost.
-    remembered: VecDeque<NodeRecord>,
+    /// Nodes of an earlier run, and those that have gone but were alive: where to begin again if everything is lost.
+    seeds: Seeds,
     buckets: Vec<Bucket>,
     len: usize,
     subnets: SubnetCounts,
@@ -156,7 +166,7 @@ impl Table {
             local,
             rng: StdRng::from_rng(rng),
             bootnodes,
-            remembered: VecDeque::new(),
+            seeds: Seeds::default(),
             buckets: (0..config.buckets).map(|_| Bucket::default()).collect(),
             len: 0,
             subnets: SubnetCounts::default(),
@@ -190,11 +200,10 @@ impl Table {
         self.add(now, record, true)
     }
 
-    /// Nodes of an earlier run, for the next refresh that starts with an empty table: at most [`SEED_COUNT`], drawn
-    /// from those that answered within [`SEED_MAX_AGE`].
+    /// Nodes of an earlier run, for every refresh that starts with an empty table: at most [`FRESHEST_SEEDS`] and
+    /// [`SEED_COUNT`], those that answered last, and none that did not answer within [`SEED_MAX_AGE`].
     pub fn remember(&mut self, wall: SystemTime, seeds: Vec<Seed>) {
-        let seeds = seeds::select(seeds, &self.local, wall, &mut self.rng);
-        self.remembered.extend(seeds.into_iter().map(|seed| seed.record));
+        self.seeds.restore(seeds, &self.local, wall);
     }
 
     /// A record that the node itself has sent. Taken if the node is in a bucket and the record is newer.
@@ -303,10 +312,7 @@ impl Table {
         self.uncount(&entry.record);
         self.revalidation.remove(id);
         if entry.seen.is_some() {
-            self.remembered.push_back(entry.record.clone());
-            if self.remembered.len() > SEED_COUNT {
-                self.remembered.pop_front();
-            }
+            self.seeds.remember(entry.record.clone(), entry.inbound);
         }
         self.events.push_back(TableEvent::Removed(entry.record));
         let waiting = self.bucket(id).map_or(0, |bucket| bucket.replacements.len());
@@ -349,27 +355,34 @@ impl Table {
             if !entry.live {
                 entry.live = true;
                 entry.checks = entry.checks.max(1);
+                let alive = entry.alive();
+                self.events.push_back(alive);
                 self.revalidation.put(now, *id, Pace::Slow, &mut self.rng);
             }
         }
     }
 
-    /// The outcome of [`Action::Check`]. Returns the entry when it passed, for the store.
-    pub fn check_done(&mut self, now: Instant, id: &NodeId, outcome: Check) -> Option<&Entry> {
+    /// The outcome of [`Action::Check`].
+    pub fn check_done(&mut self, now: Instant, id: &NodeId, outcome: Check) {
         // Without an entry it was removed meanwhile: nothing brings it back.
-        if !self.revalidation.finish(id) || self.get(id).is_none() {
-            return None;
+        if self.revalidation.finish(id) && self.get(id).is_some() {
+            match outcome {
+                Check::Answered => self.check_passed(now, id),
+                Check::Missed => self.check_missed(now, id),
+                Check::NotMade => {}
+            }
         }
-        match outcome {
-            Check::Answered => {
-                self.check_passed(now, id);
-                self.get(id)
+        self.check_seeds();
+    }
+
+    /// Seeds do not wait for their turn among the others: whether they live is what a restarted node must know first.
+    fn check_seeds(&mut self) {
+        while let Some(id) = self.seeds.next_check(self.revalidation.under_way()) {
+            let Some(entry) = self.get(&id).filter(|entry| !entry.live) else { continue };
+            let check = Action::Check(entry.record.clone());
+            if self.revalidation.begin(id) {
+                self.actions.push_back(check);
             }
-            Check::Missed => {
-                self.check_missed(now, id);
-                None
-            }
-            Check::NotMade => None,
         }
     }
 
@@ -379,6 +392,8 @@ impl Table {
             entry.misses = 0;
             entry.live = true;
             entry.seen = Some(now);
+            let alive = entry.alive();
+            self.events.push_back(alive);
         }
         self.make_most_recent(id);
         self.revalidation.put(now, *id, Pace::Slow, &mut self.rng);
@@ -435,10 +450,14 @@ impl Table {
     /// Runs what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         if let Some(step) = self.refresh.start_if_due(now) {
-            let remembered = if self.is_empty() { self.remembered.drain(..).collect() } else { Vec::new() };
-            for record in self.bootnodes.clone().iter().chain(&remembered) {
+            let seeds = if self.is_empty() { self.seeds.nodes() } else { Vec::new() };
+            for record in &self.bootnodes.clone() {
                 _ = self.add_found(now, record);
             }
+            let entered = seeds.iter().filter(|(record, inbound)| self.add(now, record, *inbound).is_ok());
+            let entered = entered.map(|(record, _)| record.id()).collect();
+            self.seeds.check_first(entered);
+            self.check_seeds();
             match step {
                 refresh::Step::Run => self.start_run(now),
                 _ => self.actions.push_back(Action::LookupSelf),

@@ -85,6 +85,11 @@ impl CheckLists {
         is_new
     }
 
+    /// Checks that await their outcome.
+    pub(crate) fn under_way(&self) -> usize {
+        self.active.len()
+    }
+
     /// The check of `id` has ended; `false` if none was under way.
     pub(crate) fn finish(&mut self, id: &NodeId) -> bool {
         let Some(at) = self.active.iter().position(|active| active == id) else { return false };

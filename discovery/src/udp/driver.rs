@@ -108,7 +108,8 @@ impl Driver {
         let socket = UdpSocket::from_std(socket).map_err(in_use)?;
 
         let (db, remembered) = open_db(&config, now.wall).await?;
-        let seeds = remembered.seeds.into_iter().map(|StoredNode { record, last_pong, .. }| Seed { record, last_pong });
+        let seed = |StoredNode { record, last_pong, inbound, .. }| Seed { record, last_pong, inbound };
+        let seeds = remembered.seeds.into_iter().map(seed);
         let mut seed = [0; 32];
         random().fill_bytes(&mut seed);
         let mut machine = Discv4::new(now, config.machine(bound, seeds.collect()), seed);
@@ -305,8 +306,8 @@ impl Driver {
                 Event::LookupDone { lookup, closest } => {
                     self.lookups.remove(&lookup).into_iter().for_each(|waiter| _ = waiter.send(closest.clone()));
                 }
-                Event::Store { record, checks, find_failures } => {
-                    let node = StoredNode { record, last_pong: now.wall, checks, find_failures };
+                Event::Store { record, checks, find_failures, inbound } => {
+                    let node = StoredNode { record, last_pong: now.wall, checks, find_failures, inbound };
                     self.db.iter().for_each(|db| db.store(node.clone()));
                 }
                 Event::LocalRecordChanged(content) => self.publish(now, &content),

@@ -332,7 +332,7 @@ async fn a_restarted_node_needs_no_bootnode() {
     let now = Now::read();
     let (db, _) = NodeDb::open(&path, node.local_record().id(), now.wall).unwrap();
     let (record, last_pong) = (friend.local_record(), now.wall);
-    db.store(crate::node_db::StoredNode { record, last_pong, checks: 6, find_failures: 0 });
+    db.store(crate::node_db::StoredNode { record, last_pong, checks: 6, find_failures: 0, inbound: false });
     db.close();
 
     let node = run(8, &path, 1, Vec::new()).await;

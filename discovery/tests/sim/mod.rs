@@ -28,7 +28,7 @@ pub use report::LookupReport;
 use kadwire_discovery::discv4::message::Kind;
 use kadwire_discovery::discv4::packet::Packet;
 use kadwire_discovery::discv4::{Config, Discv4, Event, LookupId};
-use kadwire_discovery::table::TableConfig;
+use kadwire_discovery::table::{Seed, TableConfig};
 use kadwire_discovery::{NodeId, NodeRecord, Now, PublicKey, SecretKey};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -51,6 +51,8 @@ pub struct SimNode {
     pub machine: Option<Box<Discv4>>,
     /// Results of lookups, as they ended.
     pub lookups: BTreeMap<LookupId, Vec<NodeRecord>>,
+    /// What its database holds, on or off.
+    pub stored: BTreeMap<NodeId, Seed>,
     /// When its machine wants to be woken, and the alarm that is set: not later, or the machine would oversleep.
     wake: Option<Duration>,
     alarm: Option<Duration>,
@@ -179,8 +181,8 @@ impl Network {
     pub fn add_at(&mut self, address: SocketAddr) -> Index {
         let index = self.nodes.len();
         let key = *SecretKey::random(&mut self.rng).public();
-        let (id, lookups) = (key.node_id(), BTreeMap::new());
-        let node = SimNode { id, key, address, machine: None, lookups, wake: None, alarm: None };
+        let (id, lookups, stored) = (key.node_id(), BTreeMap::new(), BTreeMap::new());
+        let node = SimNode { id, key, address, machine: None, lookups, stored, wake: None, alarm: None };
         self.nodes.push(node);
         self.by_address.insert(address, index);
         index
@@ -200,7 +202,7 @@ impl Network {
         self.drain(index);
     }
 
-    /// Switches a node off: it forgets everything, and what is on its way to it is lost.
+    /// Switches a node off: it forgets everything but what it has stored, and what is on its way to it is lost.
     pub fn switch_off(&mut self, index: Index) {
         self.nodes[index].machine = None;
         self.nodes[index].wake = None;
@@ -309,8 +311,13 @@ impl Network {
         let node = &mut self.nodes[index];
         let Some(machine) = &mut node.machine else { return };
         while let Some(event) = machine.poll_event() {
-            if let Event::LookupDone { lookup, closest } = event {
-                node.lookups.insert(lookup, closest);
+            match event {
+                Event::LookupDone { lookup, closest } => _ = node.lookups.insert(lookup, closest),
+                Event::Store { record, inbound, .. } => {
+                    let last_pong = self.start.after(self.elapsed).wall;
+                    node.stored.insert(record.id(), Seed { record, last_pong, inbound });
+                }
+                _ => {}
             }
         }
         let wake = machine.poll_timeout();

@@ -58,7 +58,8 @@ fn nobody_enters_the_table_before_it_has_answered_our_ping() {
     let entry = scene.machine.table().get(&peer.id()).unwrap();
     assert_eq!((entry.record().endpoint(), entry.record().tcp()), (peer.at, 30303));
     assert!(entry.is_live(), "it has just answered");
-    assert_eq!(scene.events(), [Event::NodeAdded(peer.record())]);
+    let store = Event::Store { record: peer.record(), checks: 1, find_failures: 0, inbound: true };
+    assert_eq!(scene.events(), [Event::NodeAdded(peer.record()), store]);
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn survive_any_order_of_events(config: TableConfig) {
                 Action::Check(node) if world.rng.random_bool(0.5) => {
                     world.table.check_done(world.now, &node.id(), Check::Missed);
                 }
-                Action::Check(node) => _ = world.table.check_done(world.now, &node.id(), Check::Answered),
+                Action::Check(node) => world.table.check_done(world.now, &node.id(), Check::Answered),
                 Action::LookupSelf | Action::LookupRandom => world.table.refresh_lookup_done(world.now, 1),
                 Action::Find { node, .. } => world.table.find_done(world.now, &node.id()),
             }

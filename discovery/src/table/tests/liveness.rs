@@ -78,7 +78,7 @@ fn a_check_of_a_removed_node_brings_nothing_back() {
     };
     world.table.find_failed(world.now, &node.id(), 5);
     assert!(nodes.contains(&node) && !world.has(&node));
-    assert!(world.table.check_done(world.now, &node.id(), Check::Answered).is_none());
+    world.table.check_done(world.now, &node.id(), Check::Answered);
     assert!(!world.has(&node));
 }
 
@@ -93,4 +93,19 @@ fn five_find_failures_remove_a_node_from_a_bucket_of_four_or_more() {
     world.table.find_failed(world.now, &nodes[1].id(), 50);
     assert!(world.has(&nodes[1]), "three are too few to lose one");
     assert_eq!(world.table.revalidation.pace(&nodes[1].id()), Some(Pace::Fast));
+}
+
+/// A node is worth storing when it first answers, not only when its turn to be checked comes.
+#[test]
+fn who_is_found_alive_is_told_at_once_and_at_every_check() {
+    let mut world = World::started();
+    let node = world.add_nodes(1).remove(0);
+    assert_eq!(world.alive(), []);
+    world.table.answered(world.now, &node.id(), node.endpoint());
+    world.table.answered(world.now, &node.id(), node.endpoint());
+    assert_eq!(world.alive(), [(node.id(), 1)]);
+    world.pass(&node, 2);
+    assert_eq!(world.alive(), [(node.id(), 2), (node.id(), 3)]);
+    world.miss(&node);
+    assert_eq!(world.alive(), []);
 }

@@ -120,8 +120,30 @@ impl World {
         self.table.get(&node.id()).is_some()
     }
 
+    /// What has changed; not who was alive.
     fn events(&mut self) -> Vec<TableEvent> {
-        std::iter::from_fn(|| self.table.poll_event()).collect()
+        let all = std::iter::from_fn(|| self.table.poll_event());
+        all.filter(|event| !matches!(event, TableEvent::Alive { .. })).collect()
+    }
+
+    /// Who was found alive, and how many checks it has passed.
+    fn alive(&mut self) -> Vec<(NodeId, u32)> {
+        let all = std::iter::from_fn(|| self.table.poll_event());
+        all.filter_map(|event| match event {
+            TableEvent::Alive { record, checks, .. } => Some((record.id(), checks)),
+            TableEvent::Added(_) | TableEvent::Removed(_) => None,
+        })
+        .collect()
+    }
+
+    /// The checks wanted now.
+    fn checks(&mut self) -> Vec<NodeRecord> {
+        let all = std::iter::from_fn(|| self.table.poll_action());
+        all.filter_map(|action| match action {
+            Action::Check(node) => Some(node),
+            _ => None,
+        })
+        .collect()
     }
 }
 
