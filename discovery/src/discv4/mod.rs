@@ -14,6 +14,7 @@
 mod ask;
 mod body;
 mod bonds;
+mod candidates;
 mod external_ip;
 mod local;
 pub mod message;
@@ -40,6 +41,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 pub use self::ask::{Answer, RequestError};
+pub use self::candidates::{Candidates, NotCandidate};
 pub use self::local::{LocalContent, OwnEndpoint};
 pub use self::rate::{Limits, Rate};
 pub use self::rejected::Rejected;
@@ -186,6 +188,7 @@ pub struct Discv4 {
     searches: BTreeMap<LookupId, Search>,
     next_lookup: u64,
     resolving: BTreeMap<RequestId, Resolving>,
+    candidates: Candidates,
     /// Searches whose next step can be taken.
     ready: VecDeque<LookupId>,
     external: ExternalIp,
@@ -212,6 +215,7 @@ impl Discv4 {
             let age = now.wall.duration_since(*last_pong).unwrap_or_default();
             bonds.restore(now.monotonic, record.id(), record.endpoint(), age);
         }
+        let limits = config.table.subnet_limits;
         let mut table = Table::new(now.monotonic, id, config.table, bootnodes, &mut rng);
         table.remember(now.wall, seeds);
         let local = Local::new(config.endpoint, config.tendermint);
@@ -231,6 +235,7 @@ impl Discv4 {
             searches: BTreeMap::new(),
             next_lookup: 0,
             resolving: BTreeMap::new(),
+            candidates: Candidates::new(limits),
             ready: VecDeque::new(),
             external: ExternalIp::default(),
             events: VecDeque::from([Event::LocalRecordChanged(content.clone())]),

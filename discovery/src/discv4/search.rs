@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::requests::{Purpose, Question};
 use super::{Answer, Discv4, Event, LookupId, MAX_LOOKUPS, RequestError, RequestId};
-use crate::table::{Lookup, Prefer, Step};
+use crate::table::{Found, Lookup, Prefer, Step};
 use crate::{NodeId, NodeRecord, Now};
 
 /// A node that answered a ping this recently belongs into the result of a lookup, even if its Neighbors were lost.
@@ -24,6 +24,8 @@ pub(crate) struct Search {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
     User,
+    /// Somebody who dials what it finds.
+    Walk,
     Refresh,
     Resolve(RequestId),
 }
@@ -68,6 +70,20 @@ impl Discv4 {
     /// # Errors
     /// [`RequestError::Busy`].
     pub fn lookup(&mut self, now: Now, target: [u8; 64]) -> Result<LookupId, RequestError> {
+        self.start(now, target, Owner::User)
+    }
+
+    /// Looks for the nodes closest to a random target, for somebody who dials. The result comes as
+    /// [`Event::LookupDone`] and is what [`Candidates`](super::Candidates) lets through, so it may be empty.
+    ///
+    /// # Errors
+    /// [`RequestError::Busy`].
+    pub fn walk(&mut self, now: Now) -> Result<LookupId, RequestError> {
+        let target = self.random_target();
+        self.start(now, target, Owner::Walk)
+    }
+
+    fn start(&mut self, now: Now, target: [u8; 64], owner: Owner) -> Result<LookupId, RequestError> {
         if self.searches.len() >= MAX_LOOKUPS {
             return Err(RequestError::Busy);
         }
@@ -75,14 +91,15 @@ impl Discv4 {
             self.table.refresh(now.monotonic);
             self.table.handle_timeout(now.monotonic);
         }
-        let id = self.search(target, Owner::User);
+        let id = self.search(target, owner);
         self.settle(now);
         Ok(id)
     }
 
     /// Ends a lookup without a result.
     pub fn cancel_lookup(&mut self, lookup: LookupId) {
-        if self.searches.get(&lookup).is_some_and(|search| search.owner == Owner::User) {
+        let is_ours = |search: &Search| matches!(search.owner, Owner::User | Owner::Walk);
+        if self.searches.get(&lookup).is_some_and(is_ours) {
             self.searches.remove(&lookup);
         }
     }
@@ -128,9 +145,10 @@ impl Discv4 {
         let id = LookupId(self.next_lookup);
         let place = NodeId::of_target(&target);
         let config = self.table.config();
-        let (count, alpha, attempts) = (config.bucket_size, config.alpha, config.attempts);
+        let (count, alpha, attempts, limits) =
+            (config.bucket_size, config.alpha, config.attempts, config.subnet_limits);
         let known = self.table.closest(&place, count, Prefer::All);
-        let lookup = Lookup::new(self.id, place, count, alpha, attempts, known);
+        let lookup = Lookup::new(self.id, place, count, alpha, attempts, limits, known);
         self.searches.insert(id, Search { lookup, target, owner });
         self.ready.push_back(id);
         self.stats.lookups = self.stats.lookups.saturating_add(1);
@@ -164,7 +182,19 @@ impl Discv4 {
             let pong = self.bonds.last_pong(node.id(), node.ip());
             pong.is_some_and(|pong| now.monotonic.saturating_duration_since(pong) < ALIVE_WITHIN)
         };
-        let mut closest = search.lookup.into_result(is_alive);
+        let found = search.lookup.into_result(is_alive);
+        let may_be_told = |found: &Found| match search.owner {
+            Owner::Walk => match self.candidates.admit(now.monotonic, &found.record, found.named_by) {
+                Ok(()) => true,
+                Err(_) => {
+                    self.stats.candidates_refused = self.stats.candidates_refused.saturating_add(1);
+                    false
+                }
+            },
+            Owner::User | Owner::Refresh | Owner::Resolve(_) => true,
+        };
+        let mut closest: Vec<NodeRecord> =
+            found.into_iter().filter(may_be_told).map(|found| found.record).collect();
         for node in &mut closest {
             // A lookup hears of nodes by neighbours, without their signed records.
             let known = self.table.get(&node.id()).map(|entry| entry.record());
@@ -173,7 +203,7 @@ impl Discv4 {
             }
         }
         match search.owner {
-            Owner::User => self.events.push_back(Event::LookupDone { lookup: id, closest }),
+            Owner::User | Owner::Walk => self.events.push_back(Event::LookupDone { lookup: id, closest }),
             Owner::Refresh => self.table.refresh_lookup_done(now.monotonic, closest.len()),
             Owner::Resolve(resolving) => self.resolve_found(now, resolving, &closest),
         }

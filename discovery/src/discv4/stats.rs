@@ -52,6 +52,8 @@ pub struct Stats {
     pub neighbors_refused: u64,
     /// Lookups started.
     pub lookups: u64,
+    /// Nodes found by a walk and not handed out, since there were too many of their network or from one hand.
+    pub candidates_refused: u64,
 }
 
 /// Packets refused, by reason.

@@ -34,7 +34,7 @@ use rand::{RngExt, SeedableRng};
 
 pub use self::bucket::Entry;
 pub use self::config::{Refreshing, Revalidation, TableConfig};
-pub use self::lookup::{ALPHA, Lookup, Step};
+pub use self::lookup::{ALPHA, Found, Lookup, Step};
 pub use self::questions::Prefer;
 pub use self::seeds::{FRESHEST_SEEDS, SEED_COUNT, SEED_MAX_AGE, Seed};
 pub use self::subnet_limit::SubnetLimits;

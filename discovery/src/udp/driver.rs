@@ -59,6 +59,7 @@ pub(super) enum Question {
 #[derive(Debug)]
 pub(super) enum Command {
     Lookup { target: [u8; 64], reply: oneshot::Sender<Vec<NodeRecord>> },
+    Walk { reply: oneshot::Sender<Vec<NodeRecord>> },
     Ask { node: NodeRecord, question: Question, reply: Waiter },
     SetTendermint { entry: Option<TendermintEntry>, reply: oneshot::Sender<()> },
     Nodes(oneshot::Sender<Vec<NodeRecord>>),
@@ -345,6 +346,10 @@ impl Driver {
     fn command(&mut self, now: Now, command: Command) -> Option<oneshot::Sender<()>> {
         match command {
             Command::Lookup { target, reply } => match self.machine.lookup(now, target) {
+                Ok(lookup) => _ = self.lookups.insert(lookup, reply),
+                Err(_) => _ = reply.send(Vec::new()),
+            },
+            Command::Walk { reply } => match self.machine.walk(now) {
                 Ok(lookup) => _ = self.lookups.insert(lookup, reply),
                 Err(_) => _ = reply.send(Vec::new()),
             },

@@ -149,9 +149,10 @@ impl Discovery {
         self.local_address
     }
 
-    /// Random lookups, as long as somebody asks for nodes.
+    /// Random lookups, as long as somebody asks for nodes. Of one network (IPv4 /24, IPv6 /48; a LAN is exempt) come two in
+    /// five minutes or in 64 nodes, see [`Candidates`](crate::discv4::Candidates).
     pub fn random_walk(&self) -> RandomWalk {
-        RandomWalk::new(self.clone(), driver::random())
+        RandomWalk::new(self.clone())
     }
 
     /// The nodes closest to `target` that answer, closest first, at most 16. The target is 64 bytes in the form of a public

@@ -1,11 +1,11 @@
-//! Nodes from all over the network, one at a time, for whoever wants to dial some.
+//! Nodes from all over the network, one at a time, for whoever wants to dial some. Few of them are of one network, and few
+//! are known from one hand: see [`Candidates`](crate::discv4::Candidates).
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-use rand::{Rng, rngs::StdRng};
 use tokio::sync::oneshot;
 
 use super::{Discovery, driver::Command};
@@ -22,12 +22,11 @@ pub struct RandomWalk {
     found: VecDeque<NodeRecord>,
     started: Option<Instant>,
     lookup: Option<oneshot::Receiver<Vec<NodeRecord>>>,
-    rng: StdRng,
 }
 
 impl RandomWalk {
-    pub(super) fn new(discovery: Discovery, rng: StdRng) -> Self {
-        Self { discovery, found: VecDeque::new(), started: None, lookup: None, rng }
+    pub(super) fn new(discovery: Discovery) -> Self {
+        Self { discovery, found: VecDeque::new(), started: None, lookup: None }
     }
 
     /// The next node of the current lookup, or of a new one. Nodes come again and again, in the order of their distance to
@@ -47,10 +46,8 @@ impl RandomWalk {
                 tokio::time::sleep_until(due.into()).await;
             }
             let place = self.discovery.commands.reserve().await.ok()?;
-            let mut target = [0; 64];
-            self.rng.fill_bytes(&mut target);
             let (reply, lookup) = oneshot::channel();
-            place.send(Command::Lookup { target, reply });
+            place.send(Command::Walk { reply });
             (self.started, self.lookup) = (Some(Now::read().monotonic), Some(lookup));
         }
     }
