@@ -65,12 +65,7 @@ impl Candidates {
     ///
     /// # Errors
     /// Which share is used up.
-    pub fn admit(
-        &mut self,
-        now: Instant,
-        node: &NodeRecord,
-        named_by: Option<IpAddr>,
-    ) -> Result<(), NotCandidate> {
+    pub fn admit(&mut self, now: Instant, node: &NodeRecord, named_by: Option<IpAddr>) -> Result<(), NotCandidate> {
         let is_over = |admitted: &Admitted| now.saturating_duration_since(admitted.at) >= WINDOW_TIME;
         while self.window.front().is_some_and(is_over) {
             self.window.pop_front();

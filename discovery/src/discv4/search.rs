@@ -193,8 +193,7 @@ impl Discv4 {
             },
             Owner::User | Owner::Refresh | Owner::Resolve(_) => true,
         };
-        let mut closest: Vec<NodeRecord> =
-            found.into_iter().filter(may_be_told).map(|found| found.record).collect();
+        let mut closest: Vec<NodeRecord> = found.into_iter().filter(may_be_told).map(|found| found.record).collect();
         for node in &mut closest {
             // A lookup hears of nodes by neighbours, without their signed records.
             let known = self.table.get(&node.id()).map(|entry| entry.record());

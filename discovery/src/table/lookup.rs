@@ -162,9 +162,8 @@ impl Lookup {
     fn hopeful(&self) -> impl Iterator<Item = (&[u8; 32], &Candidate)> {
         let is_hopeful = |candidate: &Candidate| candidate.state != State::Failed || candidate.attempts < self.attempts;
         let mut has_room = few_of_each_network(self.limits.bucket);
-        let counted = self.candidates.iter().filter(move |(_, candidate)| {
-            is_hopeful(candidate) && has_room(candidate.network)
-        });
+        let counted =
+            self.candidates.iter().filter(move |(_, candidate)| is_hopeful(candidate) && has_room(candidate.network));
         counted.take(self.count)
     }
 
@@ -415,9 +414,8 @@ mod tests {
     fn one_network_gets_two_places() {
         let (target, honest) = nodes(40, 8);
         let mut rng = StdRng::seed_from_u64(9);
-        let mut liars: Vec<_> = (0..2000_u32)
-            .map(|n| node(&mut rng, Ipv4Addr::new(23, 1, 1, (n % 254) as u8 + 1)))
-            .collect();
+        let mut liars: Vec<_> =
+            (0..2000_u32).map(|n| node(&mut rng, Ipv4Addr::new(23, 1, 1, (n % 254) as u8 + 1))).collect();
         liars.sort_by_key(|node| target.distance(&node.id()));
         let mut lookup = lookup(target, 2, &[&honest[20..36], &liars[100..]].concat());
         let mut asked = Vec::new();
