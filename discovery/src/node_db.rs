@@ -173,7 +173,9 @@ impl NodeDb {
         self.queue(Write::Local(record))
     }
 
-    /// Drops nodes without a pong in the last [`NODE_EXPIRATION`]; to be called about once an hour.
+    /// Drops nodes without a pong in the last [`NODE_EXPIRATION`], and those with a pong as far in the future (the clock was
+    /// wrong then); to be called about once an hour. Drops nobody unless somebody has answered in that time: a clock that is
+    /// wrong now, or a network that is away, must not cost all we know.
     pub fn expire(&self, now: SystemTime) {
         let _counted = self.queue(Write::Expire(now));
     }
@@ -399,8 +401,12 @@ fn write_local(connection: &Connection, record: &Enr) -> rusqlite::Result<()> {
 }
 
 fn expire(connection: &Connection, now: SystemTime) -> rusqlite::Result<()> {
-    let oldest = unix(now).saturating_sub(NODE_EXPIRATION.as_secs() as i64);
-    connection.execute("DELETE FROM nodes WHERE last_pong < ?1", [oldest])?;
+    let (now, day) = (unix(now), NODE_EXPIRATION.as_secs() as i64);
+    let (oldest, newest) = (now.saturating_sub(day), now.saturating_add(day));
+    let recent = "SELECT EXISTS (SELECT 1 FROM nodes WHERE last_pong BETWEEN ?1 AND ?2)";
+    if connection.query_row(recent, [oldest, newest], |row| row.get(0))? {
+        connection.execute("DELETE FROM nodes WHERE last_pong NOT BETWEEN ?1 AND ?2", [oldest, newest])?;
+    }
     let surplus = "DELETE FROM nodes WHERE id IN (SELECT id FROM nodes ORDER BY last_pong DESC LIMIT -1 OFFSET ?1)";
     connection.execute(surplus, [MAX_NODES])?;
     Ok(())

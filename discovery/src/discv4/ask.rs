@@ -9,12 +9,9 @@ use std::time::Duration;
 use super::message::{Endpoint, EnrRequest, FindNode, Message, Ping};
 use super::requests::{Purpose, Question, Request, Stage};
 use super::search::Owner;
-use super::{Discv4, Event, RequestId, Transmit};
+use super::{Discv4, Event, RequestId, TIMEOUT, Transmit};
 use crate::table::{Action, Check, TableEvent};
 use crate::{Blame, Enr, NodeId, NodeRecord, Now};
-
-/// How long an answer is waited for (go-ethereum `respTimeout`).
-const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Times a question is repeated if its answer is late. go-ethereum never repeats one; but one packet of a hundred lost
 /// means every tenth lookup misses something, and every repetition makes that fifty times rarer.
@@ -59,6 +56,9 @@ pub enum RequestError {
     /// Nothing came in time.
     #[error("no answer in time")]
     Timeout,
+    /// Nothing came, but this machine stood still or its clock was set meanwhile: says nothing about the node.
+    #[error("interrupted: this machine slept or its clock was set")]
+    Interrupted,
     /// Too many requests or lookups are under way.
     #[error("too many requests under way")]
     Busy,
@@ -78,7 +78,7 @@ impl RequestError {
     pub fn blame(&self) -> Blame {
         match self {
             RequestError::Timeout | RequestError::NotFound => Blame::Incompatible,
-            RequestError::Busy | RequestError::NotAllowed => Blame::Local,
+            RequestError::Interrupted | RequestError::Busy | RequestError::NotAllowed => Blame::Local,
             RequestError::BadRecord => Blame::Misbehaved,
         }
     }
@@ -148,6 +148,7 @@ impl Discv4 {
                 deadline: now.after(BOND_TIMEOUT).monotonic,
                 sends: Vec::new(),
                 hashes: Vec::new(),
+                is_excused: false,
                 answers: 0,
                 received: 0,
                 nodes: Vec::new(),
@@ -170,6 +171,7 @@ impl Discv4 {
         let late_after = self.round_trip.late_after();
         let Some(request) = self.requests.get_mut(id) else { return };
         request.stage = Stage::Sent;
+        request.is_excused = false;
         // Signatures are deterministic: the same question in the same second would be the same datagram, and so a replay.
         let spread = id.0.wrapping_add(u64::from(request.sent())) % EXPIRATION_SPREAD;
         let expiration = Discv4::expiration(now).saturating_add(spread);
@@ -292,6 +294,10 @@ impl Discv4 {
         let Some(request) = self.requests.remove(id) else { return };
         self.stats.requests_timed_out = self.stats.requests_timed_out.saturating_add(1);
         let node = request.node.id();
+        let (missed, error) = match request.is_excused {
+            true => (Check::NotMade, RequestError::Interrupted),
+            false => (Check::Missed, RequestError::Timeout),
+        };
         if request.question != Question::Ping {
             self.bonds.doubt_ours(node, request.node.ip());
         } else {
@@ -303,10 +309,10 @@ impl Discv4 {
             }
         }
         match (&request.question, request.purpose) {
-            (Question::Ping, Purpose::Check) => self.table.check_done(now.monotonic, &node, Check::Missed),
+            (Question::Ping, Purpose::Check) => self.table.check_done(now.monotonic, &node, missed),
             (Question::FindNode(_), Purpose::Lookup(_) | Purpose::Run) => self.find_ended(now, id, request),
-            (Question::Enr, purpose) => self.enr_done(now, id, purpose, Err(RequestError::Timeout)),
-            (_, Purpose::User) => self.request_done(id, Err(RequestError::Timeout)),
+            (Question::Enr, purpose) => self.enr_done(now, id, purpose, Err(error)),
+            (_, Purpose::User) => self.request_done(id, Err(error)),
             _ => {}
         }
     }
@@ -326,9 +332,12 @@ impl Discv4 {
             let outcome = if is_answered { Ok(Answer::Neighbors(nodes)) } else { Err(RequestError::Timeout) };
             return self.request_done(id, outcome);
         }
-        let failures = self.bonds.find_done(now.monotonic, node, request.node.endpoint(), !nodes.is_empty());
-        if failures > 0 {
-            self.table.find_failed(now.monotonic, &node, failures);
+        // A silence that is our own fault is no failure of theirs.
+        if is_answered || !(request.is_excused || self.table.hears_nobody(now.monotonic)) {
+            let failures = self.bonds.find_done(now.monotonic, node, request.node.endpoint(), !nodes.is_empty());
+            if failures > 0 {
+                self.table.find_failed(now.monotonic, &node, failures);
+            }
         }
         for found in &nodes {
             _ = self.table.add_found(now.monotonic, found);
@@ -396,11 +405,11 @@ impl Discv4 {
                 }
             }
             Action::LookupSelf => {
-                self.search(*self.key.as_bytes(), Owner::Refresh);
+                self.search(now, *self.key.as_bytes(), Owner::Refresh);
             }
             Action::LookupRandom => {
                 let target = self.random_target();
-                self.search(target, Owner::Refresh);
+                self.search(now, target, Owner::Refresh);
             }
             Action::Find { node, target } => {
                 let id = node.id();

@@ -15,6 +15,7 @@ mod ask;
 mod body;
 mod bonds;
 mod candidates;
+mod clock;
 mod external_ip;
 mod local;
 pub mod message;
@@ -47,6 +48,7 @@ pub use self::rate::{Limits, Rate};
 pub use self::rejected::Rejected;
 
 use self::bonds::Bonds;
+use self::clock::{Drift, Watched};
 use self::external_ip::ExternalIp;
 use self::local::Local;
 use self::message::Message;
@@ -58,6 +60,9 @@ use self::search::{Resolving, Search};
 use self::stats::Stats;
 use crate::table::{Seed, Table, TableConfig};
 use crate::{Enr, NodeId, NodeRecord, Now, PublicKey, TendermintEntry};
+
+/// How long an answer is waited for (go-ethereum `respTimeout`).
+const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How far ahead our packets' expirations are (go-ethereum `expiration`).
 const EXPIRATION: Duration = Duration::from_secs(20);
@@ -169,6 +174,12 @@ pub enum Event {
     /// Our own record has to say this from now on: sign it, then [`Discv4::set_local_record`]. The first event of
     /// every machine.
     LocalRecordChanged(LocalContent),
+    /// Most of those who answer us, or have proven their endpoint, agree that our wall clock is wrong. Packets are refused
+    /// for it: theirs by us, or ours by them. Told once, and again after ten minutes at the earliest.
+    ClockOff {
+        /// Seconds by which ours is ahead; negative if it is behind. Right within a minute.
+        ahead: i64,
+    },
 }
 
 /// The machine; see the module for how to drive it.
@@ -185,6 +196,8 @@ pub struct Discv4 {
     replays: ReplayFilter,
     requests: Requests,
     round_trip: RoundTrip,
+    watched: Watched,
+    drift: Drift,
     searches: BTreeMap<LookupId, Search>,
     next_lookup: u64,
     resolving: BTreeMap<RequestId, Resolving>,
@@ -232,6 +245,8 @@ impl Discv4 {
             replays: ReplayFilter::new(),
             requests: Requests::default(),
             round_trip: RoundTrip::default(),
+            watched: Watched::new(now),
+            drift: Drift::default(),
             searches: BTreeMap::new(),
             next_lookup: 0,
             resolving: BTreeMap::new(),
@@ -249,6 +264,9 @@ impl Discv4 {
 
     /// Runs what is due.
     pub fn handle_timeout(&mut self, now: Now) {
+        if self.watched.has_jumped(now, self.poll_timeout()) {
+            self.requests.excuse(now.monotonic, TIMEOUT);
+        }
         while let Some(request) = self.requests.overdue(now.monotonic) {
             self.deadline_passed(now, request);
         }
@@ -321,6 +339,11 @@ impl Discv4 {
         &self.stats
     }
 
+    /// Seconds by which our wall clock is ahead of most others' (negative: behind), if they agree that it is wrong.
+    pub fn clock_ahead(&self) -> Option<i64> {
+        self.drift.ahead()
+    }
+
     /// Requests under way.
     pub fn requests_under_way(&self) -> usize {
         self.requests.len()
@@ -340,6 +363,13 @@ impl Discv4 {
 
     fn allows(&self, ip: IpAddr) -> bool {
         self.netrestrict.is_empty() || self.netrestrict.iter().any(|net| net.contains(&ip))
+    }
+
+    /// Somebody worth believing has written this expiration.
+    fn hear_clock(&mut self, now: Now, from: IpAddr, expiration: u64) {
+        if let Some(ahead) = self.drift.vote(now, from, expiration) {
+            self.events.push_back(Event::ClockOff { ahead });
+        }
     }
 
     fn expiration(now: Now) -> u64 {

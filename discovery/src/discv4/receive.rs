@@ -43,8 +43,23 @@ impl Discv4 {
         let result = self.check_admission(now, canonical(from), header);
         if let Err(reason) = result {
             self.stats.rejected.add(reason);
+            if matches!(reason, Rejected::Expired | Rejected::TooFarAhead) {
+                self.hear_untimely(now, canonical(from), header);
+            }
         }
         result
+    }
+
+    /// A packet is refused for its time. Of those we know, or wait for, that may say something about our clock.
+    fn hear_untimely(&mut self, now: Now, from: SocketAddr, header: &Header) {
+        let is_heard = match header.kind {
+            Kind::Pong => self.requests.is_awaited(from.ip(), header.kind, header.reply_to.as_ref()),
+            Kind::Ping => self.bonds.is_endpoint_proven(now.monotonic, from),
+            Kind::FindNode | Kind::Neighbors | Kind::EnrRequest | Kind::EnrResponse => false,
+        };
+        if let Some(expiration) = header.expiration.filter(|_| is_heard) {
+            self.hear_clock(now, from.ip(), expiration);
+        }
     }
 
     /// Whether somebody at exactly this address has proven to receive what we send there: whose packets a busy driver
@@ -129,6 +144,7 @@ impl Discv4 {
         self.bonds.ping_received(now.monotonic, id, at, ping.from.tcp);
         self.proof_given(now, id, at.ip());
         if self.bonds.is_proven(now.monotonic, id, at.ip()) {
+            self.hear_clock(now, at.ip(), ping.expiration);
             self.add_inbound(now, sender, ping.from.tcp);
         } else if let Some(stranger) = sender.record(ping.from.tcp) {
             self.ping_back(now, stranger);
@@ -148,6 +164,7 @@ impl Discv4 {
         }
         self.table.answered(now.monotonic, &id, at);
         self.hear_vote(now, at.ip(), &pong.to);
+        self.hear_clock(now, at.ip(), pong.expiration);
         for request in answered {
             let Some(ping) = self.requests.remove(request) else { continue };
             self.rates.answered(ping.node.endpoint());

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use subtle::ConstantTimeEq;
 
@@ -76,6 +76,8 @@ pub(crate) struct Request {
     pub(crate) sends: Vec<Instant>,
     /// Hashes of our datagrams, as the driver has sealed them: in the same order.
     pub(crate) hashes: Vec<[u8; 32]>,
+    /// Its answer may have been missed since it was sent last, by no fault of the node.
+    pub(crate) is_excused: bool,
     /// Datagrams of the answer so far, and the nodes in them.
     pub(crate) answers: usize,
     pub(crate) received: usize,
@@ -137,6 +139,15 @@ impl Requests {
 
     pub(crate) fn get_mut(&mut self, id: RequestId) -> Option<&mut Request> {
         self.all.get_mut(&id)
+    }
+
+    /// The machine stood still: nobody is to be blamed for an answer that is missing, and what is overdue gets `more` time,
+    /// since its answer may be here and unread.
+    pub(crate) fn excuse(&mut self, now: Instant, more: Duration) {
+        self.all.values_mut().for_each(|request| request.is_excused = true);
+        let overdue: Vec<_> = self.by_deadline.range(..=(now, RequestId(u64::MAX))).map(|(_, id)| *id).collect();
+        let deadline = now.checked_add(more).unwrap_or(now);
+        overdue.into_iter().for_each(|id| self.set_deadline(id, deadline));
     }
 
     /// Moves the deadline; see also [`Requests::get_mut`], which must not.

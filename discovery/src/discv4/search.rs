@@ -91,7 +91,7 @@ impl Discv4 {
             self.table.refresh(now.monotonic);
             self.table.handle_timeout(now.monotonic);
         }
-        let id = self.search(target, owner);
+        let id = self.search(now, target, owner);
         self.settle(now);
         Ok(id)
     }
@@ -122,7 +122,7 @@ impl Discv4 {
             (ResolveStep::AskNode | ResolveStep::AskTableCopy, _) => {
                 let target = *node.key().as_bytes();
                 self.resolving.insert(id, Resolving { node, step: ResolveStep::Lookup });
-                self.search(target, Owner::Resolve(id));
+                self.search(now, target, Owner::Resolve(id));
             }
             (ResolveStep::Lookup | ResolveStep::AskFound, _) => self.request_done(id, Err(RequestError::NotFound)),
         }
@@ -140,14 +140,19 @@ impl Discv4 {
     }
 
     /// Starts a lookup; its first steps are taken when things settle.
-    pub(super) fn search(&mut self, target: [u8; 64], owner: Owner) -> LookupId {
+    pub(super) fn search(&mut self, now: Now, target: [u8; 64], owner: Owner) -> LookupId {
         self.next_lookup = self.next_lookup.wrapping_add(1);
         let id = LookupId(self.next_lookup);
         let place = NodeId::of_target(&target);
         let config = self.table.config();
         let (count, alpha, attempts, limits) =
             (config.bucket_size, config.alpha, config.attempts, config.subnet_limits);
-        let known = self.table.closest(&place, count, Prefer::All);
+        let mut known = self.table.closest(&place, count, Prefer::All);
+        if owner == Owner::Refresh && self.table.hears_nobody(now.monotonic) {
+            // Perhaps all of them are gone, and full buckets keep the bootnodes out.
+            known.truncate(count.checked_div(2).unwrap_or(0));
+            known.extend_from_slice(self.table.bootnodes());
+        }
         let lookup = Lookup::new(self.id, place, count, alpha, attempts, limits, known);
         self.searches.insert(id, Search { lookup, target, owner });
         self.ready.push_back(id);

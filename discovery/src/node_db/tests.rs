@@ -133,6 +133,22 @@ fn a_day_without_a_pong_is_the_end() {
     assert_eq!(seeds(&path, now()).len(), 1);
 }
 
+/// A sweep while the clock is wrong deletes nothing; one with the right clock deletes what the wrong one has written, as
+/// soon as anybody has answered.
+#[test]
+fn a_wrong_clock_expires_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    let future = StoredNode { last_pong: now() + days(3650), ..node(3) };
+    run(&path, now(), |db| [node(1), node(2), future].into_iter().for_each(|node| db.store(node)));
+    for wrong in [now() + days(2000), now() + days(30), now() - days(30), UNIX_EPOCH] {
+        run(&path, now(), |db| db.expire(wrong));
+        assert_eq!(seeds(&path, now()).len(), 3);
+    }
+    run(&path, now(), |db| db.expire(now()));
+    assert_eq!(seeds(&path, now()).len(), 2, "the one from the future is gone");
+}
+
 #[test]
 fn our_own_record_is_kept_for_each_key() {
     let folder = tempfile::tempdir().unwrap();

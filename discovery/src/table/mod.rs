@@ -23,6 +23,7 @@ mod refresh;
 mod revalidation;
 mod run;
 mod seeds;
+mod silence;
 mod subnet_limit;
 
 use std::collections::VecDeque;
@@ -45,6 +46,7 @@ use self::refresh::Refresh;
 use self::revalidation::{CheckLists, Pace};
 use self::run::Run;
 use self::seeds::Seeds;
+use self::silence::Silence;
 use self::subnet_limit::SubnetCounts;
 use crate::key::NodeId;
 use crate::record::NodeRecord;
@@ -144,6 +146,7 @@ pub struct Table {
     refresh: Refresh,
     /// The run under way, of a table that refreshes by [`Refreshing::Runs`].
     run: Option<Run>,
+    silence: Silence,
     actions: VecDeque<Action>,
     events: VecDeque<TableEvent>,
 }
@@ -173,6 +176,7 @@ impl Table {
             revalidation: CheckLists::new(config.fast_check, slow_check),
             refresh: Refresh::new(now, config.refreshing),
             run: None,
+            silence: Silence::default(),
             actions: VecDeque::new(),
             events: VecDeque::new(),
             config,
@@ -347,6 +351,7 @@ impl Table {
     /// A node has answered from `from`, whatever it was asked. Makes it live at once: that its next check would
     /// find the same is no reason to hide it from others until then, as go-ethereum does.
     pub fn answered(&mut self, now: Instant, id: &NodeId, from: SocketAddr) {
+        self.silence.broken();
         if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id))
             && entry.endpoint() == from
         {
@@ -387,6 +392,7 @@ impl Table {
     }
 
     fn check_passed(&mut self, now: Instant, id: &NodeId) {
+        self.silence.broken();
         if let Some(entry) = self.bucket_mut(id).and_then(|bucket| bucket.get_mut(id)) {
             entry.checks = entry.checks.saturating_add(1);
             entry.misses = 0;
@@ -401,10 +407,15 @@ impl Table {
 
     fn check_missed(&mut self, now: Instant, id: &NodeId) {
         let (allowed, revalidation) = (self.config.misses, self.config.revalidation);
+        self.silence.missed(now);
+        let is_our_fault = self.silence.is_ours(now);
         let Some(bucket) = self.bucket_mut(id) else { return };
         let has_replacement = !bucket.replacements.is_empty();
         let is_last = bucket.entries.len() <= 1;
         let Some(entry) = bucket.get_mut(id) else { return };
+        if is_our_fault && entry.seen.is_some() {
+            return self.revalidation.put(now, *id, Pace::Fast, &mut self.rng);
+        }
         entry.checks = match revalidation {
             Revalidation::FastSlow { .. } => entry.checks.checked_div(3).unwrap_or(0),
             Revalidation::PingOldest => 0,
@@ -419,6 +430,11 @@ impl Table {
             entry.live = false; // still ours to ask, no longer told to others
         }
         self.revalidation.put(now, *id, Pace::Fast, &mut self.rng);
+    }
+
+    /// Whether so many checks in a row were missed that the fault is taken to be ours: nobody is forgotten for that.
+    pub fn hears_nobody(&self, now: Instant) -> bool {
+        self.silence.is_ours(now)
     }
 
     // --- Refresh and timers ---

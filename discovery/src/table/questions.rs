@@ -26,6 +26,11 @@ impl Table {
         &self.config
     }
 
+    /// Nodes every refresh starts from.
+    pub fn bootnodes(&self) -> &[NodeRecord] {
+        &self.bootnodes
+    }
+
     /// Nodes in buckets.
     pub fn len(&self) -> usize {
         self.len

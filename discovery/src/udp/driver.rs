@@ -312,6 +312,9 @@ impl Driver {
                     self.db.iter().for_each(|db| db.store(node.clone()));
                 }
                 Event::LocalRecordChanged(content) => self.publish(now, &content),
+                Event::ClockOff { ahead } => {
+                    tracing::warn!(seconds_ahead = ahead, "this machine's clock differs from that of most nodes: set it");
+                }
             }
         }
     }
@@ -387,6 +390,7 @@ impl Driver {
             table_nodes: self.machine.table().len(),
             requests: self.machine.requests_under_way(),
             bonds: self.machine.bonds(),
+            clock_ahead: self.machine.clock_ahead(),
         }
     }
 

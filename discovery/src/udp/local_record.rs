@@ -23,7 +23,8 @@ impl Publisher {
             Some(last) if content.builder(last.seq()).same_content(last) => return Ok(last.clone()),
             Some(last) => last.seq().saturating_add(1),
             // As go-ethereum begins: above whatever a lost database had counted to, at less than one change a millisecond.
-            None => unix_millis(now),
+            // Never 0, which says that there is no record.
+            None => unix_millis(now).max(1),
         };
         let record = content.builder(seq).sign(&self.key)?;
         self.published = Some(record.clone());
@@ -62,5 +63,21 @@ mod tests {
         let mut publisher = Publisher::new(key, Some(second.clone()));
         assert_eq!(publisher.publish(&content(2), now).unwrap(), second);
         assert_eq!(publisher.publish(&content(3), now).unwrap().seq(), second.seq() + 1);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_does_not_take_the_sequence_number_with_it() {
+        let key = SecretKey::from_bytes(&[1; 32]).unwrap();
+        let content = |tcp| LocalContent { tcp, ..LocalContent::default() };
+        let now = UNIX_EPOCH + Duration::from_millis(1_800_000_000_123);
+        let mut publisher = Publisher::new(key.clone(), None);
+        let mut last = publisher.publish(&content(1), now).unwrap().seq();
+        let back = [now - Duration::from_secs(3600), UNIX_EPOCH, UNIX_EPOCH - Duration::from_secs(1)];
+        for (tcp, wall) in (2..).zip(back) {
+            let seq = publisher.publish(&content(tcp), wall).unwrap().seq();
+            assert_eq!(seq, last + 1);
+            last = seq;
+        }
+        assert_eq!(Publisher::new(key, None).publish(&content(1), UNIX_EPOCH).unwrap().seq(), 1);
     }
 }

@@ -21,6 +21,8 @@ pub struct DiscoveryStats {
     pub requests: usize,
     /// Endpoint proofs remembered.
     pub bonds: usize,
+    /// Seconds by which our wall clock is ahead of most nodes' (negative: behind), if they agree that it is wrong.
+    pub clock_ahead: Option<i64>,
 }
 
 /// Datagrams and what became of them.

@@ -64,6 +64,7 @@ fn cause(error: &DiscoveryError) -> &'static str {
         DiscoveryError::Closed => "closed",
         DiscoveryError::Request(error) => match error {
             RequestError::Timeout => "timeout",
+            RequestError::Interrupted => "interrupted",
             RequestError::Busy => "busy",
             RequestError::NotAllowed => "not_allowed",
             RequestError::BadRecord => "bad_record",

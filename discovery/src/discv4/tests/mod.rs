@@ -1,6 +1,7 @@
 //! The rules of discv4 as stories: one machine, peers that say what the story wants, a clock moved by hand.
 
 mod asking;
+mod clock;
 mod defence;
 mod receiving;
 

@@ -1,0 +1,173 @@
+//! The two clocks of this machine, as far as they can be doubted: whether it stood still, and whether its wall clock is
+//! that of the others.
+//!
+//! go-ethereum asks an NTP server after 32 time-outs in a row. Here nobody else is asked: every packet carries the time at
+//! which it expires, and honest nodes write much the same.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use crate::Now;
+
+/// Later than this, or this far from the other clock, and the machine stood still or a clock was set: answers may have come
+/// and gone meanwhile.
+const STOOD_STILL: Duration = Duration::from_secs(2);
+
+/// The moment up to which both clocks have been watched.
+#[derive(Debug)]
+pub(crate) struct Watched(Now);
+
+impl Watched {
+    pub(crate) fn new(now: Now) -> Watched {
+        Watched(now)
+    }
+
+    /// Whether time went on without this machine, or one clock without the other, since the last call. `due` is when the
+    /// machine had asked to be woken.
+    pub(crate) fn has_jumped(&mut self, now: Now, due: Option<Instant>) -> bool {
+        let before = std::mem::replace(&mut self.0, now);
+        let passed = now.monotonic.saturating_duration_since(before.monotonic);
+        let expected = before.wall.checked_add(passed).unwrap_or(before.wall);
+        let off = now.wall.duration_since(expected).unwrap_or_else(|error| error.duration());
+        let late = due.map_or(Duration::ZERO, |due| now.monotonic.saturating_duration_since(due));
+        off > STOOD_STILL || late > STOOD_STILL
+    }
+}
+
+/// Seconds from now to the expiration of an honest packet: go-ethereum writes 20, Besu 60, we up to 52; and a little for
+/// the way and for clocks that are nearly right.
+const HONEST: std::ops::RangeInclusive<i64> = 0..=75;
+
+/// What most of them write.
+const USUAL: i64 = 20;
+
+/// Votes of one address each: the latest this many.
+const MAX_VOTES: usize = 32;
+
+/// Fewer say nothing.
+const MIN_VOTES: usize = 5;
+
+/// How far those who agree may be from each other, seconds: what they write differs by 40.
+const SPREAD: u64 = 60;
+
+/// The operator is not told more often: forged packets could make it a nuisance.
+const TELL_AGAIN: Duration = Duration::from_secs(10 * 60);
+
+/// How far our wall clock is from that of those who answer us or have proven their endpoint.
+#[derive(Debug, Default)]
+pub(crate) struct Drift {
+    /// Seconds that the packets of an address have left.
+    votes: VecDeque<(IpAddr, i64)>,
+    told: Option<Instant>,
+    is_off: bool,
+}
+
+impl Drift {
+    /// Somebody who answers us, or has proven its endpoint, writes this expiration. Returns by how many seconds our clock
+    /// is ahead of most others' (negative: behind), when that is to be told.
+    pub(crate) fn vote(&mut self, now: Now, from: IpAddr, expiration: u64) -> Option<i64> {
+        let seconds = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
+        let left = i64::try_from(expiration).unwrap_or(i64::MAX).saturating_sub(seconds);
+        self.votes.retain(|(voter, _)| *voter != from);
+        self.votes.push_back((from, left));
+        if self.votes.len() > MAX_VOTES {
+            self.votes.pop_front();
+        }
+        let ahead = self.ahead();
+        let was_off = std::mem::replace(&mut self.is_off, ahead.is_some());
+        let may_tell = self.told.is_none_or(|told| now.monotonic.saturating_duration_since(told) >= TELL_AGAIN);
+        let tell = ahead.filter(|_| !was_off && may_tell);
+        if tell.is_some() {
+            self.told = Some(now.monotonic);
+        }
+        tell
+    }
+
+    /// By how many seconds our clock is ahead of most others'; `None` as long as it is not known to be off.
+    pub(crate) fn ahead(&self) -> Option<i64> {
+        let mut left: Vec<i64> = self.votes.iter().map(|(_, left)| *left).collect();
+        left.sort_unstable();
+        let median = *left.get(left.len().checked_div(2)?)?;
+        let agree = left.iter().filter(|left| left.abs_diff(median) <= SPREAD).count();
+        let is_most = agree.saturating_mul(4) >= left.len().saturating_mul(3);
+        let is_off = left.len() >= MIN_VOTES && is_most && !HONEST.contains(&median);
+        is_off.then(|| USUAL.saturating_sub(median))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: i64 = 3600;
+
+    fn address(n: u8) -> IpAddr {
+        IpAddr::from([24, 0, n, 1])
+    }
+
+    /// A moment, and the expiration that a node writes whose clock is `ahead` of ours.
+    fn written(ahead: i64) -> (Now, u64) {
+        let now = Now::read();
+        (now, now.unix_seconds().saturating_add_signed(ahead + 20))
+    }
+
+    #[test]
+    fn most_must_agree_before_anything_is_said_and_it_is_said_once() {
+        let mut drift = Drift::default();
+        let (now, expiration) = written(-HOUR);
+        let told: Vec<_> = (0..40).filter_map(|n| drift.vote(now, address(n), expiration)).collect();
+        assert_eq!(told, [HOUR]);
+        assert_eq!(drift.ahead(), Some(HOUR));
+        assert!(drift.votes.len() <= MAX_VOTES);
+    }
+
+    #[test]
+    fn one_address_has_one_vote_and_a_few_wrong_clocks_are_theirs() {
+        let mut drift = Drift::default();
+        let (now, expiration) = written(-HOUR);
+        assert!((0..100).all(|_| drift.vote(now, address(1), expiration).is_none()));
+        let (_, honest) = written(0);
+        for n in 2..30 {
+            let expiration = if n % 4 == 0 { expiration } else { honest };
+            assert_eq!(drift.vote(now, address(n), expiration), None);
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_right_again_is_believed_and_may_be_wrong_again() {
+        let mut drift = Drift::default();
+        let (now, slow) = written(2 * HOUR);
+        let (_, honest) = written(0);
+        assert_eq!((0..9).find_map(|n| drift.vote(now, address(n), slow)), Some(-2 * HOUR));
+        (0..9).for_each(|n| assert_eq!(drift.vote(now, address(n), honest), None));
+        assert_eq!(drift.ahead(), None);
+        assert_eq!((0..9).find_map(|n| drift.vote(now, address(n), slow)), None, "not twice in ten minutes");
+        (0..9).for_each(|n| _ = drift.vote(now, address(n), honest));
+        let later = Now { monotonic: now.monotonic + TELL_AGAIN, ..now };
+        assert_eq!((0..9).find_map(|n| drift.vote(later, address(n), slow)), Some(-2 * HOUR));
+    }
+
+    #[test]
+    fn any_time_at_all_is_survived() {
+        let mut drift = Drift::default();
+        for (n, expiration) in [0, 1, u64::MAX, u64::MAX / 2, 1 << 63].into_iter().cycle().take(200).enumerate() {
+            _ = drift.vote(written(0).0, address(n as u8), expiration);
+        }
+    }
+
+    #[test]
+    fn standing_still_and_being_set_are_noticed_and_time_that_passes_is_not() {
+        let start = Now::read();
+        let mut watched = Watched::new(start);
+        let mut now = start.after(Duration::from_secs(3600));
+        assert!(!watched.has_jumped(now, Some(now.monotonic)), "woken when it wanted to be");
+        assert!(watched.has_jumped(now.after(Duration::from_secs(3)), Some(now.monotonic)), "three seconds late");
+        now = now.after(Duration::from_secs(3));
+        for wall in [now.wall + Duration::from_secs(60), start.wall, std::time::UNIX_EPOCH] {
+            now.wall = wall;
+            assert!(watched.has_jumped(now, None));
+            assert!(!watched.has_jumped(now, None), "once");
+        }
+    }
+}
