@@ -313,7 +313,10 @@ impl Driver {
                 }
                 Event::LocalRecordChanged(content) => self.publish(now, &content),
                 Event::ClockOff { ahead } => {
-                    tracing::warn!(seconds_ahead = ahead, "this machine's clock differs from that of most nodes: set it");
+                    tracing::warn!(
+                        seconds_ahead = ahead,
+                        "this machine's clock differs from that of most nodes: set it"
+                    );
                 }
             }
         }
