@@ -11,14 +11,11 @@ use std::{
 };
 
 use rand::{Rng, rngs::StdRng};
-use socket2::SockRef;
-use tokio::{
-    net::UdpSocket,
-    sync::{broadcast, mpsc, oneshot, watch},
-};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::{
     BindError, Config, DiscoveryEvent, DiscoveryStats, UdpStats,
+    inlet::Inlet,
     local_record::{Publisher, as_node},
     outlet::Outlet,
     pong_queue::PongQueue,
@@ -38,16 +35,11 @@ use crate::{
 /// Commands taken in one round.
 const COMMANDS_PER_ROUND: usize = 32;
 
-/// Handfuls of results taken in one round.
-const RESULTS_PER_ROUND: usize = 32;
-
 /// Datagrams read in one round.
 const DATAGRAMS_PER_ROUND: usize = 128;
 
-/// Bytes of datagrams that the kernel is asked to keep until we read them: about 10,000 small ones (Linux counts 768 bytes
-/// for each, and doubles what it is asked for), half a second of a flood of 20,000 a second. What does not fit is lost whoever
-/// sent it. Linux gives `net.core.rmem_max` at most, by default 208 KiB: 540 datagrams, 27 ms of that flood.
-const RECEIVE_BUFFER: usize = 4 << 20;
+/// The longest that datagrams wait because the workers have enough to do.
+const REST: Duration = Duration::from_millis(2);
 
 /// Pause between two sweeps of the node database (go-ethereum `nodeDBCleanupCycle`).
 const EXPIRE_EVERY: Duration = Duration::from_secs(60 * 60);
@@ -77,10 +69,9 @@ type Waiter = oneshot::Sender<Result<Answer, RequestError>>;
 
 pub(super) struct Driver {
     machine: Discv4,
-    socket: UdpSocket,
+    inlet: Inlet,
     outlet: Arc<Outlet>,
     workers: Workers,
-    done: mpsc::Receiver<Vec<Done>>,
     commands: mpsc::Receiver<Command>,
     events: broadcast::Sender<DiscoveryEvent>,
     local_record: watch::Sender<NodeRecord>,
@@ -111,9 +102,8 @@ impl Driver {
         let socket = std::net::UdpSocket::bind(config.listen).map_err(in_use)?;
         socket.set_nonblocking(true).map_err(in_use)?;
         let bound = socket.local_addr().map_err(in_use)?;
-        enlarge_buffer(&socket);
         let outlet = Arc::new(socket.try_clone().and_then(Outlet::new).map_err(in_use)?);
-        let socket = UdpSocket::from_std(socket).map_err(in_use)?;
+        let inlet = Inlet::new(socket).map_err(in_use)?;
 
         let (db, remembered) = open_db(&config, now.wall).await?;
         let seed = |StoredNode { record, last_pong, inbound, .. }| Seed { record, last_pong, inbound };
@@ -130,14 +120,13 @@ impl Driver {
         let (local_record, published) = watch::channel(as_node(&record)?);
 
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let (workers, done) =
+        let workers =
             Workers::start(config.workers.unwrap_or(cores), &config.key, &outlet).map_err(BindError::Thread)?;
         let driver = Self {
             machine,
-            socket,
+            inlet,
             outlet,
             workers,
-            done,
             commands,
             events,
             local_record,
@@ -164,7 +153,7 @@ impl Driver {
                 tokio::task::yield_now().await;
                 continue;
             }
-            let timeout = self.machine.poll_timeout().map_or(self.next_expiry, |due| due.min(self.next_expiry));
+            let timeout = self.await_what();
             tokio::select! {
                 biased;
                 command = self.commands.recv() => match command {
@@ -172,12 +161,24 @@ impl Driver {
                     None => break None,
                 },
                 () = tokio::time::sleep_until(timeout.into()) => {}
-                Some(done) = self.done.recv() => self.results(Now::read(), done),
-                // An error of the socket shows when it is read.
-                _ = self.socket.readable() => {}
+                () = self.workers.rings() => {}
+                () = self.inlet.readable() => {}
             }
         };
         self.close(closed_by).await;
+    }
+
+    /// Whether datagrams are to wake us, and until when to wait for whatever comes.
+    fn await_what(&mut self) -> Instant {
+        let timeout = self.machine.poll_timeout().map_or(self.next_expiry, |due| due.min(self.next_expiry));
+        if !self.workers.are_busy() {
+            match self.inlet.watch() {
+                Ok(()) => return timeout,
+                Err(error) => tracing::warn!(%error, "the socket cannot be watched"), // and is read now and then
+            }
+        }
+        self.inlet.rest();
+        timeout.min(Now::read().after(REST).monotonic)
     }
 
     /// A bounded share of everything that is ready.
@@ -199,10 +200,9 @@ impl Driver {
         if self.machine.poll_timeout().is_some_and(|due| due <= now.monotonic) {
             self.machine.handle_timeout(now);
         }
-        for taken in 1..=RESULTS_PER_ROUND {
-            let Ok(done) = self.done.try_recv() else { break };
-            self.results(now, done);
-            is_busy |= taken == RESULTS_PER_ROUND;
+        // Bounded by the jobs that were queued.
+        for done in self.workers.results() {
+            self.result(now, done);
         }
         is_busy |= self.receive(now);
         self.hand_out(now);
@@ -218,7 +218,7 @@ impl Driver {
         // One byte more than allowed shows that there was more.
         let mut buffer = [0; MAX_DATAGRAM + 1];
         for _ in 0..DATAGRAMS_PER_ROUND {
-            match self.socket.try_recv_from(&mut buffer) {
+            match self.inlet.try_recv_from(&mut buffer) {
                 Ok((length, from)) => {
                     let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                     self.datagram(now, from, buffer.get(..length).unwrap_or_default());
@@ -268,10 +268,6 @@ impl Driver {
         }
         let dropped = if is_stranger { &mut self.stats.dropped_strangers } else { &mut self.stats.dropped_known };
         *dropped = dropped.saturating_add(1);
-    }
-
-    fn results(&mut self, now: Now, done: Vec<Done>) {
-        done.into_iter().for_each(|done| self.result(now, done));
     }
 
     fn result(&mut self, now: Now, done: Done) {
@@ -405,10 +401,10 @@ impl Driver {
     }
 
     async fn close(self, closed_by: Option<oneshot::Sender<()>>) {
-        let Self { workers, done, db, socket, outlet, mut commands, requests, lookups, .. } = self;
+        let Self { workers, db, inlet, outlet, mut commands, requests, lookups, .. } = self;
         // Whoever waits for anything learns now that nothing will come. A sender that has its place in the queue already
         // is waited for: what it put into a dropped queue would stay there, and its answer would be awaited for ever.
-        drop((requests, lookups, done, socket));
+        drop((requests, lookups, inlet));
         commands.close();
         while let Some(refused) = commands.recv().await {
             drop(refused);
@@ -431,13 +427,6 @@ enum Round {
     Busy,
     Idle,
     Close(Option<oneshot::Sender<()>>),
-}
-
-/// Whoever gets a smaller buffer serves all the same.
-fn enlarge_buffer(socket: &std::net::UdpSocket) {
-    let socket = SockRef::from(socket);
-    let size = socket.set_recv_buffer_size(RECEIVE_BUFFER).and_then(|()| socket.recv_buffer_size());
-    tracing::debug!(?size, "receive buffer");
 }
 
 /// Opening reads the file, which may take long.

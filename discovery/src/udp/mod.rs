@@ -14,6 +14,7 @@
 
 mod config;
 mod driver;
+mod inlet;
 mod local_record;
 mod outlet;
 mod pong_queue;

@@ -16,7 +16,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use tokio::sync::mpsc;
+use tokio::sync::Notify;
 
 use super::{outlet::Outlet, signed_answers::SignedAnswers};
 use crate::{
@@ -53,12 +53,12 @@ const MAX_STRANGERS: usize = 256;
 /// After so many packets a stranger's goes first, so that busy acquaintances do not shut newcomers out.
 const STRANGER_EVERY: u64 = 16;
 
-/// Jobs after which a busy worker hands over its results: each handing over wakes the machine's task, which costs more than
-/// all that the machine does with a result. An idle worker hands over at once.
-const JOBS_AT_ONCE: usize = 8;
+/// Jobs for each worker that are enough for the driver to rest: 0.5 to 0.8 ms of work.
+const ENOUGH: usize = 8;
 
-/// Handfuls of results waiting for the machine; workers wait when it is full.
-const MAX_RESULTS: usize = 128;
+/// Jobs for each worker below which the driver is woken for the results there are: waking it costs more than all that it
+/// does with a result.
+const FEW: usize = 2;
 
 /// Something computed.
 #[derive(Debug)]
@@ -78,13 +78,8 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts `count` threads, at least one. Results come out of the receiver.
-    pub(super) fn start(
-        count: usize,
-        key: &SecretKey,
-        outlet: &Arc<Outlet>,
-    ) -> io::Result<(Self, mpsc::Receiver<Vec<Done>>)> {
-        let (results, done) = mpsc::channel(MAX_RESULTS);
+    /// Starts `count` threads, at least one.
+    pub(super) fn start(count: usize, key: &SecretKey, outlet: &Arc<Outlet>) -> io::Result<Self> {
         let count = count.max(1);
         let answers = Arc::new(SignedAnswers::new());
         let mut workers = Self { queue: Arc::new(Queue::new(count)), threads: Vec::new(), spread: RandomState::new() };
@@ -95,12 +90,11 @@ impl Workers {
                 key: key.clone(),
                 answers: answers.clone(),
                 outlet: outlet.clone(),
-                results: results.clone(),
             };
             let thread = std::thread::Builder::new().name(format!("kadwire-ecdsa-{number}"));
             workers.threads.push(thread.spawn(move || worker.run())?);
         }
-        Ok((workers, done))
+        Ok(workers)
     }
 
     /// Queues a received packet; `false` if its class is full.
@@ -131,6 +125,22 @@ impl Workers {
         has_room
     }
 
+    /// All results there are.
+    pub(super) fn results(&self) -> Vec<Done> {
+        std::mem::take(&mut *self.queue.lock_results())
+    }
+
+    /// Waits until there are results and the workers have few jobs left. Cancel-safe.
+    pub(super) async fn rings(&self) {
+        self.queue.driver.notified().await;
+    }
+
+    /// Whether the workers have so much to do that the driver may rest; it hears when that comes to an end.
+    pub(super) fn are_busy(&self) -> bool {
+        let jobs = self.queue.lock();
+        jobs.waiting() >= jobs.desks.len().saturating_mul(ENOUGH)
+    }
+
     /// Ends the threads, each after the job it is at, and waits for them: for a thread that may block.
     pub(super) fn join(mut self) {
         self.queue.close();
@@ -152,6 +162,9 @@ struct Queue {
     jobs: Mutex<Jobs>,
     /// One for each worker: a packet to be signed is of use to one of them only.
     bells: Vec<Condvar>,
+    /// What is done. Bounded by the jobs: only who takes these away brings more of those.
+    results: Mutex<Vec<Done>>,
+    driver: Notify,
 }
 
 struct Jobs {
@@ -208,6 +221,12 @@ impl Jobs {
         Some((from, packet))
     }
 
+    /// All that nobody has taken yet.
+    fn waiting(&self) -> usize {
+        let received = self.known.len().saturating_add(self.strangers.len());
+        self.desks.iter().fold(received, |sum, desk| sum.saturating_add(desk.outgoing.len()))
+    }
+
     /// What is sent goes first: the work that led to it is already paid for.
     fn take(&mut self, number: usize) -> Option<Job> {
         if let Some(transmit) = self.desks.get_mut(number)?.outgoing.pop_front() {
@@ -235,7 +254,12 @@ impl Queue {
             recovered: 0,
             closed: false,
         };
-        Self { jobs: Mutex::new(jobs), bells: (0..workers).map(|_| Condvar::new()).collect() }
+        Self {
+            jobs: Mutex::new(jobs),
+            bells: (0..workers).map(|_| Condvar::new()).collect(),
+            results: Mutex::default(),
+            driver: Notify::new(),
+        }
     }
 
     /// A worker that panicked left nothing half done: the lock is only held to put and take jobs.
@@ -252,14 +276,19 @@ impl Queue {
         self.bells.iter().for_each(Condvar::notify_one);
     }
 
-    /// A job that is there; `None` if there is none, or the queue is closed.
-    fn try_take(&self, number: usize) -> Option<Job> {
-        let mut jobs = self.lock();
-        if jobs.closed { None } else { jobs.take(number) }
+    fn lock_results(&self) -> MutexGuard<'_, Vec<Done>> {
+        self.results.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a job; `None` once the queue is closed.
-    fn take(&self, number: usize) -> Option<Job> {
+    /// Wakes the driver if there are results.
+    fn ring(&self) {
+        if !self.lock_results().is_empty() {
+            self.driver.notify_one();
+        }
+    }
+
+    /// Waits for a job, and says whether few are left; `None` once the queue is closed.
+    fn take(&self, number: usize) -> Option<(Job, bool)> {
         let bell = self.bells.get(number)?;
         let mut jobs = self.lock();
         loop {
@@ -267,8 +296,10 @@ impl Queue {
                 return None;
             }
             if let Some(job) = jobs.take(number) {
-                return Some(job);
+                let is_few = jobs.waiting() <= jobs.desks.len().saturating_mul(FEW);
+                return Some((job, is_few));
             }
+            self.ring();
             jobs.desks.get_mut(number)?.is_idle = true;
             jobs = bell.wait(jobs).unwrap_or_else(PoisonError::into_inner);
             jobs.desks.get_mut(number)?.is_idle = false;
@@ -282,25 +313,18 @@ struct Worker {
     key: SecretKey,
     answers: Arc<SignedAnswers>,
     outlet: Arc<Outlet>,
-    results: mpsc::Sender<Vec<Done>>,
 }
 
 impl Worker {
     fn run(self) {
-        // An error means that the driver is gone.
-        while let Some(job) = self.queue.take(self.number)
-            && self.work(job).is_ok()
-        {}
-    }
-
-    /// Does this job and those that wait, until the results have to be handed over.
-    fn work(&self, first: Job) -> Result<(), mpsc::error::SendError<Vec<Done>>> {
-        let mut results = Vec::new();
-        let more = std::iter::repeat_with(|| self.queue.try_take(self.number)).map_while(|job| job);
-        for job in std::iter::once(first).chain(more).take(JOBS_AT_ONCE) {
-            results.extend(self.done(job));
+        while let Some((job, is_few)) = self.queue.take(self.number) {
+            if let Some(done) = self.done(job) {
+                self.queue.lock_results().push(done);
+            }
+            if is_few {
+                self.queue.ring();
+            }
         }
-        if results.is_empty() { Ok(()) } else { self.results.blocking_send(results) }
     }
 
     /// Does one job. A reply is sent; anything else is the machine's to know.
@@ -401,7 +425,7 @@ mod tests {
 
     #[test]
     fn replies_to_one_address_leave_in_order() {
-        let (workers, _done) = Workers::start(4, &key(), &outlet()).unwrap();
+        let workers = Workers::start(4, &key(), &outlet()).unwrap();
         let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
         receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let to = receiver.local_addr().unwrap();
@@ -416,20 +440,34 @@ mod tests {
         workers.join();
     }
 
-    #[test]
-    fn all_is_recovered_and_the_driver_may_go_first() {
-        let (workers, mut done) = Workers::start(2, &key(), &outlet()).unwrap();
-        for number in 0..50 {
-            assert!(workers.recover(Class::Known, at(1), packet(number)));
-        }
-        let handfuls = std::iter::repeat_with(|| done.blocking_recv().unwrap());
-        for result in handfuls.flatten().take(50) {
-            let Done::Recovered { packet, .. } = result else { panic!("not recovered") };
-            assert_eq!(packet.unwrap().from, *key().public());
-        }
-        // Workers that have results nobody takes do not keep the service from closing.
+    #[tokio::test]
+    async fn all_is_recovered_and_the_driver_may_go_first() {
+        let workers = Workers::start(2, &key(), &outlet()).unwrap();
         (0..50).for_each(|number| assert!(workers.recover(Class::Known, at(1), packet(number))));
-        drop(done);
+        let mut recovered = 0;
+        while recovered < 50 {
+            workers.rings().await;
+            for result in workers.results() {
+                let Done::Recovered { packet, .. } = result else { panic!("not recovered") };
+                assert_eq!(packet.unwrap().from, *key().public());
+                recovered += 1;
+            }
+        }
+        // Results that nobody takes do not keep the service from closing.
+        (0..50).for_each(|number| assert!(workers.recover(Class::Known, at(1), packet(number))));
         workers.join();
+    }
+
+    #[test]
+    fn the_driver_rests_while_there_is_enough_to_do() {
+        let workers = idle();
+        for number in 0..ENOUGH {
+            assert!(!workers.are_busy());
+            assert!(workers.recover(Class::Known, at(1), packet(number as u64)));
+        }
+        assert!(workers.are_busy());
+        // A worker that takes from few says so.
+        let is_few = std::iter::repeat_with(|| workers.queue.take(0).unwrap().1);
+        assert_eq!(is_few.take(ENOUGH).filter(|is_few| *is_few).count(), FEW + 1);
     }
 }
