@@ -2,11 +2,8 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"sort"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -183,22 +180,4 @@ func (id *ident) ask(request []byte) (took time.Duration, ok bool) {
 		}
 		return time.Since(start), true
 	}
-}
-
-// udpDrops reads the kernel's drop counter of the server's socket.
-func udpDrops(port uint16) (d int64) {
-	for _, f := range []string{"/proc/net/udp", "/proc/net/udp6"} {
-		b, _ := os.ReadFile(f)
-		for _, l := range strings.Split(string(b), "\n") {
-			g := strings.Fields(l)
-			a := srv.Addr().As4()
-			own := fmt.Sprintf("%02X%02X%02X%02X:%04X", a[3], a[2], a[1], a[0], port)
-			if len(g) < 13 || (g[1] != own && strings.Trim(g[1], "0:") != strings.Trim(fmt.Sprintf(":%04X", port), "0:")) || !strings.HasSuffix(g[1], fmt.Sprintf(":%04X", port)) {
-				continue
-			}
-			v, _ := strconv.ParseInt(g[12], 10, 64)
-			d += v
-		}
-	}
-	return
 }
