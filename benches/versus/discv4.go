@@ -9,69 +9,156 @@ import (
 	"time"
 )
 
-// discv4 measures what a node that answers pays for a ping and for a findnode of 16 nodes, and how many it answers with all cores.
-func discv4() {
-	type side struct {
-		server         *program
-		ping, findnode *program
+// server is one of the three that are measured in turns.
+type server struct {
+	// build is "" for the reference.
+	build string
+	*program
+	url string
+}
+
+// servers starts go-ethereum and both builds of ours, each on 127.net.0.1 and the two networks behind it.
+func servers(net int) []*server {
+	at := func(i int) string { return fmt.Sprintf("127.%d.0.1", net+i) }
+	all := []*server{{build: "", program: start("gethd4", reference("gethd4"), "-addr", at(0)+":30301", "-ping", "100ms")}}
+	for i, build := range builds {
+		ours := start("kadwire bootnode, "+build, kadwireWith(build), "bootnode", "--addr", at(i+1)+":30301", "--nat", "extip:"+at(i+1))
+		all = append(all, &server{build: build, program: ours})
 	}
-	var geth, ours side
-	geth.server = start("gethd4", reference("gethd4"), "-addr", "127.71.0.1:30301", "-ping", "100ms")
-	ours.server = start("kadwire bootnode", kadwire(), "bootnode", "--addr", "127.72.0.1:30301", "--nat", "extip:127.72.0.1")
-	for i, s := range []*side{&geth, &ours} {
-		url := s.server.line(20 * time.Second)
-		load := func(mode string, net int, presign string) *program {
-			return start("discv4load "+mode, reference("discv4load"), "-rounds", "-mode", mode, "-target", url, "-n", "200", "-inflight", "64", "-seconds", "4",
-				"-base", fmt.Sprintf("127.%d.0.1", net+i), "-step", "256", "-presign", presign, "-pid", s.server.pid(), "-warmmax", "60s")
+	for _, s := range all {
+		s.url = s.line(20 * time.Second)
+	}
+	return all
+}
+
+// comparison is one row for each build of ours, beside the one reference.
+type comparison struct{ rows map[string]*row }
+
+func compare(path, unit string, targets map[string]string, best func([]float64) float64) comparison {
+	v := comparison{rows: map[string]*row{}}
+	for _, build := range builds {
+		v.rows[build] = &row{path: path + ", " + build, unit: unit, target: targets[build], best: best}
+	}
+	return v
+}
+
+// add notes a figure of a round.
+func (v comparison) add(s *server, figure float64) {
+	for build, row := range v.rows {
+		if s.build == "" {
+			row.reference = append(row.reference, figure)
+		} else if s.build == build {
+			row.ours = append(row.ours, figure)
 		}
-		s.ping, s.findnode = load("ping", 73, "60000"), load("findnode", 75, "40000")
 	}
-	for _, s := range []*side{&geth, &ours} {
-		s.ping.object(2*time.Minute, "event")
-		s.findnode.object(2*time.Minute, "event")
+}
+
+func (v comparison) report() {
+	for _, build := range builds {
+		report(*v.rows[build])
 	}
-	for _, mode := range []struct {
-		name, what, cpuTarget, rateTarget string
-		load                              func(*side) *program
+}
+
+// both is a target that does not depend on the build.
+func both(target string) map[string]string {
+	return map[string]string{"k256": target, "libsecp256k1": target}
+}
+
+func either(k256, libsecp256k1 string) map[string]string {
+	return map[string]string{"k256": k256, "libsecp256k1": libsecp256k1}
+}
+
+// discv4 measures what a node that answers pays for a ping, a findnode of 16 nodes and a record, how many it answers with all cores, and what a
+// datagram of rubbish costs it.
+func discv4() {
+	all := servers(80)
+	modes := []struct {
+		mode, name, presign string
+		cpu, rate           map[string]string
+		load                []*program
 	}{
-		{"discv4 ping", "answered", "≤ 0.65×", "≥ 2.2×", func(s *side) *program { return s.ping }},
-		{"discv4 findnode, 16 nodes", "answered", "≤ 0.55×", "≥ 2.2×", func(s *side) *program { return s.findnode }},
-	} {
-		cpu := row{path: mode.name + ", CPU", unit: "µs/request", target: mode.cpuTarget, best: smallest}
-		rate := row{path: mode.name + ", " + mode.what, unit: "1/s", target: mode.rateTarget, best: largest}
-		memory := row{path: mode.name + ", RSS after", unit: "MB", target: "≤ 20 MB", best: largest}
+		{mode: "ping", name: "discv4 ping", presign: "60000", cpu: either("≤ 0.65×", "≤ 0.45×"), rate: either("≥ 2.2×", "≥ 3×")},
+		{mode: "findnode", name: "discv4 findnode, 16 nodes", presign: "50000", cpu: either("≤ 0.55×", "≤ 0.40×"), rate: either("≥ 2.2×", "≥ 3×")},
+		{mode: "enr", name: "discv4 ENRRequest", presign: "50000", cpu: both("–"), rate: both("–")},
+	}
+	for m := range modes {
+		for i, s := range all {
+			net := fmt.Sprintf("127.%d.0.1", 83+3*m+i)
+			modes[m].load = append(modes[m].load, start("discv4load "+modes[m].mode, reference("discv4load"), "-rounds", "-mode", modes[m].mode, "-target", s.url, "-n", "200",
+				"-inflight", "64", "-seconds", "3", "-base", net, "-step", "256", "-presign", modes[m].presign, "-pid", s.pid(), "-warmmax", "60s"))
+		}
+		for _, load := range modes[m].load {
+			load.object(2*time.Minute, "event")
+		}
+	}
+	memory := compare("discv4, RSS after all of it, full table", "MB", both("≤ 20 MB"), largest)
+	for _, mode := range modes {
+		cpu := compare(mode.name+", CPU", "µs/request", mode.cpu, smallest)
+		rate := compare(mode.name+", answered", "1/s", mode.rate, largest)
 		for range rounds {
-			for _, s := range []*side{&geth, &ours} {
-				load := mode.load(s)
-				load.say("go")
-				got := load.object(time.Minute, "answered_per_s")
+			for i, s := range all {
+				mode.load[i].say("go")
+				got := mode.load[i].object(time.Minute, "answered_per_s")
 				if lost := got.number("timeouts"); lost > got.number("sent")/50 {
-					fmt.Fprintf(os.Stderr, "versus: %s: %v of %v requests got no answer\n", load.name, lost, got.number("sent"))
+					fmt.Fprintf(os.Stderr, "versus: %s of %s: %v of %v requests got no answer\n", mode.name, s.name, lost, got.number("sent"))
 				}
 				if nodes, ok := got["nodes_per_answer"].(float64); ok && nodes < 15.5 {
-					fmt.Fprintf(os.Stderr, "versus: %s: only %.1f nodes an answer\n", load.name, nodes)
+					fmt.Fprintf(os.Stderr, "versus: %s of %s: only %.1f nodes an answer\n", mode.name, s.name, nodes)
 				}
-				if s == &geth {
-					cpu.reference = append(cpu.reference, got.number("server_cpu_us_per_req"))
-					rate.reference = append(rate.reference, got.number("answered_per_s"))
-					memory.reference = append(memory.reference, got.number("server_rss_mb"))
-				} else {
-					cpu.ours = append(cpu.ours, got.number("server_cpu_us_per_req"))
-					rate.ours = append(rate.ours, got.number("answered_per_s"))
-					memory.ours = append(memory.ours, got.number("server_rss_mb"))
-				}
+				cpu.add(s, got.number("server_cpu_us_per_req"))
+				rate.add(s, got.number("answered_per_s"))
 			}
 		}
-		report(cpu)
-		report(rate)
-		if mode.name == "discv4 ping" {
-			report(memory)
+		cpu.report()
+		rate.report()
+	}
+	garbage := compare("discv4, datagram of rubbish, CPU", "µs", both("≤ 0.5×"), smallest)
+	for range rounds {
+		for i, s := range all {
+			got := start("discv4load garbage", reference("discv4load"), "-mode", "garbage", "-target", s.url, "-n", "200", "-seconds", "3", "-base", fmt.Sprintf("127.%d.0.1", 92+i),
+				"-presign", "60000", "-pid", s.pid()).object(time.Minute, "sent_per_s")
+			garbage.add(s, got.number("server_cpu_us_per_req"))
 		}
 	}
-	for _, s := range []*side{&geth, &ours} {
-		s.ping.kill()
-		s.findnode.kill()
-		s.server.kill()
+	garbage.report()
+	for i, s := range all {
+		memory.add(s, s.rss())
+		for _, mode := range modes {
+			mode.load[i].kill()
+		}
+		s.kill()
+	}
+	memory.report()
+}
+
+// flood measures what is left for 200 nodes that ask 400 times a second while 200 strangers ping 20,000 times a second and answer nothing.
+// The generator of both shares the cores with the server.
+func flood() {
+	kept := compare("unbonded ping flood, 20,000/s from 200 addresses: answers kept", "%", both("≥ 99 %"), largest)
+	back := compare("the same: bytes sent back for each byte", "", both("≤ 1.6"), largest)
+	memory := compare("the same: RSS after", "MB", both("≤ 20 MB"), largest)
+	all := servers(95)
+	for range rounds {
+		for i, s := range all {
+			got := start("discv4load flood", reference("discv4load"), "-flood", "newping", "-target", s.url, "-pid", s.pid(), "-seconds", "4", "-rate", "20000", "-presign", "80000",
+				"-base", fmt.Sprintf("127.%d.0.1", 98+i), "-floodbase", fmt.Sprintf("127.%d.0.1", 101+i), "-step", "256").object(2*time.Minute, "flooded_kept")
+			if sent := got.number("sent_per_s"); sent < 19_000 {
+				fmt.Fprintf(os.Stderr, "versus: flood of %s: only %.0f a second\n", s.name, sent)
+			}
+			if quiet := got.number("quiet_kept"); quiet < 0.99 {
+				fmt.Fprintf(os.Stderr, "versus: flood of %s: only %.1f %% were answered before it\n", s.name, 100*quiet)
+			}
+			kept.add(s, 100*got.number("flooded_kept"))
+			// Of what reached it: what the kernel dropped is not answered by anybody.
+			back.add(s, got.number("bytes_back_per_byte")*got.number("sent")/max(1, got.number("sent")-got.number("socket_drops")))
+			memory.add(s, got.number("server_rss_mb"))
+		}
+	}
+	kept.report()
+	back.report()
+	memory.report()
+	for _, s := range all {
+		s.kill()
 	}
 }
 

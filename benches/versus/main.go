@@ -1,5 +1,5 @@
 // versus measures kadwire beside go-ethereum v1.17.10 and CometBFT v0.38.26 on this machine, both sides in turns, and prints one table.
-// It is started by `run`, which builds everything; arguments name the parts to measure (discv4, crawl, mconn), all without.
+// It is started by `run`, which builds everything; arguments name the parts to measure (discv4, flood, crawl, mconn), all without.
 package main
 
 import (
@@ -21,7 +21,12 @@ var (
 
 func reference(name string) string { return filepath.Join(bin, name) }
 func kadwire() string              { return filepath.Join(release, "kadwire") }
-func example(name string) string   { return filepath.Join(release, "examples", name) }
+
+// builds are ours, by the library that signs; the first is the default.
+var builds = []string{"k256", "libsecp256k1"}
+
+func kadwireWith(build string) string { return filepath.Join(bin, "kadwire-"+build) }
+func example(name string) string      { return filepath.Join(release, "examples", name) }
 
 // rounds is how often each side is measured; they alternate.
 const rounds = 3
@@ -37,6 +42,9 @@ func main() {
 	begin := time.Now()
 	if wanted("discv4") {
 		discv4()
+	}
+	if wanted("flood") {
+		flood()
 	}
 	if wanted("crawl") {
 		crawl()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -99,6 +100,20 @@ func (p *program) cpu() float64 {
 	fmt.Sscan(fields[11], &user)
 	fmt.Sscan(fields[12], &system)
 	return (user + system) / 100
+}
+
+// rss is the memory the program has now, MB.
+func (p *program) rss() float64 {
+	raw, err := os.ReadFile("/proc/" + p.pid() + "/status")
+	must(err)
+	for _, line := range strings.Split(string(raw), "\n") {
+		var kb float64
+		if n, _ := fmt.Sscanf(line, "VmRSS: %f kB", &kb); n == 1 {
+			return kb / 1024
+		}
+	}
+	fail("%s: no VmRSS", p.name)
+	return 0
 }
 
 // wait waits for the program to end by itself.

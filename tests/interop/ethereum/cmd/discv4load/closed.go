@@ -249,4 +249,3 @@ func measure(ids []*ident, out map[string]any) {
 	out["signed_live"] = st.live.Load()
 	procOut(out, p0, p1, el, st.sent.Load())
 }
-
