@@ -194,17 +194,25 @@ impl NodeId {
         distance
     }
 
+    /// The distance as two halves, the high one first: ordered the same way, and cheaper to compare.
+    pub(crate) fn distance_words(&self, other: &Self) -> [u128; 2] {
+        let (ours, theirs) = (self.words(), other.words());
+        [ours[0] ^ theirs[0], ours[1] ^ theirs[1]]
+    }
+
+    fn words(&self) -> [u128; 2] {
+        let [high, low] = self.0.as_chunks::<16>().0 else { return [0; 2] };
+        [u128::from_be_bytes(*high), u128::from_be_bytes(*low)]
+    }
+
     /// 256 less the number of equal leading bits: 0 for the same id, 256 when the first bit differs.
     pub fn log_distance(&self, other: &Self) -> u16 {
-        let mut equal_bits = 0_u16;
-        for byte in self.distance(other) {
-            let zeros = byte.leading_zeros() as u16; // at most 8
-            equal_bits = equal_bits.saturating_add(zeros);
-            if zeros < 8 {
-                break;
-            }
-        }
-        256_u16.saturating_sub(equal_bits)
+        let [high, low] = self.distance_words(other);
+        let equal_bits = match high {
+            0 => low.leading_zeros().saturating_add(u128::BITS),
+            _ => high.leading_zeros(),
+        };
+        256_u16.saturating_sub(equal_bits as u16) // at most 256
     }
 }
 

@@ -69,12 +69,15 @@ impl RecordError {
 
 /// A node that discovery found, with a usable UDP endpoint. Cheap to clone.
 #[derive(Clone, PartialEq, Eq)]
-pub struct NodeRecord(Arc<Fields>);
+pub struct NodeRecord {
+    /// Not behind the pointer: a search through a bucket compares ids, and would miss the cache at each.
+    id: NodeId,
+    fields: Arc<Fields>,
+}
 
 #[derive(PartialEq, Eq)]
 struct Fields {
     key: PublicKey,
-    id: NodeId,
     ip: IpAddr,
     udp: u16,
     tcp: u16,
@@ -117,42 +120,42 @@ impl NodeRecord {
         if udp == 0 {
             return Err(RecordError::NoUdpPort);
         }
-        Ok(Self(Arc::new(Fields { key, id, ip, udp, tcp, enr })))
+        Ok(Self { id, fields: Arc::new(Fields { key, ip, udp, tcp, enr }) })
     }
 
     /// keccak256 of the key.
     pub fn id(&self) -> NodeId {
-        self.0.id
+        self.id
     }
 
     /// The node's public key.
     pub fn key(&self) -> &PublicKey {
-        &self.0.key
+        &self.fields.key
     }
 
     /// Never unspecified, multicast or IPv4-mapped.
     pub fn ip(&self) -> IpAddr {
-        self.0.ip
+        self.fields.ip
     }
 
     /// UDP port, never 0.
     pub fn udp(&self) -> u16 {
-        self.0.udp
+        self.fields.udp
     }
 
     /// TCP port; 0 for none.
     pub fn tcp(&self) -> u16 {
-        self.0.tcp
+        self.fields.tcp
     }
 
     /// Where discovery packets go.
     pub fn endpoint(&self) -> SocketAddr {
-        SocketAddr::new(self.0.ip, self.0.udp)
+        SocketAddr::new(self.fields.ip, self.fields.udp)
     }
 
     /// The signed record, if there is one.
     pub fn enr(&self) -> Option<&Enr> {
-        self.0.enr.as_ref()
+        self.fields.enr.as_ref()
     }
 
     /// The sequence number of the signed record, or 0.
@@ -208,7 +211,7 @@ fn reach(ip: &IpAddr) -> u8 {
 impl fmt::Display for NodeRecord {
     /// The enode URL, also of a signed record; `discport` only where it differs (go-ethereum's printing rules).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Fields { key, ip, udp, tcp, .. } = &*self.0;
+        let Fields { key, ip, udp, tcp, .. } = &*self.fields;
         write!(f, "{ENODE_PREFIX}{key}@{}", SocketAddr::new(*ip, *tcp))?;
         if udp != tcp { write!(f, "?discport={udp}") } else { Ok(()) }
     }

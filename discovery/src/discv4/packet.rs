@@ -15,7 +15,7 @@ use super::{
     body::{Reader, read_enr_response},
     message::{EnrResponse, Kind, Message, MessageError},
 };
-use crate::{Blame, Enr, PublicKey, SecretKey, key::keccak256};
+use crate::{Blame, Enr, NodeId, PublicKey, SecretKey, key::keccak256};
 
 /// Longest datagram, bytes (Node Discovery v4, "Wire Protocol").
 pub const MAX_DATAGRAM: usize = 1280;
@@ -166,7 +166,7 @@ impl Unverified {
                 Message::EnrResponse(EnrResponse { request_hash, record })
             }
         };
-        Ok(Packet { from, hash: self.header.hash, message })
+        Ok(Packet { from, id: from.node_id(), hash: self.header.hash, message })
     }
 }
 
@@ -175,6 +175,8 @@ impl Unverified {
 pub struct Packet {
     /// Who signed it.
     pub from: PublicKey,
+    /// The signer's node id: hashed by the workers, not by the one machine.
+    pub id: NodeId,
     /// The datagram's first 32 bytes: what an answer refers to.
     pub hash: [u8; 32],
     /// What it says.

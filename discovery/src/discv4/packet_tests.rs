@@ -128,7 +128,7 @@ fn every_kind_survives_the_wire() {
         assert_eq!(message.kind(), kind);
         let sealed = encode(&secret(), &message);
         let unverified = Unverified::parse(&sealed.datagram).unwrap();
-        let packet = Packet { from: *secret().public(), hash: sealed.hash, message };
+        let packet = Packet { from: *secret().public(), id: secret().public().node_id(), hash: sealed.hash, message };
         assert_eq!(*unverified.header(), packet.header());
         assert_eq!(unverified.recover().unwrap(), packet);
     }

@@ -41,6 +41,11 @@ impl Rate {
         true
     }
 
+    /// Whether the bucket is full again: as if it had never been used.
+    fn is_full(until: Instant, now: Instant) -> bool {
+        until <= now
+    }
+
     /// Gives a token back.
     fn refund(&self, until: &mut Instant) {
         *until = until.checked_sub(self.period).unwrap_or(*until);
@@ -139,6 +144,7 @@ impl RateLimits {
     /// does not use up what is there for all.
     pub(crate) fn admit_stranger_ping(&mut self, now: Instant, from: IpAddr) -> Result<(), Rejected> {
         let Limits { stranger_pings, all_stranger_pings, .. } = &self.limits;
+        self.strangers.forget_while(|until| Rate::is_full(*until, now));
         if !stranger_pings.take(self.strangers.entry(source(from), || now), now) {
             return Err(Rejected::SourceRate);
         }
@@ -151,6 +157,8 @@ impl RateLimits {
     /// May an unproven endpoint be pinged? Counts as unanswered until [`RateLimits::answered`].
     pub(crate) fn admit_ping_back(&mut self, now: Instant, to: SocketAddr) -> bool {
         let Limits { pings_to_silent_endpoint, pings_to_silent_address, .. } = &self.limits;
+        self.silent_endpoints.forget_while(|until| Rate::is_full(*until, now));
+        self.silent_addresses.forget_while(|until| Rate::is_full(*until, now));
         pings_to_silent_endpoint.take(self.silent_endpoints.entry(to, || now), now)
             && pings_to_silent_address.take(self.silent_addresses.entry(source(to.ip()), || now), now)
     }

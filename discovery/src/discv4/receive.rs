@@ -108,7 +108,7 @@ impl Discv4 {
     /// Why it was dropped; it is counted.
     pub fn handle_packet(&mut self, now: Now, from: SocketAddr, packet: Packet) -> Result<(), Rejected> {
         let (from, kind) = (canonical(from), packet.message.kind());
-        let sender = Sender { id: packet.from.node_id(), key: packet.from, at: from };
+        let sender = Sender { id: packet.id, key: packet.from, at: from };
         let result = match packet.message {
             _ if packet.from == self.key => Err(Rejected::OwnKey),
             Message::Ping(ping) => self.handle_ping(now, &sender, packet.hash, &ping),
@@ -219,21 +219,19 @@ impl Discv4 {
         let target = NodeId::of_target(&find.target);
         // One more, since the asker itself is no news to it.
         let closest = self.table.closest(&target, MAX_FOUND.saturating_add(1), Prefer::Live);
-        let mut nodes: Vec<Neighbor> = closest
-            .iter()
-            .filter(|node| node.id() != id && node.udp() > LOW_PORTS && check_relay(at.ip(), node.ip()).is_ok())
-            .take(MAX_FOUND)
-            .map(Neighbor::from)
-            .collect();
+        let is_told =
+            |node: &NodeRecord| node.id() != id && node.udp() > LOW_PORTS && check_relay(at.ip(), node.ip()).is_ok();
+        let mut nodes: Vec<NodeRecord> = closest.into_iter().filter(is_told).take(MAX_FOUND).collect();
         // In an order that does not depend on the target: whoever asks sorts by distance anyway, and targets that have the
         // same nodes near them get the same datagrams.
-        nodes.sort_unstable_by_key(|node| node.key);
+        nodes.sort_unstable_by(|a, b| a.key().cmp(b.key()));
         let expiration = answer_expiration(now);
         let mut chunks = nodes.chunks(MAX_NEIGHBORS);
         // An empty answer is an answer too, or the asker would take us for dead.
         let first = chunks.next().unwrap_or_default();
         for nodes in std::iter::once(first).chain(chunks) {
-            self.reply(at, Message::Neighbors(Neighbors { nodes: nodes.to_vec(), skipped: 0, expiration }));
+            let nodes = nodes.iter().map(Neighbor::from).collect();
+            self.reply(at, Message::Neighbors(Neighbors { nodes, skipped: 0, expiration }));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! A book, not a policy: it finds the request an answer belongs to, and the ones whose time is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -105,7 +105,7 @@ impl Request {
 #[derive(Debug, Default)]
 pub(crate) struct Requests {
     next: u64,
-    all: BTreeMap<RequestId, Request>,
+    all: HashMap<RequestId, Request>,
     by_address: BTreeSet<(IpAddr, RequestId)>,
     by_deadline: BTreeSet<(Instant, RequestId)>,
 }

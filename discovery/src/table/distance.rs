@@ -17,24 +17,26 @@ pub(crate) fn bucket_index(log_distance: u16, buckets: usize) -> usize {
 
 /// At most `limit` nodes, closest to the target first (go-ethereum's `nodesByDistance`). Keeps no id twice.
 #[derive(Debug)]
-pub(crate) struct Closest {
+pub(crate) struct Closest<'a> {
     target: NodeId,
     limit: usize,
-    nodes: Vec<([u8; 32], NodeRecord)>,
+    nodes: Vec<([u128; 2], &'a NodeRecord)>,
 }
 
-impl Closest {
-    pub(crate) fn new(target: NodeId, limit: usize) -> Closest {
-        Closest { target, limit, nodes: Vec::new() }
+impl<'a> Closest<'a> {
+    pub(crate) fn new(target: NodeId, limit: usize) -> Closest<'a> {
+        Closest { target, limit, nodes: Vec::with_capacity(limit) }
     }
 
-    pub(crate) fn push(&mut self, node: &NodeRecord) {
-        let distance = self.target.distance(&node.id());
-        if let Err(at) = self.nodes.binary_search_by(|(other, _)| other.cmp(&distance))
-            && at < self.limit
-        {
+    pub(crate) fn push(&mut self, node: &'a NodeRecord) {
+        let distance = self.target.distance_words(&node.id());
+        let is_too_far = self.is_full() && self.nodes.last().is_none_or(|(farthest, _)| *farthest <= distance);
+        if is_too_far {
+            return;
+        }
+        if let Err(at) = self.nodes.binary_search_by(|(other, _)| other.cmp(&distance)) {
             self.nodes.truncate(self.limit.saturating_sub(1));
-            self.nodes.insert(at, (distance, node.clone()));
+            self.nodes.insert(at, (distance, node));
         }
     }
 
@@ -43,6 +45,6 @@ impl Closest {
     }
 
     pub(crate) fn into_nodes(self) -> Vec<NodeRecord> {
-        self.nodes.into_iter().map(|(_, node)| node).collect()
+        self.nodes.into_iter().map(|(_, node)| node.clone()).collect()
     }
 }

@@ -67,7 +67,7 @@ impl Table {
         self.closest_of(target, count, |entry| entry.live || prefer == Prefer::All).into_nodes()
     }
 
-    fn closest_of(&self, target: &NodeId, count: usize, wanted: impl Fn(&Entry) -> bool) -> Closest {
+    fn closest_of(&self, target: &NodeId, count: usize, wanted: impl Fn(&Entry) -> bool) -> Closest<'_> {
         let mut closest = Closest::new(*target, count);
         // Nodes in the target's own bucket are closer to it than all others; those in the buckets before are as far
         // as the target is from us; each bucket after is farther than the one before it.

@@ -270,7 +270,7 @@ impl Driver {
     fn admit(&mut self, now: Now, from: SocketAddr, packet: Unverified) {
         let header = *packet.header();
         if let Err(reason) = self.machine.admit(now, from, &header) {
-            tracing::trace!(%from, kind = %header.kind, %reason, "refused");
+            tracing::trace!(%from, %kind, %reason, "refused");
             return;
         }
         // All other kinds are admitted only from those who are known, or in answer to us.
@@ -287,16 +287,16 @@ impl Driver {
 
     fn result(&mut self, now: Now, done: Done) {
         match done {
-            Done::Recovered { from, header, packet } => {
+            Done::Recovered { from, kind, packet } => {
                 match packet {
                     Ok(packet) => {
                         if let Err(reason) = self.machine.handle_packet(now, from, packet) {
-                            tracing::trace!(%from, kind = %header.kind, %reason, "dropped");
+                            tracing::trace!(%from, %kind, %reason, "dropped");
                         }
                     }
                     Err(error) => self.stats.malformed.count(&error),
                 }
-                for packet in self.pongs.recovered(from, header.kind) {
+                for packet in self.pongs.recovered(from, kind) {
                     self.admit(now, from, packet);
                 }
             }

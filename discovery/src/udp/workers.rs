@@ -24,7 +24,7 @@ use crate::{
     discv4::{
         RequestId, Transmit,
         message::{Kind, Message},
-        packet::{Header, Packet, PacketError, Sealed, Unverified, encode},
+        packet::{Packet, PacketError, Sealed, Unverified, encode},
     },
 };
 
@@ -64,7 +64,7 @@ const FEW: usize = 2;
 #[derive(Debug)]
 pub(super) enum Done {
     /// The signer is known, or there is none.
-    Recovered { from: SocketAddr, header: Header, packet: Result<Packet, PacketError> },
+    Recovered { from: SocketAddr, kind: Kind, packet: Result<Packet, PacketError> },
     /// A request of ours is signed: the machine must learn its hash before it is sent.
     Request { to: SocketAddr, request: RequestId, sealed: Sealed },
 }
@@ -331,7 +331,7 @@ impl Worker {
     fn done(&self, job: Job) -> Option<Done> {
         match job {
             Job::Recover(from, packet) => {
-                Some(Done::Recovered { from, header: *packet.header(), packet: packet.recover() })
+                Some(Done::Recovered { from, kind: packet.header().kind, packet: packet.recover() })
             }
             Job::Seal(Transmit { to, message: Message::Neighbors(answer), request: None }) => {
                 self.outlet.send(to, &self.answers.seal(&self.key, answer));

@@ -305,7 +305,8 @@ impl Network {
             if let Some(request) = transmit.request {
                 machine.handle_sealed(request, hash);
             }
-            let packet = Packet { from: self.nodes[index].key, hash, message: transmit.message };
+            let SimNode { key, id, .. } = self.nodes[index];
+            let packet = Packet { from: key, id, hash, message: transmit.message };
             self.send(index, transmit.to, packet);
         }
         let node = &mut self.nodes[index];

@@ -103,7 +103,8 @@ impl Scene {
     }
 
     fn hears_hashed(&mut self, from: &Peer, hash: [u8; 32], message: Message) -> Result<(), Rejected> {
-        let packet = Packet { from: *from.secret.public(), hash, message };
+        let key = *from.secret.public();
+        let packet = Packet { from: key, id: key.node_id(), hash, message };
         self.machine.admit(self.now, from.at, &packet.header())?;
         self.machine.handle_packet(self.now, from.at, packet)
     }
