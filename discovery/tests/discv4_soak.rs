@@ -8,6 +8,7 @@ mod sim;
 
 use std::time::Duration;
 
+use kadwire_discovery::discv4::message::Kind;
 use sim::{Churn, Links, LookupReport, Network};
 
 /// Share of packets lost in each direction.
@@ -49,7 +50,7 @@ fn a_network_under_loss_and_churn_finds_its_living_and_forgets_its_dead() {
 
     let begun = network.elapsed();
     let end = begun + hours as u32 * 60 * MINUTE;
-    let sent_before = network.traffic.sent;
+    let before = network.traffic;
     let samples = hours * 12;
     let mut report = LookupReport::default();
     let (mut dead, mut tables) = (Vec::new(), (0, 0));
@@ -70,7 +71,10 @@ fn a_network_under_loss_and_churn_finds_its_living_and_forgets_its_dead() {
     assert!(span >= end - begun);
 
     let on = network.on().len();
-    let sent = (network.traffic.sent - sent_before) as f64 / on as f64 / (span.as_secs_f64() / 3600.0);
+    let hourly = |sent: u64| sent as f64 / on as f64 / (span.as_secs_f64() / 3600.0);
+    let kinds = Kind::ALL.iter().zip(network.traffic.sent_by_kind.iter().zip(before.sent_by_kind));
+    let kinds: Vec<_> = kinds.map(|(kind, (now, before))| format!("{kind} {:.0}", hourly(now - before))).collect();
+    let sent = hourly(network.traffic.sent - before.sent);
     let replaced = network.churn.as_ref().map_or(0, |churn| churn.replaced);
     let mean_dead = dead.iter().sum::<f64>() / dead.len() as f64;
     let worst_dead = dead.iter().copied().fold(0.0, f64::max);
@@ -101,7 +105,8 @@ fn a_network_under_loss_and_churn_finds_its_living_and_forgets_its_dead() {
         dead.len(),
         worst_dead * 100.0
     );
-    println!("packets: {sent:.0} per node and virtual hour; {:?}; trace {:016x}", network.traffic, network.trace());
+    println!("packets: {sent:.0} per node and virtual hour ({})", kinds.join(", "));
+    println!("{:?}; trace {:016x}", network.traffic, network.trace());
 
     assert!(percent(report.closest, report.lookups) >= SUCCESS * 100.0, "seed {seed}: the closest node is missed");
     assert!(percent(report.found, report.wanted) >= SUCCESS * 100.0, "seed {seed}: close nodes are missed");

@@ -363,6 +363,8 @@ impl Table {
                 let alive = entry.alive();
                 self.events.push_back(alive);
                 self.revalidation.put(now, *id, Pace::Slow, &mut self.rng);
+            } else {
+                self.revalidation.heard(id);
             }
         }
     }
@@ -514,10 +516,14 @@ impl Table {
     fn fits(&self, record: &NodeRecord) -> bool {
         let limits = &self.config.subnet_limits;
         let Some(subnet) = limits.subnet(record.ip()) else { return true };
+        let in_table = self.subnets.count(&subnet);
+        if in_table < limits.bucket.min(limits.table) {
+            return true; // nor can the bucket have more of them
+        }
         let in_bucket = self
             .bucket(&record.id())
             .map_or(0, |bucket| bucket.records().filter(|other| limits.subnet(other.ip()) == Some(subnet)).count());
-        self.subnets.count(&subnet) < limits.table && in_bucket < limits.bucket
+        in_table < limits.table && in_bucket < limits.bucket
     }
 
     fn count(&mut self, record: &NodeRecord) {

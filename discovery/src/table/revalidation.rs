@@ -2,7 +2,11 @@
 //! (go-ethereum `table_reval.go`); and one for those that have never answered, which go-ethereum has on its fast list.
 //! It only picks; the table acts on the outcome. Without a pause for it the slow list is never due: then the table
 //! says itself which old node to check ([`Revalidation::PingOldest`](super::Revalidation)).
+//!
+//! A list is a queue, first whom nobody has heard of for longest (as in Kademlia's paper). go-ethereum draws at random, so that
+//! some wait for several times as long as others, and the dead stay twice as long for the same number of pings.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use rand::RngExt;
@@ -24,7 +28,7 @@ pub(crate) enum Pace {
 /// minute must not cost the whole table.
 const FIRST_CHECK_WITHIN: Duration = Duration::from_secs(3);
 
-/// The lists and the checks under way. Order in a list means nothing: nodes are drawn at random.
+/// The lists and the checks under way.
 #[derive(Debug)]
 pub(crate) struct CheckLists {
     new: List,
@@ -44,7 +48,7 @@ impl CheckLists {
         }
     }
 
-    /// Puts a node on a list, taking it off the others.
+    /// Puts a node at the end of a list, taking it off the others.
     pub(crate) fn put(&mut self, now: Instant, id: NodeId, pace: Pace, rng: &mut StdRng) {
         let (to, others) = match pace {
             Pace::New => (&mut self.new, [&mut self.fast, &mut self.slow]),
@@ -60,6 +64,11 @@ impl CheckLists {
         // A check under way stays in `active` until its outcome, so that the id is not checked twice at a time.
     }
 
+    /// A node has answered something: its turn comes again after all others'.
+    pub(crate) fn heard(&mut self, id: &NodeId) {
+        self.slow.move_to_end(id);
+    }
+
     /// The nodes to check now: at most one of each list, neither under way already nor refused by `wants`.
     pub(crate) fn run(
         &mut self,
@@ -70,7 +79,8 @@ impl CheckLists {
         let mut picked = [None; 3];
         for (list, pick) in [&mut self.new, &mut self.fast, &mut self.slow].into_iter().zip(&mut picked) {
             if list.next.is_some_and(|next| next <= now) {
-                *pick = list.draw(rng, |id| !self.active.contains(id) && wants(id));
+                *pick = list.members.iter().find(|id| !self.active.contains(id) && wants(id)).copied();
+                pick.iter().for_each(|id| _ = list.move_to_end(id));
                 self.active.extend(*pick);
                 list.schedule(now, rng);
             }
@@ -118,44 +128,42 @@ struct List {
     /// If set: pauses are shortened so that the nodes now on the list take about this time.
     within: Option<Duration>,
     next: Option<Instant>,
-    members: Vec<NodeId>,
+    members: VecDeque<NodeId>,
 }
-
-/// Draws per member until a list gives up for this turn (go-ethereum `revalidationList.get`).
-const DRAWS_PER_MEMBER: usize = 3;
 
 impl List {
     fn new(interval: Option<Duration>) -> List {
-        List { interval, within: None, next: None, members: Vec::new() }
+        List { interval, within: None, next: None, members: VecDeque::new() }
     }
 
     fn push(&mut self, now: Instant, id: NodeId, rng: &mut StdRng) {
-        if self.members.contains(&id) {
+        if self.move_to_end(&id) {
             return;
         }
-        self.members.push(id);
+        self.members.push_back(id);
         if self.next.is_none() {
             self.schedule(now, rng);
         }
     }
 
+    /// `false` if it is not on the list.
+    fn move_to_end(&mut self, id: &NodeId) -> bool {
+        let found = self.position(id).and_then(|at| self.members.remove(at));
+        self.members.extend(found);
+        found.is_some()
+    }
+
+    fn position(&self, id: &NodeId) -> Option<usize> {
+        self.members.iter().position(|member| member == id)
+    }
+
     fn remove(&mut self, id: &NodeId) {
-        if let Some(at) = self.members.iter().position(|member| member == id) {
-            self.members.swap_remove(at);
+        if let Some(at) = self.position(id) {
+            self.members.remove(at);
         }
         if self.members.is_empty() {
             self.next = None;
         }
-    }
-
-    fn draw(&self, rng: &mut StdRng, mut wants: impl FnMut(&NodeId) -> bool) -> Option<NodeId> {
-        if self.members.is_empty() {
-            return None;
-        }
-        (0..self.members.len().saturating_mul(DRAWS_PER_MEMBER))
-            .filter_map(|_| self.members.get(rng.random_range(0..self.members.len())))
-            .find(|id| wants(id))
-            .copied()
     }
 
     fn schedule(&mut self, now: Instant, rng: &mut StdRng) {
@@ -243,9 +251,20 @@ mod tests {
         let mut lists = CheckLists::new(FAST, Some(SLOW));
         (1..=16).for_each(|n| lists.put(start, id(n), Pace::Slow, &mut rng));
         let mut seen: Vec<_> = checks(&mut lists, start, SLOW * 200, &mut rng).into_iter().map(|(_, id)| id).collect();
+        seen.truncate(16);
         seen.sort();
         seen.dedup();
-        assert_eq!(seen.len(), 16);
+        assert_eq!(seen.len(), 16, "each once, before any has its second");
+    }
+
+    #[test]
+    fn who_has_answered_something_is_checked_last() {
+        let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(3));
+        let mut lists = CheckLists::new(FAST, Some(SLOW));
+        (1..=3).for_each(|n| lists.put(start, id(n), Pace::Slow, &mut rng));
+        lists.heard(&id(1));
+        let order: Vec<_> = checks(&mut lists, start, SLOW * 20, &mut rng).into_iter().map(|(_, id)| id).collect();
+        assert_eq!(order[..3], [id(2), id(3), id(1)]);
     }
 
     #[test]

@@ -270,7 +270,7 @@ impl Driver {
     fn admit(&mut self, now: Now, from: SocketAddr, packet: Unverified) {
         let header = *packet.header();
         if let Err(reason) = self.machine.admit(now, from, &header) {
-            tracing::trace!(%from, %kind, %reason, "refused");
+            tracing::trace!(%from, kind = %header.kind, %reason, "refused");
             return;
         }
         // All other kinds are admitted only from those who are known, or in answer to us.

@@ -118,6 +118,8 @@ pub struct Logged {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     pub sent: u64,
+    /// In the order of `Kind::ALL`.
+    pub sent_by_kind: [u64; 6],
     pub lost: u64,
     pub delivered: u64,
     pub refused: u64,
@@ -340,6 +342,7 @@ impl Network {
 
     fn send(&mut self, from: Index, to: SocketAddr, packet: Packet) {
         self.traffic.sent += 1;
+        self.traffic.sent_by_kind[packet.message.kind() as usize - 1] += 1;
         let Some(&to) = self.by_address.get(&to) else { return };
         let delay = self.links.fate(self.elapsed, from, to, self.pair_seed, &mut self.rng);
         if let Some(log) = &mut self.log {
