@@ -103,6 +103,12 @@ fn the_oldest_of_a_full_bucket_is_pinged_and_stays_if_it_answers() {
 fn an_oldest_that_is_silent_gives_its_place_to_the_newcomer() {
     let mut world = cpp();
     let nodes = full_bucket(&mut world);
+    // However often it has answered before: every node five times.
+    for node in (0..5).flat_map(|_| &nodes) {
+        assert_eq!(newcomer(&mut world).1, [node.clone()]);
+        world.table.check_done(world.now, &node.id(), Check::Answered);
+        world.now += SECOND;
+    }
     let (late, checked) = newcomer(&mut world);
     world.events();
     world.table.check_done(world.now, &checked[0].id(), Check::Missed);
