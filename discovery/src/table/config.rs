@@ -124,13 +124,25 @@ impl TableConfig {
     /// The rule of eviction is the one that its comments describe; its code dropped the newcomer whatever the old node
     /// did. On purpose not as it was:
     ///
-    /// - The subnet limits stay: keys are free, and without limits whoever has many owns the table.
+    /// - The limits of subnets and of nodes that only contacted us stay: keys are free, and without limits whoever has many
+    ///   owns the table.
     /// - A node whose `findnode` fails 5 times goes, or is pinged if its bucket is small. A bucket that nobody else wants
     ///   would keep its dead for ever.
     /// - A round ends with its last answer, not always after 600 ms; a node is asked to prove its endpoint when it is in
     ///   its bucket, not before, and others are told of it only then.
     ///
     /// Only runs are limited to 8 rounds. A lookup that somebody asks for goes on until it has found the closest.
+    ///
+    /// The commands use the default; this is for those who build a node of their own:
+    ///
+    /// ```
+    /// # use kadwire_discovery::{Config, SecretKey, table::TableConfig};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut config = Config::new(SecretKey::from_bytes(&[1; 32])?, "127.0.0.1:0".parse()?);
+    /// config.table = TableConfig::cpp_ethereum();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cpp_ethereum() -> TableConfig {
         TableConfig {
             buckets: 256,

@@ -2,6 +2,7 @@
 
 mod asking;
 mod clock;
+mod cpp_table;
 mod defence;
 mod receiving;
 

@@ -105,7 +105,7 @@ fn an_oldest_that_is_silent_gives_its_place_to_the_newcomer() {
     let nodes = full_bucket(&mut world);
     // However often it has answered before: every node five times.
     for node in (0..5).flat_map(|_| &nodes) {
-        assert_eq!(newcomer(&mut world).1, [node.clone()]);
+        assert_eq!(newcomer(&mut world).1, std::slice::from_ref(node));
         world.table.check_done(world.now, &node.id(), Check::Answered);
         world.now += SECOND;
     }
