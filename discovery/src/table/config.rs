@@ -50,6 +50,7 @@ pub enum Refreshing {
 /// | looks around | for itself and 3 random targets, every 15 to 30 min | for one random target, every 7.2 s |
 /// | pings | everybody in turn, one each 4.5 s | the oldest of a full bucket, when somebody wants its place |
 /// | forgets | who misses its checks | who is silent and has a successor, or answers no `findnode` |
+/// | dead entries 5 min after half of 100 nodes have gone | 0 % | 10 %, and 0 % after 20 min |
 /// | sends, in a quiet network of 100 | 2,100 packets an hour | 25,500 packets an hour |
 ///
 /// The default is right for nearly everybody: a twelfth of the traffic, and the dead are found sooner. The C++ table
@@ -130,6 +131,7 @@ impl TableConfig {
     ///   would keep its dead for ever.
     /// - A round ends with its last answer, not always after 600 ms; a node is asked to prove its endpoint when it is in
     ///   its bucket, not before, and others are told of it only then.
+    /// - The bootnodes are asked again when nobody else is left, as with every other start from nothing.
     ///
     /// Only runs are limited to 8 rounds. A lookup that somebody asks for goes on until it has found the closest.
     ///

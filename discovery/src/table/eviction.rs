@@ -11,13 +11,18 @@ impl Table {
     /// A packet of a node, of whatever kind, has come from `from`: it is the most recent of its bucket now (C++
     /// `noteActiveNode`).
     pub fn heard(&mut self, id: &NodeId, from: SocketAddr) {
-        if self.get(id).is_some_and(|entry| entry.endpoint() == from) {
+        if self.is_ordered() && self.get(id).is_some_and(|entry| entry.endpoint() == from) {
             self.make_most_recent(id);
         }
     }
 
+    /// Whether the order of entries means anything.
+    fn is_ordered(&self) -> bool {
+        self.config.revalidation == Revalidation::PingOldest
+    }
+
     pub(super) fn make_most_recent(&mut self, id: &NodeId) {
-        if self.config.revalidation != Revalidation::PingOldest {
+        if !self.is_ordered() {
             return;
         }
         if let Some(bucket) = self.bucket_mut(id)
@@ -30,7 +35,7 @@ impl Table {
     /// A node waits for a place in its full bucket: the oldest there is asked whether it lives. One that has just
     /// answered is not, however many newcomers there are.
     pub(super) fn challenge_oldest(&mut self, now: Instant, newcomer: &NodeId) {
-        if self.config.revalidation != Revalidation::PingOldest {
+        if !self.is_ordered() {
             return;
         }
         let Some(bucket) = self.bucket(newcomer).filter(|bucket| bucket.replacement(newcomer).is_some()) else {

@@ -469,7 +469,10 @@ impl Table {
     pub fn handle_timeout(&mut self, now: Instant) {
         if let Some(step) = self.refresh.start_if_due(now) {
             let seeds = if self.is_empty() { self.seeds.nodes() } else { Vec::new() };
-            for record in &self.bootnodes.clone() {
+            // A run is too frequent to try again, each time, a bootnode that has gone.
+            let bootnodes =
+                if self.is_empty() || step != refresh::Step::Run { self.bootnodes.clone() } else { Vec::new() };
+            for record in &bootnodes {
                 _ = self.add_found(now, record);
             }
             let entered = seeds.iter().filter(|(record, inbound)| self.add(now, record, *inbound).is_ok());

@@ -195,6 +195,29 @@ fn a_run_begins_seven_point_two_seconds_after_the_end_of_the_one_before() {
     assert_eq!(targets.len(), 5, "always another target");
 }
 
+/// Every 7.2 s would be a nuisance to whoever has the address of a bootnode that has gone.
+#[test]
+fn runs_start_from_the_bootnodes_only_when_nobody_else_is_known() {
+    let mut world = cpp();
+    let (bootnode, other) = (world.node(), world.node());
+    world.table.bootnodes = vec![bootnode.clone()];
+    next_run(&mut world);
+    assert!(world.has(&bootnode));
+    world.table.add_found(world.now, &other).unwrap();
+    hear(&mut world, &other);
+    world.miss(&bootnode);
+    for _ in 0..10 {
+        next_run(&mut world).0.iter().for_each(|node| world.table.find_done(world.now, &node.id()));
+        assert!(!world.has(&bootnode));
+    }
+    while world.has(&other) {
+        world.table.find_failed(world.now, &other.id(), 5);
+        world.miss(&other);
+    }
+    next_run(&mut world);
+    assert!(world.has(&bootnode));
+}
+
 #[test]
 fn a_round_asks_the_three_nearest_of_the_sixteen_not_asked_yet() {
     let mut world = cpp();
