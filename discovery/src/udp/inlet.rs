@@ -64,3 +64,38 @@ impl Inlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_comes_during_a_rest_wakes_nobody_and_is_not_lost() {
+        let socket = net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let (to, sender) = (socket.local_addr().unwrap(), net::UdpSocket::bind("127.0.0.1:0").unwrap());
+        let mut inlet = Inlet::new(socket).unwrap();
+        let mut buffer = [0; 8];
+        let mut read = |inlet: &Inlet| inlet.try_recv_from(&mut buffer).map(|(length, _)| length);
+
+        inlet.rest();
+        sender.send_to(b"1", to).unwrap();
+        tokio::select! {
+            biased;
+            () = inlet.readable() => panic!("woken from a rest"),
+            () = tokio::task::yield_now() => {}
+        }
+        // It can be read all the same, once the kernel has brought it, and the next one wakes as soon as it may.
+        while read(&inlet).is_err() {
+            tokio::task::yield_now().await;
+        }
+        sender.send_to(b"22", to).unwrap();
+        inlet.watch().unwrap();
+        inlet.readable().await;
+        assert_eq!(read(&inlet).unwrap(), 2);
+        assert_eq!(read(&inlet).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        sender.send_to(b"333", to).unwrap();
+        inlet.readable().await;
+        assert_eq!(read(&inlet).unwrap(), 3);
+    }
+}
