@@ -10,6 +10,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use kadwire_discovery::is_public;
 use kadwire_wire::{
     Host,
     address::{PeerAddress, PeerId},
@@ -47,6 +48,8 @@ pub struct NodeConfig {
     pub addr_book_strict: bool,
     /// If not empty, nobody outside these networks is dialed or let in (go-ethereum `--netrestrict`).
     pub netrestrict: Vec<IpNet>,
+    /// Only public addresses are dialed, also where a name leads to another one; whoever dials us from one is let in.
+    pub public_only: bool,
     /// From the stream to a proven and compatible peer (`handshake_timeout`).
     pub handshake_timeout: Duration,
     /// From the dial to the stream (`dial_timeout`).
@@ -80,6 +83,7 @@ impl NodeConfig {
             addr_book_file: None,
             addr_book_strict: true,
             netrestrict: Vec::new(),
+            public_only: false,
             handshake_timeout: Duration::from_secs(20),
             dial_timeout: Duration::from_secs(3),
             random_seed: None,
@@ -110,6 +114,14 @@ impl NodeConfig {
         for (key, peers) in [("seeds", &self.seeds), ("persistent_peers", &self.persistent_peers)] {
             if let Some(other) = peers.iter().find(|peer| peer.id().tendermint().is_none()) {
                 return Err(ConfigError::new(key, format!("{other} is not a Tendermint address")));
+            }
+            if let Some(private) =
+                peers.iter().filter_map(PeerAddress::ip).find(|ip| self.public_only && !is_public(*ip))
+            {
+                return Err(ConfigError::new(
+                    key,
+                    format!("{private} is not a public address, and only such are dialed"),
+                ));
             }
             if peers.iter().any(|peer| peer.id() == self.id()) {
                 return Err(ConfigError::new(key, "names this node itself"));
@@ -163,7 +175,8 @@ mod tests {
         let ethereum = format!("enode://{}@1.2.3.4:5", "ab".repeat(64));
         let own = format!("{}@1.2.3.4:5", config().id());
         type Change = Box<dyn Fn(&mut NodeConfig)>;
-        let changes: [(&str, Change); 8] = [
+        let private = format!("{}@10.0.0.1:5", "ab".repeat(20));
+        let changes: [(&str, Change); 9] = [
             ("network", Box::new(|c| c.network.clear())),
             ("network", Box::new(|c| c.network = "x".repeat(51))),
             ("moniker", Box::new(|c| c.moniker = "caf\u{e9}".into())),
@@ -172,6 +185,13 @@ mod tests {
             ("dial_timeout", Box::new(|c| c.dial_timeout = Duration::ZERO)),
             ("seeds", Box::new(move |c| c.seeds = vec![ethereum.parse().unwrap()])),
             ("persistent_peers", Box::new(move |c| c.persistent_peers = vec![own.parse().unwrap()])),
+            (
+                "seeds",
+                Box::new(move |c| {
+                    c.public_only = true;
+                    c.seeds = vec![private.parse().unwrap()];
+                }),
+            ),
         ];
         for (key, change) in changes {
             let mut config = config();

@@ -58,6 +58,7 @@ pub mod candidate;
 pub mod config;
 pub mod crawl;
 pub mod dial;
+pub mod nat;
 pub mod node;
 pub mod peers;
 pub mod pex;

@@ -56,6 +56,7 @@ use tracing::warn;
 use crate::{
     book::{self, Book, BookConfig},
     config::{ConfigError, NodeConfig},
+    nat::{Nat, Plan, TcpPort},
     peers::{self, PeerManager, Slots},
     pex,
     router::{self, Channel, Handle, Peer, PeerEvents, Running},
@@ -67,13 +68,22 @@ pub struct NodeBuilder {
     setup: router::Setup,
     pex: Option<Channel>,
     discovery: Option<discovery::Config>,
+    nat: Plan,
 }
 
 impl NodeBuilder {
     /// Finds peers by discv4. The node fills in the record's `tm` pair; the rest of `config` is the caller's, who should give
-    /// `advertise_ip` where the node is reached under another address than it listens on.
+    /// `advertise_ips` where the node is reached under other addresses than it listens on, or a plan to
+    /// [`with_nat`](NodeBuilder::with_nat).
     pub fn with_discovery(&mut self, config: discovery::Config) -> &mut Self {
         self.discovery = Some(config);
+        self
+    }
+
+    /// Finds out where others reach the node, and has the gateway map the discovery and the TCP port, as the plan says; what is
+    /// learnt goes into discovery's record. Without discovery this does nothing.
+    pub fn with_nat(&mut self, plan: Plan) -> &mut Self {
+        self.nat = plan;
         self
     }
 
@@ -101,6 +111,7 @@ impl NodeBuilder {
             advertise: config.external_address,
             // Peers see where we dial from, and take it for where we are: it must be where we listen.
             source: Some(config.laddr.ip()).filter(|ip| !ip.is_unspecified()),
+            may_dial: if config.public_only { discovery::is_public } else { |_| true },
             dial_timeout: config.dial_timeout,
             handshake_timeout: config.handshake_timeout,
             ..TendermintConfig::new(config.node_key.clone(), &config.network, &config.moniker)
@@ -125,17 +136,22 @@ impl NodeBuilder {
     }
 
     async fn run<T: Transport>(self, transport: T) -> Result<Node, StartError> {
-        let NodeBuilder { config, mut setup, pex, discovery } = self;
+        let NodeBuilder { config, mut setup, pex, discovery, nat: plan } = self;
         let seed = config.random_seed.unwrap_or_else(random_seed);
         let book = load_book(&config, seed).await?;
         let bound = transport.local().socket_addr();
         let public = public(&config, bound);
+        let mut nat = None;
         let discovery = match discovery {
             Some(mut discovery) => {
                 let node_id = config.node_key.id();
                 discovery.tendermint = public.map(|public| TendermintEntry { node_id, tcp_port: public.port() });
+                discovery.advertise_ips.extend(plan.explicit_ips());
+                let tendermint = discovery.tendermint;
                 let discovery = Discovery::bind(discovery).await?;
                 setup.discover(walk::Walk::new(discovery.clone()));
+                let tcp = bound.map(|bound| TcpPort { port: bound.port(), tendermint });
+                nat = Nat::start(&plan, discovery.clone(), tcp);
                 Some(discovery)
             }
             None => None,
@@ -160,7 +176,7 @@ impl NodeBuilder {
             let (published, stats) = watch::channel(pex::Stats::default());
             Exchange { task: tokio::spawn(pex::run(channel, handle, seed, published)), stats }
         });
-        Ok(Node { local, router, pex, discovery })
+        Ok(Node { local, router, pex, discovery, nat })
     }
 }
 
@@ -186,6 +202,7 @@ fn policy(config: &NodeConfig, own: impl Iterator<Item = SocketAddr>, seed: u64)
         unconditional: config.unconditional_peer_ids.iter().copied().collect(),
         seeds: config.seeds.clone(),
         netrestrict: config.netrestrict.clone(),
+        public_only: config.public_only,
         seed,
         ..peers::Config::new(config.id())
     }
@@ -220,6 +237,7 @@ pub struct Node {
     router: Running,
     pex: Option<Exchange>,
     discovery: Option<Discovery>,
+    nat: Option<Nat>,
 }
 
 /// The running PEX reactor.
@@ -232,7 +250,7 @@ struct Exchange {
 impl Node {
     /// Begins a node.
     pub fn builder(config: NodeConfig) -> NodeBuilder {
-        NodeBuilder { config, setup: router::Setup::default(), pex: None, discovery: None }
+        NodeBuilder { config, setup: router::Setup::default(), pex: None, discovery: None, nat: Plan::default() }
     }
 
     /// Who this node is to its peers.
@@ -279,6 +297,10 @@ impl Node {
     /// Ends the node: nobody is accepted or dialed any more, the peers are told, reactors see their channels end, every task
     /// is over and the address book is written when this returns.
     pub async fn stop(self) {
+        // Nobody is to be sent here any more.
+        if let Some(nat) = self.nat {
+            nat.stop().await;
+        }
         self.router.stop().await;
         if let Some(pex) = self.pex {
             // It ends with its channel.

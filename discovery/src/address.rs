@@ -61,6 +61,25 @@ pub(crate) fn network(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// True for an address that a host on the internet can have: not loopback, private, shared (RFC 6598, carriers' NAT), link-local,
+/// special, multicast or reserved; of IPv6 only global unicast (2000::/3, RFC 4291 §2.4). What `public_only` allows.
+pub fn is_public(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let is_unicast = match ip {
+        IpAddr::V4(v4) => {
+            let is_shared = mask_v4(v4, 10) == u32::from(Ipv4Addr::new(100, 64, 0, 0));
+            let is_reserved = mask_v4(v4, 4) == u32::from(Ipv4Addr::new(240, 0, 0, 0));
+            let is_assigned_to_protocols = mask_v4(v4, 24) == u32::from(Ipv4Addr::new(192, 0, 0, 0));
+            !v4.is_multicast() && !is_shared && !is_reserved && !is_assigned_to_protocols
+        }
+        IpAddr::V6(v6) => {
+            let is_documentation = mask_v6(v6, 20) == u128::from(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0)); // RFC 9637
+            mask_v6(v6, 3) == u128::from(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0)) && !is_documentation
+        }
+    };
+    is_unicast && !is_lan(ip) && !is_special(ip)
+}
+
 /// True inside a network of the IANA special-purpose registries that no host on the internet has an address of
 /// (documentation, benchmarking, 6to4, …). Private networks are not special: see [`is_lan`].
 pub fn is_special(ip: IpAddr) -> bool {
@@ -150,6 +169,22 @@ mod tests {
         ] {
             assert_eq!(check(sender, address), expected, "{sender} speaks of {address}");
         }
+    }
+
+    #[test]
+    fn public_is_what_the_internet_routes() {
+        let public =
+            ["1.1.1.1", "100.63.255.255", "100.128.0.0", "172.32.0.1", "192.0.1.1", "223.255.255.254", "2a00::1"];
+        let private = "0.1.2.3 10.0.0.1 100.64.0.1 100.127.255.255 127.0.0.1 169.254.1.1 172.16.0.1 192.0.0.170 192.0.2.1 \
+                       192.168.0.1 198.18.0.1 198.51.100.1 203.0.113.1 224.0.0.1 239.255.255.250 240.0.0.1 255.255.255.255 \
+                       :: ::1 ::ffff:10.0.0.1 64:ff9b::a00:1 100::1 2001::1 2001:db8::1 2002:a00:1::1 3fff::1 fc00::1 fd00::1 \
+                       fe80::1 ff02::1 5f00::1";
+        for (ips, expected) in [(public.join(" "), true), (private.to_owned(), false)] {
+            for ip in ips.split_whitespace() {
+                assert_eq!(is_public(ip.parse().unwrap()), expected, "{ip}");
+            }
+        }
+        assert!(is_public("::ffff:1.1.1.1".parse().unwrap()));
     }
 
     /// An IPv4-mapped address is its IPv4 address, or the whole rule could be walked around.

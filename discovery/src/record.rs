@@ -92,11 +92,17 @@ impl NodeRecord {
 
     /// The endpoint of widest reach in a signed record; IPv4 where both reach equally far (as go-ethereum chooses).
     pub fn from_enr(enr: Enr) -> Result<Self, RecordError> {
+        Self::from_enr_where(enr, |_| true)
+    }
+
+    /// The same among the addresses that `allows` allows.
+    pub(crate) fn from_enr_where(enr: Enr, allows: impl Fn(IpAddr) -> bool) -> Result<Self, RecordError> {
         let v4 = enr.ip().map(IpAddr::from);
         let v6 = enr.ip6().map(|ip| IpAddr::from(ip).to_canonical());
         let (ip, udp) = [v6, v4]
             .into_iter()
             .flatten()
+            .filter(|ip| allows(*ip))
             .filter_map(|ip| Some((ip, enr.udp_for(&ip)?)))
             .max_by_key(|(ip, _)| reach(ip)) // the last of equals: IPv4
             .ok_or(RecordError::NoEndpoint)?;

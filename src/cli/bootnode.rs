@@ -4,19 +4,20 @@
 
 use std::path::{Path, PathBuf};
 
+use kadwire::nat::{Nat, Plan};
 use kadwire_discovery::{Config, Discovery, NodeRecord, SecretKey};
 use tracing::{info, warn};
 
 use super::bootnodes::Bootnodes;
 use super::exit::{Exit, Failure};
-use super::options::{Listen, Nat, Networks, NodeKeyFlags};
+use super::options::{Listen, NatFlags, NodeKeyFlags, ReachFlags};
 use super::shutdown::{self, Shutdown};
 use super::{output, random};
 
 /// Serve Ethereum node discovery (discv4)
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// UDP address to listen on
+    /// UDP address to listen on; :PORT is every interface, over IPv4 and IPv6
     #[arg(long, value_name = "IP:PORT", default_value = ":30301")]
     addr: Listen,
 
@@ -31,13 +32,11 @@ pub(super) struct Args {
     #[arg(long)]
     writeaddress: bool,
 
-    /// How others reach us: extip:IP, or none
-    #[arg(long, value_name = "NAT", default_value = "none")]
-    nat: Nat,
+    #[command(flatten)]
+    nat: NatFlags,
 
-    /// Only deal with nodes in these networks
-    #[arg(long, value_name = "CIDR,…", default_value = "")]
-    netrestrict: Networks,
+    #[command(flatten)]
+    reach: ReachFlags,
 
     /// Nodes to begin with
     #[arg(long, value_name = "ENODE|ENR,…", default_value = "")]
@@ -64,10 +63,12 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
         output::line(key.public())?;
         return Ok(Exit::Done);
     }
+    let plan = args.nat.plan()?;
+    args.bootnodes.check(&args.reach)?;
     if !is_kept {
         warn!("this identity lasts until exit: keep one with --datadir, or with --genkey and --nodekey");
     }
-    shutdown::runtime_of_one_thread()?.block_on(serve(args, key))
+    shutdown::runtime_of_one_thread()?.block_on(serve(args, key, plan))
 }
 
 /// The key in the data folder, made at the first start; without a folder, one for this run.
@@ -84,21 +85,30 @@ pub(super) fn kept_key(datadir: Option<&Path>) -> Result<SecretKey, Failure> {
     Ok(key)
 }
 
-async fn serve(args: Args, key: SecretKey) -> Result<Exit, Failure> {
+async fn serve(args: Args, key: SecretKey, plan: Plan) -> Result<Exit, Failure> {
     let mut shutdown = Shutdown::new()?;
-    let mut config = Config::new(key, args.addr.0);
-    config.advertise_ip = args.nat.external_ip();
+    let mut config = Config::new(key, args.addr.address());
+    config.advertise_ips = plan.explicit_ips();
     config.bootnodes = args.bootnodes.resolve().await;
-    config.netrestrict = args.netrestrict.0;
+    config.netrestrict = args.reach.netrestrict.0;
+    config.public_only = args.reach.public_only;
     config.node_db = args.datadir.map(|dir| dir.join("nodes.db"));
     let discovery = Discovery::bind(config).await.map_err(|error| Failure::of("--addr", error))?;
     announce(&discovery.local_record())?;
+    let nat = Nat::start(&plan, discovery.clone(), None);
     shutdown.requested().await;
     if let Ok(stats) = discovery.stats().await {
         let (nodes, udp) = (stats.table_nodes, stats.udp);
-        info!(nodes, received = udp.received, malformed = udp.malformed.total(), sent = udp.sent, "stopping");
+        let (malformed, withheld) = (udp.malformed.total(), stats.discv4.sends_withheld);
+        info!(nodes, received = udp.received, malformed, sent = udp.sent, withheld, "stopping");
     }
-    shutdown.unless_asked_again(discovery.close()).await;
+    let close = async {
+        if let Some(nat) = nat {
+            nat.stop().await;
+        }
+        discovery.close().await;
+    };
+    shutdown.unless_asked_again(close).await;
     Ok(Exit::Done)
 }
 

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
-use kadwire_discovery::{NodeRecord, RecordError};
+use kadwire_discovery::{NodeRecord, RecordError, is_public};
 use kadwire_wire::Host;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::options::List;
+use super::exit::Failure;
+use super::options::{List, ReachFlags};
 
 /// The longest wait for a name (go-ethereum `dnsTimeout`).
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -76,6 +77,21 @@ impl Bootnode {
 }
 
 impl Bootnodes {
+    /// Whether we may deal with all of them; one that we may not is the operator's mistake, and named. Names are looked at when
+    /// they are resolved.
+    pub(super) fn check(&self, reach: &ReachFlags) -> Result<(), Failure> {
+        for bootnode in &self.0 {
+            let Bootnode::Known(record) = bootnode else { continue };
+            let in_enr =
+                record.enr().into_iter().flat_map(|enr| [enr.ip().map(IpAddr::from), enr.ip6().map(IpAddr::from)]);
+            if reach.public_only && !in_enr.flatten().chain([record.ip()]).any(is_public) {
+                let problem = format!("{} is not a public address, and --public-only deals with no other", record.ip());
+                return Err(Failure::usage("--bootnodes", problem));
+            }
+        }
+        Ok(())
+    }
+
     /// All whose names resolve; one that does not keeps nobody from starting.
     pub(super) async fn resolve(&self) -> Vec<NodeRecord> {
         let mut records = Vec::new();

@@ -1,10 +1,11 @@
 //! Values of flags: what text they take, and what is wrong with one that is not taken.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use kadwire::nat::{Method, Plan};
 use kadwire_discovery::SecretKey;
 
 use super::exit::Failure;
@@ -12,7 +13,11 @@ use super::exit::Failure;
 /// Where to listen: `IP:PORT`, or `:PORT` for every interface, as Go writes it. `tcp://` and `udp://` may stand in front, as in CometBFT's
 /// configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Listen(pub(super) SocketAddr);
+pub(super) enum Listen {
+    At(SocketAddr),
+    /// On this port, over IPv4 and IPv6.
+    EveryInterface(u16),
+}
 
 impl FromStr for Listen {
     type Err = &'static str;
@@ -21,54 +26,50 @@ impl FromStr for Listen {
         let place = text.strip_prefix("tcp://").or_else(|| text.strip_prefix("udp://")).unwrap_or(text);
         let every_interface = place.strip_prefix(':').and_then(|port| port.parse().ok());
         every_interface
-            .map(|port| SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port))
-            .or_else(|| place.parse().ok())
-            .map(Listen)
+            .map(Listen::EveryInterface)
+            .or_else(|| place.parse().ok().map(Listen::At))
             .ok_or("want IP:PORT or :PORT, such as 0.0.0.0:30301 or [::]:30301")
     }
 }
 
-/// How others reach us.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Nat {
-    /// At the address listened on, or the one that other nodes see.
-    None,
-    /// At this address.
-    ExternalIp(IpAddr),
-}
-
-impl Nat {
-    pub(super) fn external_ip(self) -> Option<IpAddr> {
+impl Listen {
+    /// Where to bind. Every interface means both families, unless this machine has no IPv6.
+    pub(super) fn address(self) -> SocketAddr {
         match self {
-            Nat::None => None,
-            Nat::ExternalIp(ip) => Some(ip),
+            Listen::At(address) => address,
+            Listen::EveryInterface(port) => {
+                let has_ipv6 = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).is_ok();
+                let every = if has_ipv6 { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
+                SocketAddr::new(every, port)
+            }
         }
     }
 }
 
-/// go-ethereum's spelling, in either case.
-impl FromStr for Nat {
-    type Err = String;
+/// How others reach us.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct NatFlags {
+    /// How others reach us: none, any, upnp, pmp[:GATEWAY], stun[:HOST[:PORT]] or extip:IP; once for IPv4 and once for IPv6
+    #[arg(long = "nat", value_name = "NAT", default_value = "none")]
+    methods: Vec<Method>,
+}
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let lower = text.to_ascii_lowercase();
-        let (mechanism, rest) = lower.split_once(':').unwrap_or((&lower, ""));
-        match mechanism {
-            "" | "none" | "off" => Ok(Nat::None),
-            "extip" | "ip" => {
-                let ip: IpAddr = rest.parse().map_err(|_| "want an IP address after extip:".to_owned())?;
-                let ip = ip.to_canonical();
-                if ip.is_unspecified() || ip.is_multicast() {
-                    return Err(format!("nobody can be reached at {ip}"));
-                }
-                Ok(Nat::ExternalIp(ip))
-            }
-            "any" | "auto" | "on" | "upnp" | "pmp" | "natpmp" | "nat-pmp" | "stun" => {
-                Err("not supported yet: give the address as extip:IP, or none".to_owned())
-            }
-            _ => Err("want extip:IP or none".to_owned()),
-        }
+impl NatFlags {
+    pub(super) fn plan(&self) -> Result<Plan, Failure> {
+        Plan::new(self.methods.iter().cloned()).map_err(|conflict| Failure::usage("--nat", conflict))
     }
+}
+
+/// Whom we deal with.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct ReachFlags {
+    /// Only deal with nodes in these networks
+    #[arg(long, value_name = "CIDR,…", default_value = "")]
+    pub(super) netrestrict: List<IpNet>,
+
+    /// Never send to private, shared (CGNAT), loopback, link-local, multicast or special addresses, whoever names them
+    #[arg(long)]
+    pub(super) public_only: bool,
 }
 
 /// A comma-separated list; empty places are passed over.
@@ -104,9 +105,6 @@ fn shorten(text: &str) -> String {
         None => text.to_owned(),
     }
 }
-
-/// Networks in CIDR notation.
-pub(super) type Networks = List<IpNet>;
 
 /// Where the secp256k1 key of a node comes from. Keys are read only after the flags: no message about a flag may quote a key.
 #[derive(Debug, Clone, clap::Args)]
@@ -145,13 +143,13 @@ mod tests {
 
     #[test]
     fn a_place_to_listen_is_written_as_in_go_or_in_cometbft() {
-        for (text, address) in [
-            (":30301", "0.0.0.0:30301"),
-            ("127.3.2.1:0", "127.3.2.1:0"),
-            ("[::]:30303", "[::]:30303"),
-            ("tcp://0.0.0.0:26656", "0.0.0.0:26656"),
-        ] {
-            assert_eq!(text.parse(), Ok(Listen(address.parse().unwrap())));
+        assert_eq!(":30301".parse(), Ok(Listen::EveryInterface(30301)));
+        let everywhere = Listen::EveryInterface(30301).address();
+        assert!(everywhere.ip().is_unspecified() && everywhere.port() == 30301, "{everywhere}");
+        for (text, address) in
+            [("127.3.2.1:0", "127.3.2.1:0"), ("[::]:30303", "[::]:30303"), ("tcp://0.0.0.0:26656", "0.0.0.0:26656")]
+        {
+            assert_eq!(text.parse(), Ok(Listen::At(address.parse().unwrap())));
         }
         for bad in ["", "nonsense", "30301", "127.0.0.1", "127.0.0.1:99999", "http://1.2.3.4:5", ":"] {
             assert!(bad.parse::<Listen>().is_err(), "{bad}");
@@ -159,25 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn nat_is_an_address_or_nothing() {
-        assert_eq!("none".parse(), Ok(Nat::None));
-        assert_eq!("extip:127.3.2.1".parse(), Ok(Nat::ExternalIp([127, 3, 2, 1].into())));
-        assert_eq!("EXTIP:2001:db8::1".parse::<Nat>().unwrap().external_ip(), "2001:db8::1".parse().ok());
-        assert_eq!("extip:::ffff:1.2.3.4".parse(), Ok(Nat::ExternalIp([1, 2, 3, 4].into())));
-        for (bad, hint) in
-            [("upnp", "extip:IP"), ("extip:0.0.0.0", "nobody"), ("extip:", "after extip:"), ("sideways", "want")]
-        {
-            let error = bad.parse::<Nat>().unwrap_err();
-            assert!(error.contains(hint), "{bad}: {error}");
-        }
-    }
-
-    #[test]
     fn a_list_names_its_bad_part() {
-        assert_eq!(" 10.0.0.0/8, ,192.168.0.0/16,".parse::<Networks>().unwrap().0.len(), 2);
-        assert!("10.0.0.0/8,127.0.0.1/99".parse::<Networks>().unwrap_err().starts_with("\"127.0.0.1/99\": "));
-        assert!(!"127.0.0.1/99".parse::<Networks>().unwrap_err().contains("127"), "the whole value is quoted by clap");
-        assert!("".parse::<Networks>().unwrap().0.is_empty());
+        assert_eq!(" 10.0.0.0/8, ,192.168.0.0/16,".parse::<List<IpNet>>().unwrap().0.len(), 2);
+        assert!("10.0.0.0/8,127.0.0.1/99".parse::<List<IpNet>>().unwrap_err().starts_with("\"127.0.0.1/99\": "));
+        assert!(
+            !"127.0.0.1/99".parse::<List<IpNet>>().unwrap_err().contains("127"),
+            "the whole value is quoted by clap"
+        );
+        assert!("".parse::<List<IpNet>>().unwrap().0.is_empty());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Whether an address may be dialed now, and every reason why not. The same value is logged, counted and tested.
 
-use kadwire_discovery::Now;
+use kadwire_discovery::{Now, is_public};
 use kadwire_wire::address::{PeerAddress, PeerId};
 
 use super::Dialer;
@@ -36,6 +36,8 @@ reasons! {
     AlreadyConnected = "already_connected",
     /// The address is outside the networks the operator allows.
     NetRestricted = "net_restricted",
+    /// The address is private, shared, loopback or special, and only public ones are dialed.
+    NotPublic = "not_public",
     /// The address was dialed less than 35 s ago.
     RecentlyDialed = "recently_dialed",
     /// The last dials to this address failed, and its waiting time is not over.
@@ -128,6 +130,9 @@ impl Dialer {
             && !self.config.netrestrict.iter().any(|net| net.contains(&ip))
         {
             return Err(WhyNot::NetRestricted);
+        }
+        if self.config.public_only && address.ip().is_some_and(|ip| !is_public(ip)) {
+            return Err(WhyNot::NotPublic);
         }
         if self.cooling.contains(now.monotonic, &id) {
             return Err(WhyNot::CoolingDown);

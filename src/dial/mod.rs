@@ -44,6 +44,8 @@ pub struct DialConfig {
     pub dialing: usize,
     /// If not empty, only these networks are dialed. Names are the operator's own and pass.
     pub netrestrict: Vec<IpNet>,
+    /// Only public addresses are dialed ([`is_public`](kadwire_discovery::is_public)).
+    pub public_only: bool,
     /// Whether the limits per subnet hold for private networks too.
     pub limit_lan: bool,
     /// The longest wait between two dials of a persistent peer or seed.
@@ -61,6 +63,7 @@ impl DialConfig {
             outbound: 10,
             dialing: 50,
             netrestrict: Vec::new(),
+            public_only: false,
             limit_lan: false,
             persistent_backoff: PERSISTENT_BACKOFF,
             seed: 0,

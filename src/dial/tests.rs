@@ -84,6 +84,23 @@ fn every_reason_not_to_dial_has_its_name() {
 }
 
 #[test]
+fn with_public_only_no_other_address_is_dialed() {
+    let dialer = dialer(|config| config.public_only = true);
+    for (at, expected) in [
+        ("44.1.2.3:4", Ok(())),
+        ("[2a00::1]:4", Ok(())),
+        ("10.0.0.1:4", Err(WhyNot::NotPublic)),
+        ("100.64.0.1:4", Err(WhyNot::NotPublic)),
+        ("127.0.0.1:4", Err(WhyNot::NotPublic)),
+        ("169.254.169.254:80", Err(WhyNot::NotPublic)),
+        ("[fd00::1]:4", Err(WhyNot::NotPublic)),
+        ("[::1]:4", Err(WhyNot::NotPublic)),
+    ] {
+        assert_eq!(dialer.check_dial(Now::read(), &peer_at(1, at), |_| Ok(())), expected, "{at}");
+    }
+}
+
+#[test]
 fn persistent_peers_of_cometbft_come_back_sooner_than_those_of_ethereum() {
     let (now, mut dialer) = (Now::read(), dialer(|_| {}));
     for address in [address(1), ethereum(2)] {

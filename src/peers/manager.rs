@@ -71,6 +71,7 @@ impl PeerManager {
             outbound: config.slots.outbound,
             dialing: config.slots.dialing,
             netrestrict: config.netrestrict.clone(),
+            public_only: config.public_only,
             limit_lan: config.limit_lan,
             persistent_backoff: config.persistent_backoff,
             seed: rng.random(),

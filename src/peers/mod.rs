@@ -57,6 +57,8 @@ pub struct Config {
     pub seeds: Vec<PeerAddress>,
     /// If not empty, only these networks are dialed or let in.
     pub netrestrict: Vec<IpNet>,
+    /// Only public addresses are dialed. Whoever dials us from another one is let in: that TCP address is proven.
+    pub public_only: bool,
     /// Scores that the operator gives, in place of reported ones.
     pub scores: BTreeMap<PeerId, Score>,
     /// Attempts of one IP to connect within 10 s (CometBFT, `max_incoming_connection_attempts`: 100).
@@ -80,6 +82,7 @@ impl Config {
             unconditional: BTreeSet::new(),
             seeds: Vec::new(),
             netrestrict: Vec::new(),
+            public_only: false,
             scores: BTreeMap::new(),
             attempts_per_ip: 100,
             limit_lan: false,

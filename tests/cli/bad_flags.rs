@@ -1,5 +1,7 @@
 //! A bad flag: exit code 2, one line that names the flag and says where to read on, nothing on stdout.
 
+use kadwire_discovery::SecretKey;
+
 use crate::process::run;
 
 #[test]
@@ -7,6 +9,7 @@ fn a_bad_flag_is_answered_by_one_line_and_exit_code_2() {
     let zeros = "0".repeat(64);
     let no_curve_point = format!("enode://{}@127.0.0.1:1", "ab".repeat(64));
     let tendermint = format!("{}@127.0.0.1:1", "ab".repeat(20));
+    let private = format!("enode://{}@10.1.2.3:1", SecretKey::from_bytes(&[1; 32]).unwrap().public());
     let ethereum = format!("enode://{}@127.0.0.1:1", "ab".repeat(64));
     let cases: &[(&[&str], &str)] = &[
         (&["no-such-command"], "no-such-command"),
@@ -20,7 +23,14 @@ fn a_bad_flag_is_answered_by_one_line_and_exit_code_2() {
         (&["bootnode", "--nodekeyhex", "12"], "64 hex"),
         (&["bootnode", "--nodekey", &zeros, "--nodekeyhex", &zeros], "--nodekeyhex"),
         (&["bootnode", "--nat", "sideways"], "extip:IP"),
-        (&["bootnode", "--nat", "upnp"], "extip:IP"),
+        (&["bootnode", "--nat", "upnp", "--nat", "extip:1.2.3.4"], "upnp and extip:1.2.3.4 both"),
+        (&["bootnode", "--nat", "extip:2a00::1", "--nat", "extip:2a00::2"], "extip:2a00::1 and extip:2a00::2 both"),
+        (&["node", "--nat", "none", "--nat", "pmp"], "none and pmp contradict"),
+        (&["node", "--nat", "pmp:router"], "IPv4 address after pmp:"),
+        (&["bootnode", "--public-only", "--bootnodes", &private], "10.1.2.3 is not a public address"),
+        (&["crawl", "eth", "--public-only", "--bootnodes", &private], "--public-only deals with no other"),
+        (&["node", "--public-only", "--persistent-peers", &tendermint], "127.0.0.1 is not a public address"),
+        (&["crawl", "tendermint", "--public-only", "--devnet", "3"], "--devnet"),
         (&["bootnode", "--netrestrict", "127.0.0.1/99"], "--netrestrict"),
         (&["bootnode", "--bootnodes", "enode://abcd@127.0.0.1:1"], "--bootnodes"),
         (&["bootnode", "--bootnodes", &no_curve_point], "--bootnodes"),

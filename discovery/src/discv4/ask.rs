@@ -62,7 +62,7 @@ pub enum RequestError {
     /// Too many requests or lookups are under way.
     #[error("too many requests under way")]
     Busy,
-    /// The address is outside the networks we are restricted to.
+    /// The address is one that we do not deal with ([`Reach`](super::Reach)), or our own.
     #[error("address is not allowed")]
     NotAllowed,
     /// The record that came is another node's, or names an address that its sender may not speak of.
@@ -130,7 +130,11 @@ impl Discv4 {
         question: Question,
         purpose: Purpose,
     ) -> Result<RequestId, RequestError> {
-        if !self.allows(node.ip()) || node.id() == self.id {
+        let Some(node) = self.reach.place(&node) else {
+            self.stats.sends_withheld = self.stats.sends_withheld.saturating_add(1);
+            return Err(RequestError::NotAllowed);
+        };
+        if node.id() == self.id {
             return Err(RequestError::NotAllowed);
         }
         if self.requests.len() >= self.max_requests {
@@ -192,7 +196,7 @@ impl Discv4 {
             Question::FindNode(target) => Message::FindNode(FindNode { target, expiration }),
             Question::Enr => Message::EnrRequest(EnrRequest { expiration }),
         };
-        self.transmits.push_back(Transmit { to, message, request: Some(id) });
+        self.transmit(Transmit { to, message, request: Some(id) });
     }
 
     /// Asks a stranger that has pinged us for its endpoint proof, once more if it had been asked: perhaps that is what

@@ -1,7 +1,7 @@
 //! Where others see us: a vote of the pongs (spec sheet discv4 §7).
 //!
-//! Only who answers a ping of ours votes, and each network has one vote, so that a liar needs addresses in ten
-//! networks. An address given by the operator is not voted on.
+//! Only who answers a ping of ours votes, on the family it is asked over, and each network has one vote, so that a liar needs
+//! addresses in ten networks. An address given by the operator is not voted on.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -57,7 +57,8 @@ impl ExternalIp {
     /// `voter` has answered our ping and says that it came from `endpoint`. Returns the endpoint of that family which
     /// now has the majority, if one has.
     pub(crate) fn vote(&mut self, now: Instant, voter: IpAddr, endpoint: SocketAddr) -> Option<SocketAddr> {
-        if check_relay(voter, endpoint.ip()).is_err() || endpoint.port() == 0 {
+        // Who is asked over one family cannot see our address in the other; and ten networks of IPv6 come cheaper.
+        if voter.is_ipv4() != endpoint.is_ipv4() || check_relay(voter, endpoint.ip()).is_err() || endpoint.port() == 0 {
             return None;
         }
         // One vote for each /24 or /48: who controls a host controls its neighbourhood's statements.
@@ -130,5 +131,24 @@ mod tests {
         }
         assert_eq!(won, Some(v6));
         assert_eq!((votes.v4.0.len(), votes.v6.0.len()), (10, MAX_VOTERS));
+    }
+
+    #[test]
+    fn nobody_votes_on_the_family_it_does_not_see() {
+        let (mut votes, now) = (ExternalIp::default(), Now::read().monotonic);
+        for n in 0..100_u8 {
+            let v6 = IpAddr::from([0x2a01, u16::from(n), 0, 0, 0, 0, 0, 1]);
+            assert_eq!(votes.vote(now, v6, endpoint("23.1.1.1:30303")), None);
+            assert_eq!(votes.vote(now, voter(n, 1), endpoint("[2a00::1]:30303")), None);
+        }
+    }
+
+    #[test]
+    fn one_vote_for_each_48_of_ipv6() {
+        let (mut votes, now) = (ExternalIp::default(), Now::read().monotonic);
+        let (us, at) = (endpoint("[2a00::1]:30303"), |net, host| IpAddr::from([0x2a01, 0, net, host, 0, 0, 0, host]));
+        (0..100).for_each(|host| assert_eq!(votes.vote(now, at(0, host), us), None, "all in one network"));
+        (1..9).for_each(|net| assert_eq!(votes.vote(now, at(net, 1), us), None));
+        assert_eq!(votes.vote(now, at(9, 1), us), Some(us));
     }
 }

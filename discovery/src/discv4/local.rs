@@ -1,4 +1,6 @@
-//! What our own record says: the operator's word first, then what others see, then a guess.
+//! What our own record says, for each address family by itself: the operator's word, then a gateway's or a STUN server's, then
+//! what other nodes see, then a guess. Whoever is asked costs a mistake less than whoever only talks: an operator knows, a
+//! gateway has made the mapping, a STUN server was chosen, and ten networks of strangers may still be one liar's.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -8,14 +10,27 @@ use crate::{Enr, EnrBuilder, TendermintEntry};
 /// What is known of our own endpoint beforehand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OwnEndpoint {
-    /// Addresses given by the operator, at most one for each family counts; nothing overrules them.
+    /// Addresses given by the operator: of each family the first counts, and nothing overrules it.
     pub explicit_ips: Vec<IpAddr>,
-    /// Addresses to claim until others tell us better, e.g. the one the socket is bound to.
+    /// Addresses to claim until others tell us better, e.g. the one the socket is bound to. A loopback address is claimed only
+    /// while nothing is known of either family: to give one family's address must not make one up for the other
+    /// (go-ethereum #29495).
     pub fallback_ips: Vec<IpAddr>,
     /// UDP port the socket is bound to; a vote on our endpoint can change the published one.
     pub udp: u16,
     /// TCP port to publish; 0 for none.
     pub tcp: u16,
+}
+
+/// Where a gateway or a STUN server says that we are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExternalEndpoint {
+    /// The address on the far side of the gateway.
+    pub ip: IpAddr,
+    /// The UDP port there. Without one, the port that other nodes see if they see this address, else the one we listen on.
+    pub udp: Option<u16>,
+    /// The TCP port there. Without one, our own; if we have none, nothing.
+    pub tcp: Option<u16>,
 }
 
 /// What our record is to say. The driver signs it, with a sequence number higher than any before.
@@ -25,8 +40,10 @@ pub struct LocalContent {
     pub v4: Option<SocketAddrV4>,
     /// `ip6` and `udp6`.
     pub v6: Option<SocketAddrV6>,
-    /// `tcp`, and `tcp6` if there is an `ip6`; 0 for none.
+    /// `tcp`; 0 for none.
     pub tcp: u16,
+    /// `tcp6`, if there is an `ip6`; 0 for none.
+    pub tcp6: u16,
     /// `tm`.
     pub tendermint: Option<TendermintEntry>,
 }
@@ -39,7 +56,7 @@ impl LocalContent {
             builder = builder.ip(*v4.ip()).udp(v4.port());
         }
         if let Some(v6) = self.v6 {
-            builder = builder.ip6(*v6.ip()).udp6(v6.port()).tcp6(self.tcp);
+            builder = builder.ip6(*v6.ip()).udp6(v6.port()).tcp6(self.tcp6);
         }
         if self.v4.is_some() || self.v6.is_none() {
             builder = builder.tcp(self.tcp);
@@ -55,7 +72,7 @@ impl LocalContent {
         let (v4, v6) = (self.v4.map(SocketAddr::V4), self.v6.map(SocketAddr::V6));
         let ours = if to.is_ipv4() { v4.or(v6) } else { v6.or(v4) };
         match ours {
-            Some(ours) => Endpoint::new(ours, self.tcp),
+            Some(ours) => Endpoint::new(ours, if ours.is_ipv4() { self.tcp } else { self.tcp6 }),
             None => Endpoint { ip: None, udp, tcp: self.tcp },
         }
     }
@@ -64,53 +81,94 @@ impl LocalContent {
 /// Puts the content together from its sources.
 #[derive(Debug, Clone)]
 pub(crate) struct Local {
-    own: OwnEndpoint,
+    udp: u16,
+    tcp: u16,
     pub(crate) tendermint: Option<TendermintEntry>,
-    seen_v4: Option<SocketAddr>,
-    seen_v6: Option<SocketAddr>,
+    v4: Sources,
+    v6: Sources,
+}
+
+/// What is known of our endpoint in one family, by who says it.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sources {
+    explicit: Option<IpAddr>,
+    external: Option<ExternalEndpoint>,
+    seen: Option<SocketAddr>,
+    fallback: Option<IpAddr>,
+}
+
+impl Sources {
+    /// Anything but a guess: UDP endpoint and TCP port.
+    fn told(&self, udp: u16, tcp: u16) -> Option<(SocketAddr, u16)> {
+        let explicit = self.explicit.map(|ip| (SocketAddr::new(ip, udp), tcp));
+        let external = || {
+            let ExternalEndpoint { ip, udp: udp_there, tcp: tcp_there } = self.external?;
+            let seen_there = self.seen.filter(|seen| seen.ip() == ip).map(|seen| seen.port());
+            Some((
+                SocketAddr::new(ip, udp_there.or(seen_there).unwrap_or(udp)),
+                tcp_there.filter(|_| tcp != 0).unwrap_or(tcp),
+            ))
+        };
+        explicit.or_else(external).or_else(|| Some((self.seen?, tcp)))
+    }
 }
 
 impl Local {
     pub(crate) fn new(own: OwnEndpoint, tendermint: Option<TendermintEntry>) -> Local {
-        Local { own, tendermint, seen_v4: None, seen_v6: None }
+        let sources = |is_v4: bool| {
+            let first = |ips: &[IpAddr]| ips.iter().map(IpAddr::to_canonical).find(|ip| ip.is_ipv4() == is_v4);
+            Sources { explicit: first(&own.explicit_ips), fallback: first(&own.fallback_ips), ..Sources::default() }
+        };
+        Local { udp: own.udp, tcp: own.tcp, tendermint, v4: sources(true), v6: sources(false) }
     }
 
     /// The majority says we are at `endpoint`. It stays until another majority says otherwise, so that a quiet hour
     /// does not change our record.
     pub(crate) fn seen_at(&mut self, endpoint: SocketAddr) {
-        match endpoint {
-            SocketAddr::V4(_) => self.seen_v4 = Some(endpoint),
-            SocketAddr::V6(_) => self.seen_v6 = Some(endpoint),
+        self.family(endpoint.ip()).seen = Some(endpoint);
+    }
+
+    /// Gateways and STUN servers say that we are at these endpoints, and at no others.
+    pub(crate) fn set_external(&mut self, endpoints: &[ExternalEndpoint]) {
+        (self.v4.external, self.v6.external) = (None, None);
+        for endpoint in endpoints {
+            let ip = endpoint.ip.to_canonical();
+            if !ip.is_unspecified() && !ip.is_multicast() {
+                self.family(ip).external.get_or_insert(ExternalEndpoint { ip, ..*endpoint });
+            }
         }
     }
 
     /// Whether the operator has given an address of this family: then nobody is asked.
     pub(crate) fn is_explicit(&self, ip: IpAddr) -> bool {
-        self.own.explicit_ips.iter().any(|explicit| explicit.to_canonical().is_ipv4() == ip.is_ipv4())
+        if ip.is_ipv4() { self.v4.explicit.is_some() } else { self.v6.explicit.is_some() }
+    }
+
+    fn family(&mut self, ip: IpAddr) -> &mut Sources {
+        if ip.is_ipv4() { &mut self.v4 } else { &mut self.v6 }
     }
 
     pub(crate) fn udp(&self) -> u16 {
-        self.own.udp
+        self.udp
     }
 
     pub(crate) fn content(&self) -> LocalContent {
-        let udp = self.own.udp;
-        let pick = |is_v4: bool, seen: Option<SocketAddr>| {
-            let of_family = |ips: &[IpAddr]| {
-                let found = ips.iter().map(IpAddr::to_canonical).find(|ip| ip.is_ipv4() == is_v4);
-                found.map(|ip| SocketAddr::new(ip, udp))
-            };
-            of_family(&self.own.explicit_ips).or(seen).or_else(|| of_family(&self.own.fallback_ips))
+        let (v4, v6) = (self.v4.told(self.udp, self.tcp), self.v6.told(self.udp, self.tcp));
+        let is_told = v4.is_some() || v6.is_some();
+        let guess = |sources: &Sources| {
+            let ip = sources.fallback.filter(|ip| !(is_told && ip.is_loopback()))?;
+            Some((SocketAddr::new(ip, self.udp), self.tcp))
         };
-        let v4 = pick(true, self.seen_v4).and_then(|endpoint| match endpoint {
-            SocketAddr::V4(v4) => Some(v4),
-            SocketAddr::V6(_) => None,
-        });
-        let v6 = pick(false, self.seen_v6).and_then(|endpoint| match endpoint {
-            SocketAddr::V6(v6) => Some(v6),
-            SocketAddr::V4(_) => None,
-        });
-        LocalContent { v4, v6, tcp: self.own.tcp, tendermint: self.tendermint }
+        let (v4, v6) = (v4.or_else(|| guess(&self.v4)), v6.or_else(|| guess(&self.v6)));
+        let mut content =
+            LocalContent { tcp: self.tcp, tcp6: self.tcp, tendermint: self.tendermint, ..LocalContent::default() };
+        if let Some((SocketAddr::V4(endpoint), tcp)) = v4 {
+            (content.v4, content.tcp) = (Some(endpoint), tcp);
+        }
+        if let Some((SocketAddr::V6(endpoint), tcp6)) = v6 {
+            (content.v6, content.tcp6) = (Some(endpoint), tcp6);
+        }
+        content
     }
 }
 
@@ -133,6 +191,52 @@ mod tests {
         let mut local = Local::new(own(&["23.9.9.9"], &["127.0.0.1"]), None);
         local.seen_at("23.1.1.1:4444".parse().unwrap());
         assert_eq!(local.content().v4.unwrap().to_string(), "23.9.9.9:30303");
+    }
+
+    #[test]
+    fn what_a_gateway_says_wins_over_the_vote_and_never_over_the_operator() {
+        let external = |ip: &str, udp, tcp| ExternalEndpoint { ip: ip.parse().unwrap(), udp, tcp };
+        let mut local = Local::new(own(&["2a00::1"], &["127.0.0.1"]), None);
+        local.seen_at("23.1.1.1:4444".parse().unwrap());
+        local.set_external(&[external("23.2.2.2", Some(5555), Some(6666)), external("2a00::2", Some(7777), None)]);
+        let content = local.content();
+        assert_eq!(content.v4.unwrap().to_string(), "23.2.2.2:5555");
+        assert_eq!((content.tcp, content.tcp6), (6666, 30304), "each family has its TCP port");
+        assert_eq!(content.v6.unwrap().to_string(), "[2a00::1]:30303");
+
+        let mut without_tcp = Local::new(OwnEndpoint { tcp: 0, ..own(&[], &[]) }, None);
+        without_tcp.set_external(&[external("23.2.2.2", Some(5555), Some(6666))]);
+        assert_eq!(without_tcp.content().tcp, 0, "the port that was mapped is not the one that a record calls tcp");
+
+        // A STUN server knows no port: the one that others see, if they see the same address.
+        local.set_external(&[external("23.1.1.1", None, None)]);
+        assert_eq!(local.content().v4.unwrap().to_string(), "23.1.1.1:4444");
+        local.set_external(&[external("23.3.3.3", None, None)]);
+        assert_eq!(local.content().v4.unwrap().to_string(), "23.3.3.3:30303");
+
+        // The mapping is gone: the vote is heard again.
+        local.set_external(&[]);
+        assert_eq!(local.content().v4.unwrap().to_string(), "23.1.1.1:4444");
+        let before = local.content();
+        local.set_external(&[external("0.0.0.0", None, None), external("224.0.0.1", None, None)]);
+        assert_eq!(local.content(), before, "nobody is there");
+    }
+
+    /// go-ethereum #29495: with an IPv6 address only, its record said 127.0.0.1 besides.
+    #[test]
+    fn one_familys_address_makes_none_up_for_the_other() {
+        let content = Local::new(own(&["2a00::1"], &["127.0.0.1"]), None).content();
+        assert_eq!((content.v4, content.v6), (None, "[2a00::1]:30303".parse().ok()));
+        let record = content.builder(1).sign(&SecretKey::from_bytes(&[1; 32]).unwrap()).unwrap();
+        assert_eq!((record.ip(), record.udp(), record.tcp()), (None, None, None));
+        assert_eq!((record.udp6(), record.tcp6()), (Some(30303), Some(30304)));
+        // An address that somebody may reach stays.
+        let content = Local::new(own(&["2a00::1"], &["192.168.1.2"]), None).content();
+        assert_eq!(content.v4, "192.168.1.2:30303".parse().ok());
+        // Likewise when it is a vote that brings the first real address.
+        let mut local = Local::new(own(&[], &["127.0.0.1"]), None);
+        local.seen_at("[2a00::1]:4".parse().unwrap());
+        assert_eq!((local.content().v4, local.content().v6), (None, "[2a00::1]:4".parse().ok()));
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub mod packet;
 #[cfg(test)]
 mod packet_tests;
 mod rate;
+mod reach;
 mod receive;
 mod rejected;
 mod replay;
@@ -37,14 +38,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 pub use self::ask::{Answer, RequestError};
 pub use self::candidates::{Candidates, NotCandidate};
-pub use self::local::{LocalContent, OwnEndpoint};
+pub use self::local::{ExternalEndpoint, LocalContent, OwnEndpoint};
 pub use self::rate::{Limits, Rate};
+pub use self::reach::{Families, OutOfReach, Reach};
 pub use self::rejected::Rejected;
 
 use self::bonds::Bonds;
@@ -91,8 +92,8 @@ pub struct Config {
     pub bootnodes: Vec<NodeRecord>,
     /// Nodes of an earlier run, with their last pongs.
     pub seeds: Vec<Seed>,
-    /// If not empty: the only networks that we talk to and hear.
-    pub netrestrict: Vec<IpNet>,
+    /// Whom we talk to and hear.
+    pub reach: Reach,
     /// Our own endpoint as far as it is known.
     pub endpoint: OwnEndpoint,
     /// The `tm` pair of our record.
@@ -111,7 +112,7 @@ impl Config {
             table: TableConfig::default(),
             bootnodes: Vec::new(),
             seeds: Vec::new(),
-            netrestrict: Vec::new(),
+            reach: Reach::default(),
             endpoint: OwnEndpoint { udp, ..OwnEndpoint::default() },
             tendermint: None,
             limits: Limits::default(),
@@ -188,7 +189,7 @@ pub struct Discv4 {
     key: PublicKey,
     id: NodeId,
     rng: StdRng,
-    netrestrict: Vec<IpNet>,
+    reach: Reach,
     max_requests: usize,
     table: Table,
     bonds: Bonds,
@@ -219,10 +220,11 @@ impl Discv4 {
     pub fn new(now: Now, config: Config, seed: [u8; 32]) -> Discv4 {
         let mut rng = StdRng::from_seed(seed);
         let id = config.key.node_id();
-        let allows =
-            |ip: IpAddr| config.netrestrict.is_empty() || config.netrestrict.iter().any(|net| net.contains(&ip));
-        let bootnodes = config.bootnodes.into_iter().filter(|node| allows(node.ip())).collect();
-        let seeds: Vec<Seed> = config.seeds.into_iter().filter(|seed| allows(seed.record.ip())).collect();
+        let reach = config.reach;
+        let bootnodes = config.bootnodes.iter().filter_map(|node| reach.place(node)).collect();
+        let seeds = config.seeds.iter();
+        let seeds: Vec<Seed> =
+            seeds.filter_map(|seed| Some(Seed { record: reach.place(&seed.record)?, ..*seed })).collect();
         let mut bonds = Bonds::default();
         for Seed { record, last_pong, .. } in &seeds {
             let age = now.wall.duration_since(*last_pong).unwrap_or_default();
@@ -237,7 +239,7 @@ impl Discv4 {
             key: config.key,
             id,
             rng,
-            netrestrict: config.netrestrict,
+            reach,
             max_requests: config.max_requests,
             table,
             bonds,
@@ -289,6 +291,12 @@ impl Discv4 {
     /// Changes the `tm` pair of our record.
     pub fn set_tendermint(&mut self, entry: Option<TendermintEntry>) {
         self.local.tendermint = entry;
+        self.local_changed();
+    }
+
+    /// What gateways and STUN servers say of where we are, all of it: at most one endpoint of each family counts.
+    pub fn set_external(&mut self, endpoints: &[ExternalEndpoint]) {
+        self.local.set_external(endpoints);
         self.local_changed();
     }
 
@@ -362,7 +370,16 @@ impl Discv4 {
     }
 
     fn allows(&self, ip: IpAddr) -> bool {
-        self.netrestrict.is_empty() || self.netrestrict.iter().any(|net| net.contains(&ip))
+        self.reach.allows(ip)
+    }
+
+    /// The one way out: nothing leaves for an address that is out of reach.
+    fn transmit(&mut self, transmit: Transmit) {
+        if self.allows(transmit.to.ip()) {
+            self.transmits.push_back(transmit);
+        } else {
+            self.stats.sends_withheld = self.stats.sends_withheld.saturating_add(1);
+        }
     }
 
     /// Somebody worth believing has written this expiration.

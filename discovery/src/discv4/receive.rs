@@ -34,7 +34,7 @@ const ANSWER_PERIOD: u64 = 10;
 const MORE_NEIGHBORS_WAIT: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(50));
 
 impl Discv4 {
-    /// The checks that need no signature, cheapest first: expiry, `netrestrict`, whether an answer is awaited, whether
+    /// The checks that need no signature, cheapest first: expiry, [`Reach`](super::Reach), whether an answer is awaited, whether
     /// anybody there may ask, replays, and the rate of strangers' pings.
     ///
     /// # Errors
@@ -268,7 +268,7 @@ impl Discv4 {
     }
 
     /// What somebody says of somebody else. Bad entries are dropped, not the packet (spec sheet discv4 §6).
-    fn judge_neighbor(&self, sender: IpAddr, neighbor: &Neighbor) -> Option<NodeRecord> {
+    pub(super) fn judge_neighbor(&self, sender: IpAddr, neighbor: &Neighbor) -> Option<NodeRecord> {
         let is_bad = neighbor.udp <= LOW_PORTS
             || neighbor.key == *self.key.as_bytes()
             || check_relay(sender, neighbor.ip).is_err()
@@ -306,7 +306,9 @@ impl Discv4 {
         let is_own = *response.record.key() == key;
         self.table.answered(now.monotonic, &id, at);
         // The record may name no endpoint; if it names one, it is to be one the sender may speak of.
-        let node = NodeRecord::from_enr(response.record.clone()).ok();
+        // Of two endpoints the one we have just heard it from, since that one works; else one that is in reach.
+        let at_an = |allows: &dyn Fn(IpAddr) -> bool| NodeRecord::from_enr_where(response.record.clone(), allows).ok();
+        let node = at_an(&|ip| ip == at.ip()).or_else(|| at_an(&|ip| self.allows(ip))).or_else(|| at_an(&|_| true));
         let is_placed = node.as_ref().is_none_or(|node| check_relay(at.ip(), node.ip()).is_ok());
         if let Some(node) = node.as_ref().filter(|node| is_own && is_placed && self.allows(node.ip())) {
             self.table.update(now.monotonic, node);
@@ -335,7 +337,7 @@ impl Discv4 {
     fn reply(&mut self, to: SocketAddr, message: Message) -> bool {
         let has_room = self.transmits.len() < MAX_QUEUED_REPLIES;
         if has_room {
-            self.transmits.push_back(Transmit { to, message, request: None });
+            self.transmit(Transmit { to, message, request: None });
         } else {
             self.stats.replies_dropped = self.stats.replies_dropped.saturating_add(1);
         }

@@ -44,6 +44,9 @@ pub struct Stats {
     pub requests_timed_out: u64,
     /// Requests not made because too many were under way.
     pub requests_refused: u64,
+    /// Requests not made and packets not sent because their address is out of reach: not allowed, or of a family that our
+    /// socket does not speak.
+    pub sends_withheld: u64,
     /// Answers not given because the sending queue was full.
     pub replies_dropped: u64,
     /// Pings not sent back because their address does not answer pings.

@@ -7,9 +7,11 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::socket;
 use crate::{
-    NodeRecord, SecretKey, TendermintEntry,
-    discv4::{self, Limits, OwnEndpoint},
+    Enr, NodeRecord, SecretKey, TendermintEntry,
+    discv4::{self, Families, Limits, OwnEndpoint, Reach},
+    is_public,
     table::{Seed, TableConfig},
 };
 
@@ -20,11 +22,12 @@ use crate::{
 pub struct Config {
     /// Who we are.
     pub key: SecretKey,
-    /// Where we listen. Port 0 takes any free one; 0.0.0.0 and :: listen on every interface.
+    /// Where we listen. Port 0 takes any free one; 0.0.0.0 listens on every interface, and :: on every interface in both families.
     pub listen: SocketAddr,
-    /// The address our record gives, whatever other nodes say. Without it, the one that most of them see; until then the
-    /// one listened on, or 127.0.0.1 if that is unspecified.
-    pub advertise_ip: Option<IpAddr>,
+    /// The addresses our record gives, whatever others say: of each family the first counts. For a family without one, see
+    /// [`Discovery::set_external`](super::Discovery::set_external), then the address that most nodes see; until then the one
+    /// listened on. If that is unspecified: a public address of this machine, or that of the last run, or 127.0.0.1.
+    pub advertise_ips: Vec<IpAddr>,
     /// The TCP port our record gives, if we take TCP connections.
     pub tcp_port: Option<u16>,
     /// The Tendermint node our record gives (pair `tm`).
@@ -33,6 +36,8 @@ pub struct Config {
     pub bootnodes: Vec<NodeRecord>,
     /// If not empty, the only networks that we talk to and hear.
     pub netrestrict: Vec<IpNet>,
+    /// Nothing is sent to an address that is not [public](crate::is_public), whoever names it.
+    pub public_only: bool,
     /// The file of the node database; without one nothing survives a restart.
     pub node_db: Option<PathBuf>,
     /// Sizes and times of the table.
@@ -49,11 +54,12 @@ impl Config {
         Self {
             key,
             listen,
-            advertise_ip: None,
+            advertise_ips: Vec::new(),
             tcp_port: None,
             tendermint: None,
             bootnodes: Vec::new(),
             netrestrict: Vec::new(),
+            public_only: false,
             node_db: None,
             table: TableConfig::default(),
             limits: Limits::default(),
@@ -61,17 +67,17 @@ impl Config {
         }
     }
 
-    /// What the machine is made from, once the socket is bound and the database is read.
-    pub(super) fn machine(&self, bound: SocketAddr, seeds: Vec<Seed>) -> discv4::Config {
-        let listened = Some(bound.ip().to_canonical()).filter(|ip| !ip.is_unspecified());
+    /// What the machine is made from, once the socket is bound and the database is read; `last` is our record of the last run.
+    pub(super) fn machine(&self, bound: SocketAddr, seeds: Vec<Seed>, last: Option<&Enr>) -> discv4::Config {
+        let families = Families::of_socket(bound.ip());
         let mut config = discv4::Config::new(*self.key.public(), bound.port());
         config.table = self.table.clone();
         config.bootnodes = self.bootnodes.clone();
         config.seeds = seeds;
-        config.netrestrict = self.netrestrict.clone();
+        config.reach = Reach { families, public_only: self.public_only, netrestrict: self.netrestrict.clone() };
         config.endpoint = OwnEndpoint {
-            explicit_ips: self.advertise_ip.into_iter().collect(),
-            fallback_ips: vec![listened.unwrap_or(Ipv4Addr::LOCALHOST.into())],
+            explicit_ips: self.advertise_ips.clone(),
+            fallback_ips: fallback_ips(bound.ip().to_canonical(), families, last),
             udp: bound.port(),
             tcp: self.tcp_port.unwrap_or(0),
         };
@@ -79,4 +85,17 @@ impl Config {
         config.limits = self.limits.clone();
         config
     }
+}
+
+/// What may be true until somebody tells us: the best guess for each family first. A node that is not behind a NAT knows its
+/// address; one that is, is mostly where it was, and its record need not change twice at every start.
+fn fallback_ips(bound: IpAddr, families: Families, last: Option<&Enr>) -> Vec<IpAddr> {
+    if !bound.is_unspecified() {
+        return vec![bound];
+    }
+    let of_last =
+        last.into_iter().flat_map(|last| [last.ip().map(IpAddr::from), last.ip6().map(IpAddr::from)]).flatten();
+    let guesses = socket::source_ips().into_iter().chain(of_last);
+    let known = guesses.filter(|ip| is_public(*ip) && families.has(*ip));
+    known.chain([IpAddr::from(Ipv4Addr::LOCALHOST)]).collect()
 }

@@ -19,12 +19,13 @@ use super::{
     local_record::{Publisher, as_node},
     outlet::Outlet,
     pong_queue::PongQueue,
+    socket,
     workers::{Class, Done, Workers},
 };
 use crate::{
     Enr, NodeRecord, Now, TendermintEntry,
     discv4::{
-        Answer, Discv4, Event, LocalContent, LookupId, RequestError, RequestId,
+        Answer, Discv4, Event, ExternalEndpoint, LocalContent, LookupId, RequestError, RequestId,
         message::Kind,
         packet::{MAX_DATAGRAM, Unverified},
     },
@@ -64,6 +65,7 @@ pub(super) enum Command {
     Walk { reply: oneshot::Sender<Vec<NodeRecord>> },
     Ask { node: NodeRecord, question: Question, reply: Waiter },
     SetTendermint { entry: Option<TendermintEntry>, reply: oneshot::Sender<()> },
+    SetExternal { endpoints: Vec<ExternalEndpoint>, reply: oneshot::Sender<()> },
     Nodes(oneshot::Sender<Vec<NodeRecord>>),
     Stats(oneshot::Sender<Box<DiscoveryStats>>),
     Close(oneshot::Sender<()>),
@@ -106,8 +108,7 @@ impl Driver {
     ) -> Result<(Self, watch::Receiver<NodeRecord>, SocketAddr), BindError> {
         let now = Now::read();
         let in_use = |source| BindError::Socket { address: config.listen, source };
-        let socket = std::net::UdpSocket::bind(config.listen).map_err(in_use)?;
-        socket.set_nonblocking(true).map_err(in_use)?;
+        let socket = socket::bind(config.listen).map_err(in_use)?;
         let bound = socket.local_addr().map_err(in_use)?;
         let outlet = Arc::new(socket.try_clone().and_then(Outlet::new).map_err(in_use)?);
         let inlet = Inlet::new(socket).map_err(in_use)?;
@@ -117,7 +118,8 @@ impl Driver {
         let seeds = remembered.seeds.into_iter().map(seed);
         let mut seed = [0; 32];
         random().fill_bytes(&mut seed);
-        let mut machine = Discv4::new(now, config.machine(bound, seeds.collect()), seed);
+        let mut machine =
+            Discv4::new(now, config.machine(bound, seeds.collect(), remembered.local_record.as_ref()), seed);
         let mut publisher = Publisher::new(config.key.clone(), remembered.local_record);
         let record = publisher.publish(machine.local_content(), now.wall)?;
         machine.set_local_record(record.clone());
@@ -392,6 +394,11 @@ impl Driver {
             Command::SetTendermint { entry, reply } => {
                 self.machine.set_tendermint(entry);
                 self.hand_out(now); // so that the record has changed when the caller goes on
+                _ = reply.send(());
+            }
+            Command::SetExternal { endpoints, reply } => {
+                self.machine.set_external(&endpoints);
+                self.hand_out(now); // likewise
                 _ = reply.send(());
             }
             Command::Nodes(reply) => {

@@ -20,6 +20,7 @@ mod outlet;
 mod pong_queue;
 mod random_walk;
 mod signed_answers;
+mod socket;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -36,7 +37,7 @@ pub use stats::{DiscoveryStats, MalformedStats, UdpStats};
 use self::driver::{Command, Driver, Question};
 use crate::{
     Blame, Enr, EnrError, NodeRecord, RecordError, TendermintEntry,
-    discv4::{Answer, RequestError},
+    discv4::{Answer, ExternalEndpoint, RequestError},
     node_db::NodeDbError,
 };
 
@@ -197,6 +198,12 @@ impl Discovery {
     /// Changes the pair `tm` of our record.
     pub async fn set_tendermint(&self, entry: Option<TendermintEntry>) -> Result<(), DiscoveryError> {
         self.command(|reply| Command::SetTendermint { entry, reply }).await
+    }
+
+    /// What gateways and STUN servers say of where we are, all of it: of each family the first counts, and an empty list means
+    /// that nobody knows. It gives way to [`Config::advertise_ips`] and goes before what other nodes see.
+    pub async fn set_external(&self, endpoints: Vec<ExternalEndpoint>) -> Result<(), DiscoveryError> {
+        self.command(|reply| Command::SetExternal { endpoints, reply }).await
     }
 
     /// What changes from now on. A listener that lags more than 1,024 events behind misses some, and is told how many.

@@ -10,7 +10,7 @@ use tracing::debug;
 use super::super::bootnodes::Bootnodes;
 use super::super::devnet::Discoveries;
 use super::super::exit::{Exit, Failure};
-use super::super::options::{Listen, NodeKeyFlags};
+use super::super::options::{Listen, NodeKeyFlags, ReachFlags};
 use super::super::random;
 use super::super::shutdown::Shutdown;
 use super::Common;
@@ -37,6 +37,9 @@ pub(super) struct Args {
     key: NodeKeyFlags,
 
     #[command(flatten)]
+    reach: ReachFlags,
+
+    #[command(flatten)]
     common: Common,
 }
 
@@ -45,6 +48,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     if args.bootnodes.0.is_empty() && args.common.devnet.is_none() {
         return Err(Failure::usage("--bootnodes", "nobody to begin with"));
     }
+    args.bootnodes.check(&args.reach)?;
     args.common.prepare()?;
     let key = args.key.key()?.unwrap_or_else(|| SecretKey::random(&mut random::generator()));
     let (mut start, mut devnet) = (args.bootnodes.resolve().await, None);
@@ -57,7 +61,10 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
         start.extend(nodes.bootnode());
         devnet = Some(nodes);
     }
-    let discovery = Discovery::bind(kadwire_discovery::Config::new(key, args.addr.0)).await;
+    let mut settings = kadwire_discovery::Config::new(key, args.addr.address());
+    settings.netrestrict = args.reach.netrestrict.0;
+    settings.public_only = args.reach.public_only;
+    let discovery = Discovery::bind(settings).await;
     let discovery = discovery.map_err(|error| Failure::of("--addr", error))?;
     let mut config = Config::default();
     args.common.apply(&mut config);

@@ -33,6 +33,10 @@ pub(super) struct Args {
     )]
     chain_id: Option<String>,
 
+    /// Never dial private, shared (CGNAT), loopback, link-local, multicast or special addresses, whoever names them
+    #[arg(long, conflicts_with = "devnet")]
+    public_only: bool,
+
     #[command(flatten)]
     common: Common,
 }
@@ -46,7 +50,7 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
         return Err(Failure::usage("--seeds", format!("{other} is not a Tendermint address: want id@host:port")));
     }
     args.common.prepare()?;
-    let transport = crawler_transport(args.chain_id.as_deref().unwrap_or(devnet::CHAIN)).await?;
+    let transport = crawler_transport(args.chain_id.as_deref().unwrap_or(devnet::CHAIN), args.public_only).await?;
     let (mut start, mut devnet) = (args.seeds.0, None);
     if let Some(count) = args.common.devnet {
         let nodes = Nodes::start(count).await?;

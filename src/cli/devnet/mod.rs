@@ -105,7 +105,7 @@ async fn watch(nodes: &Nodes, count: usize, started: Instant, at_most: Duration)
         nodes.connected(deadline.saturating_duration_since(Instant::now())).await;
         let tables = crawl_tables(&crawler, nodes).await;
         // As somebody else each time: a node does not tell the same peer of others again and again.
-        let books = crawl_books(crawler_transport(CHAIN).await?, nodes).await;
+        let books = crawl_books(crawler_transport(CHAIN, false).await?, nodes).await;
         let Connections { all, fewest, most, is_one_network } = nodes.connections();
         let report = Report {
             nodes: count,
@@ -139,10 +139,11 @@ async fn crawl_books(transport: TendermintTransport, nodes: &Nodes) -> Crawled<t
 }
 
 /// A transport that dials and asks for addresses, under a new identity that says what it is.
-pub(super) async fn crawler_transport(chain_id: &str) -> Result<TendermintTransport, Failure> {
+pub(super) async fn crawler_transport(chain_id: &str, public_only: bool) -> Result<TendermintTransport, Failure> {
     let key = NodeKey::generate(&mut random::generator());
     let config = TendermintConfig {
         channels: vec![tendermint::channel()],
+        may_dial: if public_only { kadwire_discovery::is_public } else { |_| true },
         ..TendermintConfig::new(key, chain_id, "kadwire-crawl")
     };
     TendermintTransport::bind(config).await.map_err(|error| Failure::usage("--chain-id", error))

@@ -4,11 +4,12 @@
 //! `{"event":"listening","enode":…,"enr":…,"mconn":"id@ip:port"}`.
 
 use std::io::BufRead;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use kadwire::config::NodeConfig;
+use kadwire::nat::Plan;
 use kadwire::node::Node;
 use kadwire::router::{Channel, ChannelEvent, ChannelSender, Peer, To};
 use kadwire_wire::tendermint::key::NodeKey;
@@ -21,7 +22,7 @@ use tracing::{info, warn};
 use super::bootnode::kept_key;
 use super::bootnodes::Bootnodes;
 use super::exit::{Exit, Failure};
-use super::options::{List, Listen, Nat, Networks, NodeKeyFlags};
+use super::options::{List, Listen, NatFlags, NodeKeyFlags, ReachFlags};
 use super::random;
 use super::shutdown::{self, Shutdown};
 
@@ -40,17 +41,16 @@ const MAX_LINES: usize = 16;
 /// Run a node: discovery, peers, peer exchange, gossip
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// UDP address to listen on, for discovery
+    /// UDP address to listen on, for discovery; :PORT is every interface, over IPv4 and IPv6
     #[arg(long, value_name = "IP:PORT", default_value = ":30303")]
     addr: Listen,
 
-    /// TCP address to listen on, for peers
+    /// TCP address to listen on, for peers; likewise
     #[arg(long, value_name = "IP:PORT", default_value = ":26656")]
     laddr: Listen,
 
-    /// How others reach us: extip:IP, or none
-    #[arg(long, value_name = "NAT", default_value = "none")]
-    nat: Nat,
+    #[command(flatten)]
+    nat: NatFlags,
 
     /// Discovery nodes to begin with
     #[arg(long, value_name = "ENODE|ENR,…", default_value = "")]
@@ -79,9 +79,8 @@ pub(super) struct Args {
     #[command(flatten)]
     key: NodeKeyFlags,
 
-    /// Only deal with nodes in these networks
-    #[arg(long, value_name = "CIDR,…", default_value = "")]
-    netrestrict: Networks,
+    #[command(flatten)]
+    reach: ReachFlags,
 
     /// Most peers that dialed us
     #[arg(long, alias = "max_num_inbound_peers", value_name = "N", default_value_t = 40)]
@@ -106,13 +105,15 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
 
 async fn serve(args: Args) -> Result<Exit, Failure> {
     let mut shutdown = Shutdown::new()?;
-    let (mut discovery, config) = args.configs()?;
+    let plan = args.nat.plan()?;
+    args.bootnodes.check(&args.reach)?;
+    let (mut discovery, config) = args.configs(&plan)?;
     discovery.bootnodes = args.bootnodes.resolve().await;
     if args.datadir.is_none() {
         warn!("this identity lasts until exit: keep one with --datadir");
     }
     let mut builder = Node::builder(config);
-    builder.with_discovery(discovery).with_pex();
+    builder.with_discovery(discovery).with_nat(plan).with_pex();
     let mut channel = builder.channel(gossip::channel());
     let node = builder.start().await.map_err(|error| Failure::Failed(error.to_string()))?;
     let talk = talk(&node, &mut channel, args.json);
@@ -218,7 +219,7 @@ fn peer_up(peer: &Peer, peers: usize) -> Event {
 }
 
 impl Args {
-    fn configs(&self) -> Result<(kadwire_discovery::Config, NodeConfig), Failure> {
+    fn configs(&self, plan: &Plan) -> Result<(kadwire_discovery::Config, NodeConfig), Failure> {
         for (flag, peers) in [("--seeds", &self.seeds.0), ("--persistent-peers", &self.persistent_peers.0)] {
             if let Some(other) = peers.iter().find(|peer| !matches!(peer.id(), PeerId::Tendermint(_))) {
                 return Err(Failure::usage(flag, format!("{other} is not a Tendermint address: want id@host:port")));
@@ -228,32 +229,34 @@ impl Args {
             Some(key) => key,
             None => kept_key(self.datadir.as_deref())?,
         };
-        let mut discovery = kadwire_discovery::Config::new(key, self.addr.0);
-        discovery.advertise_ip = self.nat.external_ip();
-        discovery.netrestrict.clone_from(&self.netrestrict.0);
+        let mut discovery = kadwire_discovery::Config::new(key, self.addr.address());
+        discovery.netrestrict.clone_from(&self.reach.netrestrict.0);
+        discovery.public_only = self.reach.public_only;
         discovery.node_db = self.datadir.as_ref().map(|dir| dir.join("nodes.db"));
 
         let mut node = NodeConfig::new(tendermint_key(self.datadir.as_deref())?, &self.chain_id);
         node.moniker.clone_from(&self.moniker);
-        node.laddr = self.laddr.0;
+        node.laddr = self.laddr.address();
+        let explicit = plan.explicit_ips().first().copied();
         // Port 0: the one we listen on.
-        node.external_address = self.nat.external_ip().map(|ip| SocketAddr::new(ip, 0));
+        node.external_address = explicit.map(|ip| SocketAddr::new(ip, 0));
         node.seeds.clone_from(&self.seeds.0);
         node.persistent_peers.clone_from(&self.persistent_peers.0);
         node.max_num_inbound_peers = self.max_num_inbound_peers;
         node.max_num_outbound_peers = self.max_num_outbound_peers;
-        node.netrestrict.clone_from(&self.netrestrict.0);
+        node.netrestrict.clone_from(&self.reach.netrestrict.0);
+        node.public_only = self.reach.public_only;
         node.addr_book_file = self.datadir.as_ref().map(|dir| dir.join("addrbook.json"));
-        node.addr_book_strict = self.addr_book_strict.unwrap_or_else(|| !self.is_private());
+        node.addr_book_strict =
+            self.addr_book_strict.unwrap_or_else(|| !is_private(explicit.unwrap_or(node.laddr.ip())));
         node.validate().map_err(|error| Failure::Usage(error.to_string()))?;
         Ok((discovery, node))
     }
+}
 
-    /// Whether our own address says that this is a private or local network, whose addresses a strict book would all refuse.
-    fn is_private(&self) -> bool {
-        let own = self.nat.external_ip().unwrap_or(self.laddr.0.ip());
-        !own.is_unspecified() && kadwire_discovery::is_lan(own)
-    }
+/// Whether our own address says that this is a private or local network, whose addresses a strict book would all refuse.
+fn is_private(own: IpAddr) -> bool {
+    !own.is_unspecified() && kadwire_discovery::is_lan(own)
 }
 
 /// The Tendermint identity in the data folder, in CometBFT's format, made at the first start.

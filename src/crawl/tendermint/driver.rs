@@ -130,6 +130,7 @@ fn cause(error: &DialError) -> (&'static str, bool) {
     use std::io::ErrorKind;
     match error {
         DialError::Unsupported => ("unsupported", true),
+        DialError::NotAllowed => ("not_allowed", true),
         DialError::Resolve(_) => ("resolve", true),
         DialError::Timeout(_) => ("timeout", false),
         DialError::Connect(ErrorKind::ConnectionRefused) => ("refused", true),

@@ -1,6 +1,7 @@
 // Package ethereum shows kadwire among real go-ethereum nodes and tools. Every scenario has a 127.x network of its own:
 //
 //	127.31 devp2p tools    127.32 crawl    127.33 sixteen nodes    127.34 bootnode for go-ethereum    127.35 bad input    127.36 flood
+//	127.61 both families
 package ethereum
 
 import (

@@ -45,6 +45,9 @@ pub enum DialError {
     /// This transport cannot dial such an address, for instance an enode.
     #[error("this transport cannot dial such an address")]
     Unsupported,
+    /// The address is one that this side was told not to dial.
+    #[error("address is not allowed")]
+    NotAllowed,
     /// The host name has no usable address.
     #[error("host name did not resolve: {0}")]
     Resolve(io::ErrorKind),

@@ -53,6 +53,8 @@ pub struct TendermintConfig {
     pub advertise: Option<SocketAddr>,
     /// The local IP that dials come from; `None` leaves it to the system.
     pub source: Option<IpAddr>,
+    /// Where dials may go, also after a name was resolved; by default anywhere.
+    pub may_dial: fn(IpAddr) -> bool,
     /// Times and limits of each connection.
     pub mconnection: MConnectionConfig,
     /// A name and a stream are waited for this long each (3 s).
@@ -71,6 +73,7 @@ impl TendermintConfig {
             listen: None,
             advertise: None,
             source: None,
+            may_dial: |_| true,
             mconnection: MConnectionConfig::default(),
             dial_timeout: DIAL_TIMEOUT,
             handshake_timeout: HANDSHAKE_TIMEOUT,
@@ -139,13 +142,23 @@ impl TendermintTransport {
             Host::Name(name) => {
                 let lookup = tokio::net::lookup_host((name.as_str(), address.port()));
                 let found = timeout(config.dial_timeout, lookup).await.map_err(timed_out)?;
-                found.map_err(|error| DialError::Resolve(error.kind()))?.take(MAX_RESOLVED).collect()
+                let found: Vec<_> =
+                    found.map_err(|error| DialError::Resolve(error.kind()))?.take(MAX_RESOLVED).collect();
+                if found.is_empty() {
+                    return Err(DialError::Resolve(io::ErrorKind::NotFound));
+                }
+                found
             }
             Host::Memory => return Err(DialError::Unsupported),
         };
+        let allowed: Vec<SocketAddr> =
+            addresses.into_iter().filter(|address| (config.may_dial)(address.ip().to_canonical())).collect();
+        if allowed.is_empty() {
+            return Err(DialError::NotAllowed);
+        }
         let attempts = async {
-            let mut result = Err(DialError::Resolve(io::ErrorKind::NotFound));
-            for address in addresses {
+            let mut result = Err(DialError::NotAllowed); // replaced: there is at least one
+            for address in allowed {
                 match connect_from(config.source, address).await {
                     Ok(stream) => return Ok(stream),
                     Err(error) => result = Err(DialError::Connect(error.kind())),

@@ -169,7 +169,7 @@ fn requests_are_bounded() {
 
 #[test]
 fn we_do_not_ask_ourselves_nor_whom_we_may_not() {
-    let mut scene = Scene::with(|config| config.netrestrict = vec!["24.0.0.0/8".parse().unwrap()]);
+    let mut scene = Scene::with(|config| config.reach.netrestrict = vec!["24.0.0.0/8".parse().unwrap()]);
     let me = Peer { secret: scene.secret.clone(), at: "24.0.0.1:30303".parse().unwrap() };
     let outside = scene.peer("25.0.0.1:30303");
     for node in [&me, &outside] {

@@ -4,6 +4,7 @@ mod asking;
 mod clock;
 mod cpp_table;
 mod defence;
+mod reach;
 mod receiving;
 
 use std::net::SocketAddr;

@@ -365,7 +365,7 @@ fn no_more_than_sixteen_neighbors_are_taken_and_none_twice() {
 
 #[test]
 fn bad_neighbors_are_dropped_and_the_good_ones_kept() {
-    let mut scene = Scene::with(|config| config.netrestrict = vec!["24.0.0.0/8".parse().unwrap()]);
+    let mut scene = Scene::with(|config| config.reach.netrestrict = vec!["24.0.0.0/8".parse().unwrap()]);
     let peer = asked(&mut scene);
     let good = neighbors(&mut scene, 1).remove(0);
     let mut off_curve = good.key;

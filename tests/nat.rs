@@ -1,0 +1,130 @@
+//! The NAT driver against a gateway that speaks NAT-PMP (RFC 6886) on loopback: what it maps, publishes, and takes back. Real
+//! gateways are in `tests/interop`.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kadwire::nat::{Nat, Plan, TcpPort};
+use kadwire_discovery::{Config, Discovery, SecretKey, TendermintEntry};
+use tokio::net::UdpSocket;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the gateway was asked: (protocol, port inside, port outside that is asked for, lifetime in seconds).
+type Asked = (&'static str, u16, u16, u32);
+
+/// A gateway at `ip` whose address outside is `external`. It gives the port asked for plus one.
+async fn gateway(ip: &str, external: [u8; 4]) -> Arc<Mutex<Vec<Asked>>> {
+    let socket = UdpSocket::bind((ip, 5351)).await.unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = asked.clone();
+    tokio::spawn(async move {
+        let mut request = [0; 1100];
+        loop {
+            let (length, from) = socket.recv_from(&mut request).await.unwrap();
+            let epoch = 77_u32.to_be_bytes();
+            let answer = match (&request[..length], length) {
+                ([0, 0], 2) => [&[0, 128, 0, 0], &epoch[..], &external].concat(),
+                ([0, kind @ 1..=2, _, _, i0, i1, o0, o1, t0, t1, t2, t3], 12) => {
+                    let (inside, outside) = (u16::from_be_bytes([*i0, *i1]), u16::from_be_bytes([*o0, *o1]));
+                    let lifetime = u32::from_be_bytes([*t0, *t1, *t2, *t3]);
+                    let protocol = if *kind == 1 { "UDP" } else { "TCP" };
+                    log.lock().unwrap().push((protocol, inside, outside, lifetime));
+                    let given = if lifetime == 0 { 0 } else { inside + 1 };
+                    let mapping = [&inside.to_be_bytes()[..], &given.to_be_bytes(), &lifetime.to_be_bytes()].concat();
+                    [&[0, 128 + kind, 0, 0], &epoch[..], &mapping].concat()
+                }
+                // Anything else, PCP above all: unsupported version.
+                _ => [&[0, 128, 0, 1], &epoch[..]].concat(),
+            };
+            socket.send_to(&answer, from).await.unwrap();
+        }
+    });
+    asked
+}
+
+async fn discovery(ip: &str, change: impl FnOnce(&mut Config)) -> Discovery {
+    let ip: IpAddr = ip.parse().unwrap();
+    let mut config = Config::new(SecretKey::from_bytes(&[1; 32]).unwrap(), SocketAddr::new(ip, 0));
+    config.workers = Some(1);
+    change(&mut config);
+    Discovery::bind(config).await.unwrap()
+}
+
+fn plan(methods: &[&str]) -> Plan {
+    Plan::new(methods.iter().map(|method| method.parse().unwrap())).unwrap()
+}
+
+async fn until(what: &str, mut is: impl FnMut() -> bool) {
+    let wait = async {
+        while !is() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("in vain: {what}"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_gateway_maps_is_published_and_taken_back_at_the_end() {
+    let asked = gateway("127.61.5.1", [24, 61, 0, 1]).await;
+    let entry = TendermintEntry { node_id: [7; 20], tcp_port: 26656 };
+    let discovery = discovery("127.61.5.2", |config| {
+        (config.tendermint, config.tcp_port) = (Some(entry), Some(26656));
+    })
+    .await;
+    let (udp, before) = (discovery.local_address().port(), discovery.local_record().seq());
+    let tcp = TcpPort { port: 26656, tendermint: Some(entry) };
+    let nat = Nat::start(&plan(&["pmp:127.61.5.1"]), discovery.clone(), Some(tcp)).unwrap();
+
+    until("tm names the port outside", || discovery.local_record().tendermint().is_some_and(|tm| tm.tcp_port == 26657))
+        .await;
+    let record = discovery.local_record();
+    let enr = record.enr().unwrap();
+    assert_eq!(record.endpoint(), SocketAddr::from(([24, 61, 0, 1], udp + 1)));
+    assert_eq!((enr.ip(), enr.udp(), enr.tcp()), (Some(Ipv4Addr::new(24, 61, 0, 1)), Some(udp + 1), Some(26657)));
+    assert!(record.seq() > before);
+    assert_eq!(*asked.lock().unwrap(), [("UDP", udp, udp, 1200), ("TCP", 26656, 26656, 1200)]);
+
+    nat.stop().await;
+    let removed = asked.lock().unwrap().split_off(2);
+    assert_eq!(removed, [("UDP", udp, 0, 0), ("TCP", 26656, 0, 0)]);
+    discovery.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_behind_another_nat_is_not_believed() {
+    let asked = gateway("127.61.6.1", [100, 64, 0, 9]).await;
+    let discovery = discovery("127.61.6.2", |_| {}).await;
+    let nat = Nat::start(&plan(&["pmp:127.61.6.1"]), discovery.clone(), None).unwrap();
+    // Its mapping would lead nowhere, and is taken back.
+    until("the mapping is taken back", || asked.lock().unwrap().iter().any(|asked| asked.3 == 0)).await;
+    nat.stop().await;
+    assert_eq!(discovery.local_record().endpoint(), discovery.local_address());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_operator_gives_is_never_asked_for_nor_overruled() {
+    assert!(Nat::start(&plan(&["none"]), discovery("127.61.7.1", |_| {}).await, None).is_none());
+    let explicit = plan(&["extip:24.61.7.7"]);
+    let given = discovery("127.61.7.2", |config| config.advertise_ips = explicit.explicit_ips()).await;
+    assert!(Nat::start(&explicit, given.clone(), None).is_none(), "nobody is asked");
+
+    let _asked = gateway("127.61.7.3", [24, 61, 0, 1]).await;
+    let nat = Nat::start(&plan(&["pmp:127.61.7.3", "extip:2a00:61::1"]), given.clone(), None).unwrap();
+    let other = discovery("127.61.7.4", |_| {}).await;
+    let second = Nat::start(&plan(&["pmp:127.61.7.3"]), other.clone(), None).unwrap();
+    until("the gateway has answered", || other.local_record().ip() == IpAddr::from([24, 61, 0, 1])).await;
+    assert_eq!(given.local_record().ip(), IpAddr::from([24, 61, 7, 7]));
+    nat.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_keeps_silent_delays_neither_start_nor_end() {
+    let _silent = UdpSocket::bind("127.61.8.1:5351").await.unwrap();
+    let discovery = discovery("127.61.8.2", |_| {}).await;
+    let nat = Nat::start(&plan(&["pmp:127.61.8.1"]), discovery.clone(), None).unwrap();
+    assert_eq!(discovery.local_record().endpoint(), discovery.local_address());
+    tokio::time::timeout(Duration::from_secs(3), nat.stop()).await.expect("an attempt under way is given up");
+}
