@@ -313,7 +313,7 @@ impl Discv4 {
             }
         }
         match (&request.question, request.purpose) {
-            (Question::Ping, Purpose::Check) => self.table.check_done(now.monotonic, &node, missed),
+            (Question::Ping, Purpose::Check) => self.checked(now, &request.node, missed),
             (Question::FindNode(_), Purpose::Lookup(_) | Purpose::Run) => self.find_ended(now, id, request),
             (Question::Enr, purpose) => self.enr_done(now, id, purpose, Err(error)),
             (_, Purpose::User) => self.request_done(id, Err(error)),
@@ -371,6 +371,14 @@ impl Discv4 {
             | Purpose::Lookup(_)
             | Purpose::Run => {}
         }
+    }
+
+    /// A check of the table has ended. It says nothing of a node that has moved meanwhile.
+    pub(super) fn checked(&mut self, now: Now, asked: &NodeRecord, outcome: Check) {
+        let entry = self.table.get(&asked.id());
+        let has_moved = entry.is_some_and(|entry| entry.record().endpoint() != asked.endpoint());
+        let outcome = if has_moved { Check::NotMade } else { outcome };
+        self.table.check_done(now.monotonic, &asked.id(), outcome);
     }
 
     pub(super) fn request_done(&mut self, request: RequestId, outcome: Result<Answer, RequestError>) {

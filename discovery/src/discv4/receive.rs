@@ -174,7 +174,7 @@ impl Discv4 {
             self.round_trip.measured(rtt);
             self.wait_for_ping_back(now, id, at.ip(), rtt);
             match ping.purpose {
-                Purpose::Check => self.table.check_done(now.monotonic, &id, Check::Answered),
+                Purpose::Check => self.checked(now, &ping.node, Check::Answered),
                 Purpose::User => {
                     let answer = Answer::Pong { rtt, enr_seq: pong.enr_seq.unwrap_or(0) };
                     self.request_done(request, Ok(answer));

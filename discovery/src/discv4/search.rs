@@ -87,7 +87,8 @@ impl Discv4 {
         if self.searches.len() >= MAX_LOOKUPS {
             return Err(RequestError::Busy);
         }
-        if self.table.is_empty() {
+        // A walk goes on for as long as peers are wanted: it leaves an empty table to the back-off of its refresh.
+        if self.table.is_empty() && (owner == Owner::User || !self.table.is_lonely()) {
             self.table.refresh(now.monotonic);
             self.table.handle_timeout(now.monotonic);
         }
@@ -124,19 +125,22 @@ impl Discv4 {
                 self.resolving.insert(id, Resolving { node, step: ResolveStep::Lookup });
                 self.search(now, target, Owner::Resolve(id));
             }
-            (ResolveStep::Lookup | ResolveStep::AskFound, _) => self.request_done(id, Err(RequestError::NotFound)),
+            (ResolveStep::Lookup, _) => self.request_done(id, Err(RequestError::NotFound)),
+            // It has answered the lookup, and may be too old to have a record.
+            (ResolveStep::AskFound, _) => self.request_done(id, Ok(Answer::Node(node))),
         }
     }
 
     /// The lookup of a resolution has ended.
     fn resolve_found(&mut self, now: Now, id: RequestId, closest: &[NodeRecord]) {
         let Some(resolving) = self.resolving.get_mut(&id) else { return };
-        resolving.step = ResolveStep::AskFound;
-        let found = closest.iter().find(|found| found.id() == resolving.node.id()).cloned();
-        let is_asked = found.is_some_and(|found| self.ask(now, found, Question::Enr, Purpose::Resolve(id)).is_ok());
-        if !is_asked {
-            self.resolve_next(now, id, None);
+        if let Some(found) = closest.iter().find(|found| found.id() == resolving.node.id()).cloned() {
+            *resolving = Resolving { node: found.clone(), step: ResolveStep::AskFound };
+            if self.ask(now, found, Question::Enr, Purpose::Resolve(id)).is_ok() {
+                return;
+            }
         }
+        self.resolve_next(now, id, None);
     }
 
     /// Starts a lookup; its first steps are taken when things settle.

@@ -460,6 +460,11 @@ impl Table {
         self.refresh.completed_once()
     }
 
+    /// Whether the last refresh reached nobody: the next comes by itself, within two minutes.
+    pub fn is_lonely(&self) -> bool {
+        self.refresh.is_lonely()
+    }
+
     /// Whether a refresh is running.
     pub fn is_refreshing(&self) -> bool {
         self.refresh.is_running()

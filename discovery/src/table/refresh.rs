@@ -115,6 +115,11 @@ impl Refresh {
         self.completed
     }
 
+    /// Whether the last refresh reached nobody: the next comes by itself, and soon.
+    pub(crate) fn is_lonely(&self) -> bool {
+        self.lonely_rounds > 0
+    }
+
     pub(crate) fn is_running(&self) -> bool {
         matches!(self.state, State::Looking { .. })
     }

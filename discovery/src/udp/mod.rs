@@ -216,6 +216,19 @@ impl Discovery {
         self.command(Command::Nodes).await
     }
 
+    /// Waits until the table has at least `count` nodes, however long that takes (go-ethereum `waitForNodes`).
+    pub async fn wait_for_nodes(&self, count: usize) -> Result<(), DiscoveryError> {
+        let mut events = self.events();
+        while self.stats().await?.table_nodes < count {
+            // Any event, or having missed some, is a reason to look again.
+            tokio::select! {
+                _ = events.recv() => {}
+                () = self.commands.closed() => return Err(DiscoveryError::Closed),
+            }
+        }
+        Ok(())
+    }
+
     /// All counters now.
     pub async fn stats(&self) -> Result<DiscoveryStats, DiscoveryError> {
         self.command(Command::Stats).await.map(|stats| *stats)

@@ -136,6 +136,33 @@ async fn an_abandoned_walk_loses_nothing() {
     assert_eq!(found.id(), a.local_record().id());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_that_nobody_pulls_sends_nothing() {
+    let a = start(14, 1).await;
+    let b = join(14, 2, &[&a]).await;
+    b.wait_for_nodes(1).await.unwrap();
+    // The first refresh: itself, and three random targets.
+    let lookups = async || b.stats().await.unwrap().discv4.lookups;
+    eventually("the end of the refresh", async || (lookups().await == 4).then_some(())).await;
+    let mut walk = b.random_walk();
+    for _ in 0..10 {
+        b.ping(&a.local_record()).await.unwrap();
+    }
+    assert_eq!(lookups().await, 4);
+    assert_eq!(walk.next().await.unwrap().id(), a.local_record().id());
+    assert_eq!(lookups().await, 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_nodes_learns_that_none_will_come() {
+    let a = start(15, 1).await;
+    assert_eq!(a.wait_for_nodes(0).await, Ok(()));
+    let other = a.clone();
+    let waiting = tokio::spawn(async move { other.wait_for_nodes(1).await });
+    a.close().await;
+    assert_eq!(waiting.await.unwrap(), Err(DiscoveryError::Closed));
+}
+
 /// A socket that speaks discv4 by hand.
 struct Stranger {
     key: SecretKey,

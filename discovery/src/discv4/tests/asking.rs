@@ -181,7 +181,7 @@ fn we_do_not_ask_ourselves_nor_whom_we_may_not() {
 // --- Lookups ---
 
 /// Lets every peer answer what it is asked, with the nodes it knows, until nothing more is sent.
-fn let_answer(scene: &mut Scene, peers: &[Peer], silent: &[NodeId]) {
+pub(super) fn let_answer(scene: &mut Scene, peers: &[Peer], silent: &[NodeId]) {
     for _ in 0..10_000 {
         let mut sent = scene.sent();
         if sent.is_empty() {
@@ -214,7 +214,7 @@ fn let_answer(scene: &mut Scene, peers: &[Peer], silent: &[NodeId]) {
     panic!("never settles");
 }
 
-fn peers(scene: &mut Scene, count: usize) -> Vec<Peer> {
+pub(super) fn peers(scene: &mut Scene, count: usize) -> Vec<Peer> {
     (0..count).map(|n| scene.peer(&format!("24.2.{n}.1:30303"))).collect()
 }
 
@@ -287,7 +287,7 @@ fn a_lookup_result_carries_the_signed_record_the_table_has() {
 
 // --- Resolve ---
 
-fn resolved(scene: &mut Scene) -> Result<NodeRecord, RequestError> {
+pub(super) fn resolved(scene: &mut Scene) -> Result<NodeRecord, RequestError> {
     match scene.outcome() {
         Some(Ok(Answer::Node(node))) => Ok(node),
         Some(Err(error)) => Err(error),

@@ -6,6 +6,7 @@ mod cpp_table;
 mod defence;
 mod reach;
 mod receiving;
+mod table_life;
 
 use std::net::SocketAddr;
 use std::time::Duration;
