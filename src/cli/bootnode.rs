@@ -63,7 +63,7 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
         output::line(key.public())?;
         return Ok(Exit::Done);
     }
-    let plan = args.nat.plan()?;
+    let plan = args.nat.plan(args.addr)?;
     args.bootnodes.check(&args.reach)?;
     if !is_kept {
         warn!("this identity lasts until exit: keep one with --datadir, or with --genkey and --nodekey");

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use kadwire::nat::{Method, Plan};
 use kadwire_discovery::SecretKey;
+use kadwire_discovery::discv4::Families;
+use tracing::warn;
 
 use super::exit::Failure;
 
@@ -55,8 +57,14 @@ pub(super) struct NatFlags {
 }
 
 impl NatFlags {
-    pub(super) fn plan(&self) -> Result<Plan, Failure> {
-        Plan::new(self.methods.iter().cloned()).map_err(|conflict| Failure::usage("--nat", conflict))
+    /// What the flags say, for a node that listens at `listen`.
+    pub(super) fn plan(&self, listen: Listen) -> Result<Plan, Failure> {
+        let plan = Plan::new(self.methods.iter().cloned()).map_err(|conflict| Failure::usage("--nat", conflict))?;
+        let families = Families::of_socket(listen.address().ip());
+        if let Some(deaf) = plan.explicit_ips().into_iter().find(|ip| !families.has(*ip)) {
+            warn!(ip = %deaf, "the record will give this address, but we do not listen on its family: listen on :PORT for both");
+        }
+        Ok(plan)
     }
 }
 

@@ -68,6 +68,24 @@ fn two_nodes_meet_through_discovery_and_what_one_says_the_other_prints() {
 }
 
 #[test]
+fn two_nodes_meet_over_ipv6() {
+    let start = |more: &[&str]| {
+        let flags = ["node", "--json", "--addr", "[::1]:0", "--laddr", "[::1]:0", "--chain-id", "six"];
+        let mut node = Process::start(&[&flags[..], more].concat());
+        let first: Value = serde_json::from_str(&node.line()).unwrap();
+        (node, first)
+    };
+    let (mut first, listening) = start(&[]);
+    let enr: NodeRecord = text(&listening, "enr").parse().unwrap();
+    assert!(enr.ip().is_ipv6() && text(&listening, "mconn").contains("@[::1]:"), "{listening}");
+    let (mut second, _) = start(&["--bootnodes", text(&listening, "enr")]);
+    for node in [&mut first, &mut second] {
+        let up = next(node, "peer_up");
+        assert!(text(&up, "address").starts_with("[::1]:"), "{up}");
+    }
+}
+
+#[test]
 fn identities_outlive_damaged_files_which_are_set_aside() {
     let dir = tempfile::tempdir().unwrap();
     let restart = || {

@@ -11,7 +11,7 @@ pub enum Rejected {
     /// Its expiration is more than an hour ahead.
     #[error("expires too far ahead")]
     TooFarAhead,
-    /// The source is outside the networks we are restricted to.
+    /// The source is one that we do not deal with ([`Reach`](super::Reach)).
     #[error("source address is not allowed")]
     NotAllowed,
     /// An answer that nobody waits for: wrong source, wrong sender, wrong token, or too late.

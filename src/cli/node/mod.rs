@@ -105,7 +105,7 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
 
 async fn serve(args: Args) -> Result<Exit, Failure> {
     let mut shutdown = Shutdown::new()?;
-    let plan = args.nat.plan()?;
+    let plan = args.nat.plan(args.addr)?;
     args.bootnodes.check(&args.reach)?;
     let (mut discovery, config) = args.configs(&plan)?;
     discovery.bootnodes = args.bootnodes.resolve().await;

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::watch,
@@ -172,6 +173,10 @@ impl TendermintTransport {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // Every interface means both families, whatever the system's default is.
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        SockRef::from(&socket).set_only_v6(false)?;
+    }
     // A restarted node must not wait for old connections to be forgotten.
     #[cfg(unix)]
     socket.set_reuseaddr(true)?;
