@@ -16,23 +16,34 @@ type Asked = (&'static str, u16, u16, u32);
 
 /// A gateway at `ip` whose address outside is `external`. It gives the port asked for plus one.
 async fn gateway(ip: &str, external: [u8; 4]) -> Arc<Mutex<Vec<Asked>>> {
+    let (_, external) = tokio::sync::watch::channel(external);
+    changing_gateway(ip, external, u32::MAX).await.0
+}
+
+/// The same, but its address changes, and leases last `longest` seconds at most. Also its task, whose end is the gateway's.
+async fn changing_gateway(
+    ip: &str,
+    external: tokio::sync::watch::Receiver<[u8; 4]>,
+    longest: u32,
+) -> (Arc<Mutex<Vec<Asked>>>, tokio::task::AbortHandle) {
     let socket = UdpSocket::bind((ip, 5351)).await.unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = asked.clone();
-    tokio::spawn(async move {
+    let task = tokio::spawn(async move {
         let mut request = [0; 1100];
         loop {
             let (length, from) = socket.recv_from(&mut request).await.unwrap();
             let epoch = 77_u32.to_be_bytes();
             let answer = match (&request[..length], length) {
-                ([0, 0], 2) => [&[0, 128, 0, 0], &epoch[..], &external].concat(),
+                ([0, 0], 2) => [&[0, 128, 0, 0], &epoch[..], &*external.borrow()].concat(),
                 ([0, kind @ 1..=2, _, _, i0, i1, o0, o1, t0, t1, t2, t3], 12) => {
                     let (inside, outside) = (u16::from_be_bytes([*i0, *i1]), u16::from_be_bytes([*o0, *o1]));
                     let lifetime = u32::from_be_bytes([*t0, *t1, *t2, *t3]);
                     let protocol = if *kind == 1 { "UDP" } else { "TCP" };
                     log.lock().unwrap().push((protocol, inside, outside, lifetime));
                     let given = if lifetime == 0 { 0 } else { inside + 1 };
-                    let mapping = [&inside.to_be_bytes()[..], &given.to_be_bytes(), &lifetime.to_be_bytes()].concat();
+                    let lifetime = lifetime.min(longest).to_be_bytes();
+                    let mapping = [&inside.to_be_bytes()[..], &given.to_be_bytes(), &lifetime].concat();
                     [&[0, 128 + kind, 0, 0], &epoch[..], &mapping].concat()
                 }
                 // Anything else, PCP above all: unsupported version.
@@ -41,7 +52,7 @@ async fn gateway(ip: &str, external: [u8; 4]) -> Arc<Mutex<Vec<Asked>>> {
             socket.send_to(&answer, from).await.unwrap();
         }
     });
-    asked
+    (asked, task.abort_handle())
 }
 
 async fn discovery(ip: &str, change: impl FnOnce(&mut Config)) -> Discovery {
@@ -90,6 +101,26 @@ async fn what_the_gateway_maps_is_published_and_taken_back_at_the_end() {
     let removed = asked.lock().unwrap().split_off(2);
     assert_eq!(removed, [("UDP", udp, 0, 0), ("TCP", 26656, 0, 0)]);
     discovery.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_refreshed_a_new_address_is_noticed_and_a_dead_gateway_is_forgotten() {
+    let (move_to, external) = tokio::sync::watch::channel([24, 61, 0, 1]);
+    let (asked, life) = changing_gateway("127.61.10.1", external, 2).await;
+    let discovery = discovery("127.61.10.2", |_| {}).await;
+    let udp = discovery.local_address().port();
+    let nat = Nat::start(&plan(&["pmp:127.61.10.1"]), discovery.clone(), None).unwrap();
+    until("the first mapping", || discovery.local_record().ip() == IpAddr::from([24, 61, 0, 1])).await;
+    until("refreshes", || asked.lock().unwrap().len() >= 3).await;
+    // The port that was given is asked for again.
+    assert_eq!(asked.lock().unwrap()[1..3], [("UDP", udp, udp + 1, 2); 2]);
+    let seq = discovery.local_record().seq();
+    move_to.send_replace([24, 61, 0, 2]);
+    until("the new address", || discovery.local_record().ip() == IpAddr::from([24, 61, 0, 2])).await;
+    assert_eq!(discovery.local_record().seq(), seq + 1, "refreshes alone change nothing");
+    life.abort();
+    until("the lease's end", || discovery.local_record().endpoint() == discovery.local_address()).await;
+    nat.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,7 +64,7 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
         return Ok(Exit::Done);
     }
     let plan = args.nat.plan(args.addr)?;
-    args.bootnodes.check(&args.reach)?;
+    args.bootnodes.check(&args.reach.reach(args.addr))?;
     if !is_kept {
         warn!("this identity lasts until exit: keep one with --datadir, or with --genkey and --nodekey");
     }
@@ -89,7 +89,7 @@ async fn serve(args: Args, key: SecretKey, plan: Plan) -> Result<Exit, Failure> 
     let mut shutdown = Shutdown::new()?;
     let mut config = Config::new(key, args.addr.address());
     config.advertise_ips = plan.explicit_ips();
-    config.bootnodes = args.bootnodes.resolve().await;
+    config.bootnodes = args.bootnodes.resolve(&args.reach.reach(args.addr)).await;
     config.netrestrict = args.reach.netrestrict.0;
     config.public_only = args.reach.public_only;
     config.node_db = args.datadir.map(|dir| dir.join("nodes.db"));

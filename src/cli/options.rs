@@ -7,7 +7,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use kadwire::nat::{Method, Plan};
 use kadwire_discovery::SecretKey;
-use kadwire_discovery::discv4::Families;
+use kadwire_discovery::discv4::{Families, Reach};
 use tracing::warn;
 
 use super::exit::Failure;
@@ -78,6 +78,14 @@ pub(super) struct ReachFlags {
     /// Never send to private, shared (CGNAT), loopback, link-local, multicast or special addresses, whoever names them
     #[arg(long)]
     pub(super) public_only: bool,
+}
+
+impl ReachFlags {
+    /// The same for a socket at `listen`.
+    pub(super) fn reach(&self, listen: Listen) -> Reach {
+        let families = Families::of_socket(listen.address().ip());
+        Reach { families, public_only: self.public_only, netrestrict: self.netrestrict.0.clone() }
+    }
 }
 
 /// A comma-separated list; empty places are passed over.

@@ -18,7 +18,7 @@ pub(super) const LEASE: Duration = Duration::from_secs(20 * 60);
 const REFRESH: Duration = Duration::from_secs(10 * 60);
 
 /// The shortest, however short a lease is granted.
-const SHORTEST_REFRESH: Duration = Duration::from_secs(10);
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 
 /// The wait after a first failure; it doubles up to [`REFRESH`].
 const RETRY: Duration = Duration::from_secs(15);

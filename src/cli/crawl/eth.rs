@@ -48,10 +48,11 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     if args.bootnodes.0.is_empty() && args.common.devnet.is_none() {
         return Err(Failure::usage("--bootnodes", "nobody to begin with"));
     }
-    args.bootnodes.check(&args.reach)?;
+    let reach = args.reach.reach(args.addr);
+    args.bootnodes.check(&reach)?;
     args.common.prepare()?;
     let key = args.key.key()?.unwrap_or_else(|| SecretKey::random(&mut random::generator()));
-    let (mut start, mut devnet) = (args.bootnodes.resolve().await, None);
+    let (mut start, mut devnet) = (args.bootnodes.resolve(&reach).await, None);
     if let Some(count) = args.common.devnet {
         let nodes = Discoveries::start(count).await?;
         tokio::select! {

@@ -106,9 +106,10 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
 async fn serve(args: Args) -> Result<Exit, Failure> {
     let mut shutdown = Shutdown::new()?;
     let plan = args.nat.plan(args.addr)?;
-    args.bootnodes.check(&args.reach)?;
+    let reach = args.reach.reach(args.addr);
+    args.bootnodes.check(&reach)?;
     let (mut discovery, config) = args.configs(&plan)?;
-    discovery.bootnodes = args.bootnodes.resolve().await;
+    discovery.bootnodes = args.bootnodes.resolve(&reach).await;
     if args.datadir.is_none() {
         warn!("this identity lasts until exit: keep one with --datadir");
     }
