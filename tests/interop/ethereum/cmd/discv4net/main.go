@@ -1,5 +1,5 @@
 // discv4net runs N go-ethereum discv4 nodes in one process, as an internet to crawl. When every node can be found by asking from the
-// bootnodes on, it prints one JSON line with the bootnodes, and it stays up until it is interrupted.
+// bootnodes on, it prints one JSON line with the bootnodes and all nodes, and it stays up until it is interrupted.
 package main
 
 import (
@@ -34,11 +34,14 @@ func main() {
 	for end := time.Now().Add(*most); network.Visible() < *n && time.Now().Before(end); {
 		time.Sleep(200 * time.Millisecond)
 	}
-	var bootnodes []string
+	var bootnodes, all []string
 	for _, b := range network.Bootnodes {
 		bootnodes = append(bootnodes, b.URLv4())
 	}
-	json.NewEncoder(os.Stdout).Encode(map[string]any{"event": "ready", "nodes": *n, "visible": network.Visible(), "seconds": time.Since(start).Seconds(), "bootnodes": bootnodes})
+	for _, node := range network.Nodes {
+		all = append(all, node.Self().URLv4())
+	}
+	json.NewEncoder(os.Stdout).Encode(map[string]any{"event": "ready", "nodes": *n, "visible": network.Visible(), "seconds": time.Since(start).Seconds(), "bootnodes": bootnodes, "all": all})
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, os.Interrupt, syscall.SIGTERM)
 	<-end
