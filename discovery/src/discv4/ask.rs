@@ -172,7 +172,7 @@ impl Discv4 {
 
     /// Gives a request to the driver, for the first time or again.
     pub(super) fn send(&mut self, now: Now, id: RequestId) {
-        let late_after = self.round_trip.late_after();
+        let (late_after, is_calm) = (self.round_trip.late_after(), self.round_trip.is_calm());
         let Some(request) = self.requests.get_mut(id) else { return };
         request.stage = Stage::Sent;
         request.is_excused = false;
@@ -182,7 +182,10 @@ impl Discv4 {
         // Later each time: an answer that is late because somebody is overloaded does not come sooner for being asked for.
         let patience = 2_u32.saturating_pow(request.sent());
         request.sends.push(now.monotonic);
-        let wait = if request.may_repeat() { late_after.saturating_mul(patience).min(TIMEOUT) } else { TIMEOUT };
+        // A lookup does not wait longer for those who are gone than it must.
+        let is_short =
+            request.may_repeat() || (is_calm && matches!(request.purpose, Purpose::Bond | Purpose::Lookup(_)));
+        let wait = if is_short { late_after.saturating_mul(patience).min(TIMEOUT) } else { TIMEOUT };
         let (to, question) = (request.node.endpoint(), request.question.clone());
         self.requests.set_deadline(id, now.after(wait).monotonic);
         let message = match question {
@@ -350,6 +353,7 @@ impl Discv4 {
         if let Some(search) = self.searches.get_mut(&lookup) {
             match is_answered {
                 true => _ = search.lookup.answered(&node, nodes),
+                false if self.round_trip.is_calm() => search.lookup.given_up(&node),
                 false => search.lookup.failed(&node),
             }
             self.ready.push_back(lookup);

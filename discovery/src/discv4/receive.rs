@@ -171,7 +171,7 @@ impl Discv4 {
             self.stats.requests_answered = self.stats.requests_answered.saturating_add(1);
             let sent_at = ping.sent_at(&pong.ping_hash).unwrap_or(now.monotonic);
             let rtt = now.monotonic.saturating_duration_since(sent_at);
-            self.round_trip.measured(rtt);
+            self.round_trip.measured(rtt, !ping.is_first(&pong.ping_hash));
             self.wait_for_ping_back(now, id, at.ip(), rtt);
             match ping.purpose {
                 Purpose::Check => self.checked(now, &ping.node, Check::Answered),

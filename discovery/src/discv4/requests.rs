@@ -96,6 +96,11 @@ impl Request {
         self.sends.get(at).copied()
     }
 
+    /// Whether the answer names the first of our datagrams.
+    pub(crate) fn is_first(&self, hash: &[u8; 32]) -> bool {
+        self.hashes.first() == Some(hash)
+    }
+
     /// Whether the answer names one of our datagrams.
     pub(crate) fn is_named(&self, hash: &[u8; 32]) -> bool {
         self.hashes.iter().any(|ours| bool::from(ours.ct_eq(hash)))

@@ -198,6 +198,14 @@ impl Lookup {
         self.settle(id, State::Late);
     }
 
+    /// `id` has not answered, and asking again is no use.
+    pub fn given_up(&mut self, id: &NodeId) {
+        self.settle(id, State::Failed);
+        if let Some(candidate) = self.candidates.get_mut(&self.target.distance(id)) {
+            candidate.attempts = candidate.attempts.max(self.attempts);
+        }
+    }
+
     /// `id` has not answered.
     pub fn failed(&mut self, id: &NodeId) {
         self.settle(id, State::Failed);
@@ -361,6 +369,17 @@ mod tests {
         let last_two: Vec<_> = asked.iter().rev().take(2).collect();
         assert!(last_two.contains(&&silent), "asked again only at the end");
         assert_eq!(result(lookup), nodes[1..17], "its place goes to the next");
+    }
+
+    #[test]
+    fn who_is_given_up_is_not_asked_again() {
+        let (target, nodes) = nodes(3, 8);
+        let mut lookup = lookup(target, 2, &nodes);
+        assert_eq!(queries(&mut lookup), nodes);
+        lookup.given_up(&nodes[0].id());
+        nodes[1..].iter().for_each(|node| _ = lookup.answered(&node.id(), []));
+        assert!(matches!(lookup.poll(), Step::Finished));
+        assert_eq!(result(lookup), nodes[1..]);
     }
 
     #[test]
