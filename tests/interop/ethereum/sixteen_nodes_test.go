@@ -1,6 +1,7 @@
 package ethereum
 
 import (
+	"crypto/rand"
 	"fmt"
 	"maps"
 	"slices"
@@ -156,12 +157,24 @@ func counts(all []*one) (peers []int) {
 // findNode proves the stranger's endpoint, asks for the 16 nodes closest to a random key and gives the ids of whom it is told.
 func (s *stranger) findNode() map[enode.ID]bool {
 	s.t.Helper()
+	s.bond()
+	var target v4wire.Pubkey
+	rand.Read(target[:])
+	return s.ask(target)
+}
+
+// bond proves the stranger's endpoint: in read it answers the ping that comes back.
+func (s *stranger) bond() {
+	s.t.Helper()
 	ping, _ := s.encode(s.ping(time.Now().Add(20 * time.Second)))
 	s.send(ping)
-	s.read(300*time.Millisecond, func(p v4wire.Packet, hash []byte) bool { return false }) // answers its ping
-	request := &v4wire.Findnode{Expiration: uint64(time.Now().Add(20 * time.Second).Unix())}
-	copy(request.Target[:], ping[32:96])
-	datagram, _ := s.encode(request)
+	s.read(300*time.Millisecond, func(p v4wire.Packet, _ []byte) bool { return p.Kind() == v4wire.PingPacket })
+}
+
+// ask asks for the 16 live nodes closest to the target.
+func (s *stranger) ask(target v4wire.Pubkey) map[enode.ID]bool {
+	s.t.Helper()
+	datagram, _ := s.encode(&v4wire.Findnode{Target: target, Expiration: uint64(time.Now().Add(20 * time.Second).Unix())})
 	s.send(datagram)
 	named := map[enode.ID]bool{}
 	s.read(500*time.Millisecond, func(p v4wire.Packet, _ []byte) bool {
@@ -174,7 +187,7 @@ func (s *stranger) findNode() map[enode.ID]bool {
 				named[enode.PubkeyToIDV4(key)] = true
 			}
 		}
-		return false
+		return len(named) >= 16
 	})
 	return named
 }

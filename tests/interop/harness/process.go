@@ -26,6 +26,9 @@ func Devp2p(t testing.TB) string { return fromEnv(t, "DEVP2P_BIN") }
 // MconnPeer is the path of kadwire-wire's example mconn_peer: MCONN_PEER_BIN.
 func MconnPeer(t testing.TB) string { return fromEnv(t, "MCONN_PEER_BIN") }
 
+// Discv4Lookup is the path of kadwire-discovery's example discv4_lookup: DISCV4_LOOKUP_BIN.
+func Discv4Lookup(t testing.TB) string { return fromEnv(t, "DISCV4_LOOKUP_BIN") }
+
 func fromEnv(t testing.TB, name string) string {
 	t.Helper()
 	path := os.Getenv(name)

@@ -1,0 +1,63 @@
+package ethereum
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"kadwire/interop/ethereum/gethnet"
+	"kadwire/interop/harness"
+)
+
+// TestColdLookupsDoNotSleep: nodes that know three bootnodes and nobody else look for a node of a go-ethereum network, ours and
+// go-ethereum's in turns. go-ethereum sleeps for half a second after each ping of its own.
+func TestColdLookupsDoNotSleep(t *testing.T) {
+	const nodes, rounds = 60, 7
+	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{Config: gethnet.Config{PingInterval: 300 * time.Millisecond}, Nodes: nodes, Base: gethnet.Offset(loopback, 63<<16+40<<8), Port: 30303, Boot: 3, PerSecond: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(network.Stop)
+	waitUntilVisible(t, network, 2*time.Minute)
+	var boot []string
+	for _, b := range network.Bootnodes {
+		boot = append(boot, b.URLv4())
+	}
+	var ours, geth []time.Duration
+	found := 0
+	for round := range rounds {
+		target := network.Nodes[5+round*7].Self()
+		got := harness.Run(t, time.Minute, "discv4_lookup", harness.Discv4Lookup(t), gethnet.Offset(loopback, 63<<16+41<<8+1+round).String()+":0", strings.Join(boot, ","), target.URLv4())
+		var lookup struct {
+			Found bool
+			Ms    float64
+		}
+		if err := json.Unmarshal([]byte(got.Stdout), &lookup); err != nil {
+			t.Fatalf("%v: %s %s", err, got.Stdout, got.Stderr)
+		}
+		if lookup.Found {
+			found++
+		}
+		ours = append(ours, time.Duration(lookup.Ms*float64(time.Millisecond)))
+
+		node, err := gethnet.Start(gethnet.Offset(loopback, 63<<16+42<<8+1+round), 30303, gethnet.Config{Bootnodes: network.Bootnodes})
+		if err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		node.LookupPubkey(target.Pubkey())
+		geth = append(geth, time.Since(begin))
+		node.Stop()
+	}
+	slices.Sort(ours)
+	slices.Sort(geth)
+	t.Logf("found %s; ours %v, go-ethereum's %v", percent(found, rounds), ours, geth)
+	if found < rounds-1 {
+		t.Errorf("ours found the key in %s lookups", percent(found, rounds))
+	}
+	if ours[rounds/2]*2 > geth[rounds/2] {
+		t.Errorf("median: ours %v, go-ethereum's %v; want less than half", ours[rounds/2], geth[rounds/2])
+	}
+}

@@ -1,0 +1,192 @@
+package ethereum
+
+import (
+	"bytes"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	crand "crypto/rand"
+
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/ethereum/go-ethereum/p2p/discover/v4wire"
+	"github.com/ethereum/go-ethereum/p2p/enode"
+
+	"kadwire/interop/ethereum/gethnet"
+	"kadwire/interop/harness"
+)
+
+// liveTable is what a node has in its table and relays: of each bucket the 16 closest to a target in it, which is all that it holds.
+func (s *stranger) liveTable(id enode.ID) map[enode.ID]bool {
+	s.t.Helper()
+	s.bond()
+	table := map[enode.ID]bool{}
+	for distance := 256; distance > 246; distance-- {
+		var target v4wire.Pubkey
+		for enode.LogDist(id, enode.ID(crypto.Keccak256Hash(target[:]))) != distance {
+			crand.Read(target[:])
+		}
+		named := s.ask(target)
+		if len(named) == 0 {
+			break
+		}
+		maps.Copy(table, named)
+	}
+	return table
+}
+
+// restarting is a bootnode of ours that is killed and started again, without bootnodes, in a network of real go-ethereum nodes.
+type restarting struct {
+	t       *testing.T
+	args    []string
+	dir     string
+	process *harness.Process
+	url     *enode.Node
+	asker   *stranger
+	ids     map[enode.ID]bool
+}
+
+const restartingAt = "127.63.30.1"
+
+func (r *restarting) start() {
+	r.t.Helper()
+	r.process, r.url, _ = startBootnode(r.t, restartingAt, r.args...)
+}
+
+// live are the nodes of the network in its table.
+func (r *restarting) live() map[enode.ID]bool {
+	r.t.Helper()
+	table := r.asker.liveTable(r.url.ID())
+	maps.DeleteFunc(table, func(id enode.ID, _ bool) bool { return !r.ids[id] })
+	return table
+}
+
+// restartPause is the time that a restarted node has to find back.
+const restartPause = 10 * time.Second
+
+// isBack starts it and checks its table ten seconds later against an earlier one.
+func (r *restarting) isBack(after string, before map[enode.ID]bool) {
+	r.t.Helper()
+	begin := time.Now()
+	r.start()
+	time.Sleep(restartPause - time.Second - time.Since(begin)) // asking for a table may take some of the time
+	now := r.live()
+	again := 0
+	for id := range before {
+		if now[id] {
+			again++
+		}
+	}
+	r.t.Logf("%s: %d live nodes before, %d after %.1f s, %d of them again", after, len(before), len(now), time.Since(begin).Seconds(), again)
+	if len(now)*10 < len(before)*9 || again*10 < len(before)*9 {
+		r.t.Errorf("%s: want nine tenths of %d back", after, len(before))
+	}
+}
+
+// TestKilledBootnodeHasItsTableBack: kill -9 at any moment, then a start without bootnodes. With a torn or corrupt database it starts too,
+// says what it set aside, and stores anew.
+func TestKilledBootnodeHasItsTableBack(t *testing.T) {
+	key, _ := newKey(t)
+	dir := t.TempDir()
+	r := &restarting{t: t, dir: dir, args: []string{"--nodekey", key, "--datadir", dir}, ids: map[enode.ID]bool{}}
+	r.start()
+	const nodes = 110
+	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{
+		Config: gethnet.Config{Bootnodes: []*enode.Node{r.url}, PingInterval: 500 * time.Millisecond},
+		Nodes:  nodes, Base: gethnet.Offset(loopback, 63<<16+31<<8), Port: 30303, PerSecond: 20,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(network.Stop)
+	var all []*enode.Node
+	for _, node := range network.Nodes {
+		all = append(all, node.Self())
+		r.ids[node.Self().ID()] = true
+	}
+	r.asker = newStranger(t, "127.63.30.2", r.url)
+	fit := room(r.url.ID(), all)
+	var before map[enode.ID]bool
+	eventually(t, time.Minute, "our table is filled", func() (bool, string) {
+		before = r.live()
+		return len(before)*10 >= fit*8, percent(len(before), fit)
+	})
+	t.Logf("our table has %s go-ethereum nodes that it has room for", percent(len(before), fit))
+
+	seed := time.Now().UnixNano()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(uint64(seed), 0))
+	r.process.Kill()
+	r.isBack("killed with a full table", before)
+
+	// Right after the start, while it stores whom it finds alive, and later.
+	for _, most := range []int{0, 20, 100, 300, 1000, 3000} {
+		r.process.Kill()
+		r.start()
+		time.Sleep(time.Duration(rng.IntN(most+1)) * time.Millisecond)
+	}
+	r.process.Kill()
+	r.isBack("killed six times more within seconds", before)
+
+	for round := range 6 {
+		r.process.Kill()
+		what := r.damage(rng, round)
+		r.start()
+		aside, _ := filepath.Glob(filepath.Join(dir, "nodes.db.corrupt-*"))
+		said := strings.Contains(r.process.Stderr(), "set aside")
+		t.Logf("%s: it starts, set aside: %v", what, len(aside) > 0)
+		if said != (len(aside) > 0) {
+			t.Errorf("%s: set aside %v, but it says so: %v\n%s", what, aside, said, r.process.Stderr())
+		}
+		for _, path := range aside {
+			os.Remove(path)
+		}
+	}
+	// The network pings a node it knows, so the table comes back, and is stored.
+	eventually(t, time.Minute, "the table is rebuilt after the damage", func() (bool, string) {
+		now := r.live()
+		return len(now)*10 >= len(before)*8, percent(len(now), len(before))
+	})
+	rebuilt := r.live()
+	r.process.Kill()
+	r.isBack("killed after it was rebuilt", rebuilt)
+	if strings.Contains(r.process.Stderr(), "set aside") {
+		t.Errorf("what it rebuilt was set aside:\n%s", r.process.Stderr())
+	}
+}
+
+// damage tears or spoils the database or its log. The first round leaves nothing to read, the others are drawn.
+func (r *restarting) damage(rng *rand.Rand, round int) string {
+	r.t.Helper()
+	file := "nodes.db"
+	if round%2 == 1 {
+		file += "-wal"
+	}
+	path := filepath.Join(r.dir, file)
+	content, err := os.ReadFile(path)
+	if err != nil || len(content) == 0 {
+		return fmt.Sprintf("%s is not there", file)
+	}
+	what := "cut"
+	switch {
+	case round == 0:
+		what = "overwritten"
+		copy(content, bytes.Repeat([]byte("spoiled "), 20))
+	case round < 4:
+		content = content[:rng.IntN(len(content))]
+	default:
+		what = "flipped"
+		for range 1 + rng.IntN(50) {
+			content[rng.IntN(len(content))] ^= 1 << rng.IntN(8)
+		}
+	}
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	return fmt.Sprintf("%s %s to %d bytes", file, what, len(content))
+}
