@@ -409,6 +409,7 @@ impl Table {
 
     fn check_missed(&mut self, now: Instant, id: &NodeId) {
         let (allowed, revalidation) = (self.config.misses, self.config.revalidation);
+        let is_seed = self.seeds.contains(id);
         self.silence.missed(now);
         let is_our_fault = self.silence.is_ours(now);
         let Some(bucket) = self.bucket_mut(id) else { return };
@@ -424,14 +425,16 @@ impl Table {
         };
         entry.misses = entry.misses.saturating_add(1);
         let was_alive = entry.seen.is_some();
-        let spared = !has_replacement && (was_alive || is_last) && entry.misses < allowed;
+        // Seeds were alive not long ago: one lost ping at the start is not to cost us one of them.
+        let spared = !has_replacement && (was_alive || is_last || is_seed) && entry.misses < allowed;
         if entry.checks == 0 && !spared {
             return self.remove(now, id);
         }
         if entry.checks == 0 {
             entry.live = false; // still ours to ask, no longer told to others
         }
-        self.revalidation.put(now, *id, Pace::Fast, &mut self.rng);
+        let pace = if was_alive { Pace::Fast } else { Pace::New };
+        self.revalidation.put(now, *id, pace, &mut self.rng);
     }
 
     /// Whether so many checks in a row were missed that the fault is taken to be ours: nobody is forgotten for that.

@@ -65,6 +65,10 @@ impl Seeds {
         }
     }
 
+    pub(crate) fn contains(&self, id: &NodeId) -> bool {
+        self.nodes.iter().any(|(record, _)| record.id() == *id)
+    }
+
     /// All of them, the best first.
     pub(crate) fn nodes(&self) -> Vec<(NodeRecord, bool)> {
         self.nodes.iter().rev().cloned().collect()

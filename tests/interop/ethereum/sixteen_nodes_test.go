@@ -163,11 +163,12 @@ func (s *stranger) findNode() map[enode.ID]bool {
 	return s.ask(target)
 }
 
-// bond proves the stranger's endpoint: in read it answers the ping that comes back.
+// bond proves the stranger's endpoint: in read it answers the ping that follows the pong, if it is not proven yet.
 func (s *stranger) bond() {
 	s.t.Helper()
-	ping, _ := s.encode(s.ping(time.Now().Add(20 * time.Second)))
+	ping, hash := s.encode(s.ping(time.Now().Add(20 * time.Second)))
 	s.send(ping)
+	s.answered(hash, time.Second)
 	s.read(300*time.Millisecond, func(p v4wire.Packet, _ []byte) bool { return p.Kind() == v4wire.PingPacket })
 }
 

@@ -75,6 +75,23 @@ fn seeds_keep_to_the_subnet_limits() {
     assert_eq!(world.checks().len(), 10);
 }
 
+/// One lost ping at the start costs no seed: it is asked again within seconds, and goes only with its third miss.
+#[test]
+fn a_seed_that_misses_its_first_check_gets_another() {
+    let mut world = World::new(TableConfig::default());
+    let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let seed = |record| Seed { record, last_pong: wall, inbound: false };
+    let seeds: Vec<_> = (0..4).map(|n| seed(world.node_at(16, [24, 1, n, 1]))).collect();
+    let node = seeds[2].record.clone();
+    world.table.remember(wall, seeds);
+    world.table.handle_timeout(world.now);
+    world.checks().iter().for_each(|node| world.table.check_done(world.now, &node.id(), Check::Missed));
+    assert_eq!(world.table.len(), 4);
+    let since = world.now;
+    world.check(&node, Check::Answered);
+    assert!(world.table.get(&node.id()).unwrap().is_live() && world.now - since < Duration::from_secs(10));
+}
+
 /// A restart does not launder nodes that came by themselves: of sixteen for one bucket, half of it are taken back.
 #[test]
 fn seeds_that_came_by_themselves_get_no_more_than_their_share() {
