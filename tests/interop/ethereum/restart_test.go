@@ -25,20 +25,21 @@ import (
 func (s *stranger) liveTable(id enode.ID) map[enode.ID]bool {
 	s.t.Helper()
 	table := map[enode.ID]bool{}
-	for try := 0; try < 3 && len(table) == 0; try++ { // datagrams get lost
-		s.bond()
-		maps.Copy(table, s.ask(v4wire.Pubkey{}))
-	}
+	s.bond()
 	for distance := 256; distance > 246; distance-- {
 		var target v4wire.Pubkey
 		for enode.LogDist(id, enode.ID(crypto.Keccak256Hash(target[:]))) != distance {
 			crand.Read(target[:])
 		}
 		named := s.ask(target)
-		if len(named) == 0 {
-			break
+		for try := 0; try < 2 && len(named) < bucketSize && (distance == 256 || len(table) >= bucketSize); try++ {
+			s.bond() // a datagram was lost, or it has forgotten us
+			named = s.ask(target)
 		}
 		maps.Copy(table, named)
+		if len(table) < bucketSize {
+			break // it has no more than these
+		}
 	}
 	return table
 }

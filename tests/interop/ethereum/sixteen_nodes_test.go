@@ -178,7 +178,7 @@ func (s *stranger) ask(target v4wire.Pubkey) map[enode.ID]bool {
 	datagram, _ := s.encode(&v4wire.Findnode{Target: target, Expiration: uint64(time.Now().Add(20 * time.Second).Unix())})
 	s.send(datagram)
 	named := map[enode.ID]bool{}
-	s.read(500*time.Millisecond, func(p v4wire.Packet, _ []byte) bool {
+	s.read(time.Second, func(p v4wire.Packet, _ []byte) bool {
 		if neighbors, ok := p.(*v4wire.Neighbors); ok {
 			for _, n := range neighbors.Nodes {
 				key, err := v4wire.DecodePubkey(s.key.Curve, n.ID)
