@@ -56,7 +56,7 @@ use tracing::warn;
 use crate::{
     book::{self, Book, BookConfig},
     config::{ConfigError, NodeConfig},
-    nat::{Nat, Plan, TcpPort},
+    nat::{Nat, Plan},
     peers::{self, PeerManager, Slots},
     pex,
     router::{self, Channel, Handle, Peer, PeerEvents, Running},
@@ -147,11 +147,9 @@ impl NodeBuilder {
                 let node_id = config.node_key.id();
                 discovery.tendermint = public.map(|public| TendermintEntry { node_id, tcp_port: public.port() });
                 discovery.advertise_ips.extend(plan.explicit_ips());
-                let tendermint = discovery.tendermint;
                 let discovery = Discovery::bind(discovery).await?;
                 setup.discover(walk::Walk::new(discovery.clone()));
-                let tcp = bound.map(|bound| TcpPort { port: bound.port(), tendermint });
-                nat = Nat::start(&plan, discovery.clone(), tcp);
+                nat = Nat::start(&plan, discovery.clone(), bound.map(|bound| bound.port()));
                 Some(discovery)
             }
             None => None,

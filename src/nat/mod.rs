@@ -20,4 +20,4 @@ mod task;
 mod trouble;
 
 pub use method::{Conflict, Method, MethodError, Plan, StunServer};
-pub use task::{Nat, TcpPort};
+pub use task::Nat;

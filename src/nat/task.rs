@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use kadwire_discovery::{Discovery, Now, TendermintEntry, discv4::ExternalEndpoint, is_public};
+use kadwire_discovery::{Discovery, Now, discv4::ExternalEndpoint, is_public};
 use tokio::{
     sync::watch,
     task::{JoinHandle, JoinSet},
@@ -30,15 +30,6 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 /// What a STUN server said is held so long without a new answer: three questions may fail.
 const STUN_LEASE: Duration = Duration::from_secs(30 * 60);
 
-/// A TCP port to map besides discovery's UDP port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpPort {
-    /// The one we listen on.
-    pub port: u16,
-    /// What our record says of it (pair `tm`), if it does: its port becomes the one outside.
-    pub tendermint: Option<TendermintEntry>,
-}
-
 /// The running driver. Dropping it leaves mappings to end with their leases; [`Nat::stop`] removes them.
 #[derive(Debug)]
 pub struct Nat {
@@ -47,18 +38,18 @@ pub struct Nat {
 }
 
 impl Nat {
-    /// Begins to ask, if the plan asks anybody. Explicit addresses are not its business: they go into
+    /// Begins to ask, if the plan asks anybody. What is mapped are discovery's UDP port and the TCP port `tcp`. Explicit addresses are not its business: they go into
     /// [`Config::advertise_ips`](kadwire_discovery::Config::advertise_ips).
-    pub fn start(plan: &Plan, discovery: Discovery, tcp: Option<TcpPort>) -> Option<Nat> {
+    pub fn start(plan: &Plan, discovery: Discovery, tcp: Option<u16>) -> Option<Nat> {
         let methods = plan.asking();
         if methods.is_empty() {
             return None;
         }
         let (stop, stopped) = watch::channel(false);
-        let ports = Ports { udp: discovery.local_address().port(), tcp: tcp.map(|tcp| tcp.port) };
+        let ports = Ports { udp: discovery.local_address().port(), tcp };
         let now = Now::read().monotonic;
         let askers = methods.into_iter().map(|method| Asker::new(method, now)).collect();
-        let publisher = Publisher { discovery, tcp, published: Vec::new(), tcp_outside: None };
+        let publisher = Publisher { discovery, published: Vec::new() };
         let task = tokio::spawn(Task { askers, ports, publisher, attempts: JoinSet::new(), stopped }.run());
         Some(Nat { stop, task })
     }
@@ -181,7 +172,7 @@ async fn map(gateway: &mut Gateway, ports: Ports) -> Result<Answer, Trouble> {
         return Err(Trouble::BehindAnother(ip));
     }
     let lease = [Some(udp), tcp].into_iter().flatten().filter_map(|mapped| mapped.lease).min();
-    let endpoint = ExternalEndpoint { ip, udp: Some(udp.port), tcp: tcp.map(|mapped| mapped.port) };
+    let endpoint = ExternalEndpoint { ip, udp: Some(udp.port), tcp: ports.tcp.zip(tcp.map(|mapped| mapped.port)) };
     // A mapping that never ends may still be lost: a gateway that is not heard of for so long is not believed.
     let found = Found { endpoint, lease: lease.or(Some(LEASE)) };
     Ok(Answer { found, by: gateway.to_string(), tcp_trouble })
@@ -190,25 +181,15 @@ async fn map(gateway: &mut Gateway, ports: Ports) -> Result<Answer, Trouble> {
 /// Tells discovery.
 struct Publisher {
     discovery: Discovery,
-    tcp: Option<TcpPort>,
     published: Vec<ExternalEndpoint>,
-    tcp_outside: Option<u16>,
 }
 
 impl Publisher {
     async fn publish(&mut self, endpoints: Vec<ExternalEndpoint>) {
-        if endpoints == self.published {
-            return;
-        }
-        let tcp_outside = endpoints.iter().find_map(|endpoint| endpoint.tcp);
-        self.published.clone_from(&endpoints);
-        // Errors mean that discovery is closed; then this ends soon too.
-        let _closed = self.discovery.set_external(endpoints).await;
-        let entry = self.tcp.and_then(|tcp| tcp.tendermint);
-        if let Some(entry) = entry.filter(|_| tcp_outside != self.tcp_outside) {
-            self.tcp_outside = tcp_outside;
-            let tcp_port = tcp_outside.unwrap_or(entry.tcp_port);
-            let _closed = self.discovery.set_tendermint(Some(TendermintEntry { tcp_port, ..entry })).await;
+        if endpoints != self.published {
+            self.published.clone_from(&endpoints);
+            // An error means that discovery is closed; then this ends soon too.
+            let _closed = self.discovery.set_external(endpoints).await;
         }
     }
 }
@@ -288,6 +269,7 @@ impl Task {
                     return;
                 }
                 let ExternalEndpoint { ip, udp, tcp } = found.endpoint;
+                let tcp = tcp.map(|(_, outside)| outside);
                 info!(nat = %asker.method, %by, %ip, udp, tcp, "external address found");
                 if let Some(trouble) = tcp_trouble {
                     warn!(problem = %trouble, advice = trouble.advice(), "peers cannot dial us from outside");

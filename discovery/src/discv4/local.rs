@@ -29,8 +29,9 @@ pub struct ExternalEndpoint {
     pub ip: IpAddr,
     /// The UDP port there. Without one, the port that other nodes see if they see this address, else the one we listen on.
     pub udp: Option<u16>,
-    /// The TCP port there. Without one, our own; if we have none, nothing.
-    pub tcp: Option<u16>,
+    /// A TCP port of ours, and the one there that leads to it: whatever of our record names the first (`tcp`, `tm`) names the
+    /// second instead.
+    pub tcp: Option<(u16, u16)>,
 }
 
 /// What our record is to say. The driver signs it, with a sequence number higher than any before.
@@ -98,18 +99,15 @@ struct Sources {
 }
 
 impl Sources {
-    /// Anything but a guess: UDP endpoint and TCP port.
-    fn told(&self, udp: u16, tcp: u16) -> Option<(SocketAddr, u16)> {
-        let explicit = self.explicit.map(|ip| (SocketAddr::new(ip, udp), tcp));
+    /// Anything but a guess: the UDP endpoint, and the TCP port that has another number there.
+    fn told(&self, udp: u16) -> Option<(SocketAddr, Option<(u16, u16)>)> {
+        let explicit = self.explicit.map(|ip| (SocketAddr::new(ip, udp), None));
         let external = || {
-            let ExternalEndpoint { ip, udp: udp_there, tcp: tcp_there } = self.external?;
+            let ExternalEndpoint { ip, udp: udp_there, tcp } = self.external?;
             let seen_there = self.seen.filter(|seen| seen.ip() == ip).map(|seen| seen.port());
-            Some((
-                SocketAddr::new(ip, udp_there.or(seen_there).unwrap_or(udp)),
-                tcp_there.filter(|_| tcp != 0).unwrap_or(tcp),
-            ))
+            Some((SocketAddr::new(ip, udp_there.or(seen_there).unwrap_or(udp)), tcp))
         };
-        explicit.or_else(external).or_else(|| Some((self.seen?, tcp)))
+        explicit.or_else(external).or_else(|| Some((self.seen?, None)))
     }
 }
 
@@ -153,22 +151,32 @@ impl Local {
     }
 
     pub(crate) fn content(&self) -> LocalContent {
-        let (v4, v6) = (self.v4.told(self.udp, self.tcp), self.v6.told(self.udp, self.tcp));
+        let (v4, v6) = (self.v4.told(self.udp), self.v6.told(self.udp));
         let is_told = v4.is_some() || v6.is_some();
         let guess = |sources: &Sources| {
             let ip = sources.fallback.filter(|ip| !(is_told && ip.is_loopback()))?;
-            Some((SocketAddr::new(ip, self.udp), self.tcp))
+            Some((SocketAddr::new(ip, self.udp), None))
         };
         let (v4, v6) = (v4.or_else(|| guess(&self.v4)), v6.or_else(|| guess(&self.v6)));
-        let mut content =
-            LocalContent { tcp: self.tcp, tcp6: self.tcp, tendermint: self.tendermint, ..LocalContent::default() };
-        if let Some((SocketAddr::V4(endpoint), tcp)) = v4 {
-            (content.v4, content.tcp) = (Some(endpoint), tcp);
-        }
-        if let Some((SocketAddr::V6(endpoint), tcp6)) = v6 {
-            (content.v6, content.tcp6) = (Some(endpoint), tcp6);
-        }
-        content
+        let [mapped, mapped6] = [v4, v6].map(|told| told.and_then(|(_, mapped)| mapped));
+        let outside = |mapped: Option<(u16, u16)>, port: u16| match mapped {
+            Some((inside, outside)) if inside == port => outside,
+            _ => port,
+        };
+        // `tm` has one port for both families.
+        let tendermint = self.tendermint.map(|entry| {
+            let tcp_port = outside(mapped.or(mapped6), entry.tcp_port);
+            TendermintEntry { tcp_port, ..entry }
+        });
+        let v4 = v4.and_then(|(endpoint, _)| match endpoint {
+            SocketAddr::V4(v4) => Some(v4),
+            SocketAddr::V6(_) => None,
+        });
+        let v6 = v6.and_then(|(endpoint, _)| match endpoint {
+            SocketAddr::V6(v6) => Some(v6),
+            SocketAddr::V4(_) => None,
+        });
+        LocalContent { v4, v6, tcp: outside(mapped, self.tcp), tcp6: outside(mapped6, self.tcp), tendermint }
     }
 }
 
@@ -196,17 +204,22 @@ mod tests {
     #[test]
     fn what_a_gateway_says_wins_over_the_vote_and_never_over_the_operator() {
         let external = |ip: &str, udp, tcp| ExternalEndpoint { ip: ip.parse().unwrap(), udp, tcp };
-        let mut local = Local::new(own(&["2a00::1"], &["127.0.0.1"]), None);
+        let entry = TendermintEntry { node_id: [7; 20], tcp_port: 30304 };
+        let mut local = Local::new(own(&["2a00::1"], &["127.0.0.1"]), Some(entry));
         local.seen_at("23.1.1.1:4444".parse().unwrap());
-        local.set_external(&[external("23.2.2.2", Some(5555), Some(6666)), external("2a00::2", Some(7777), None)]);
+        local.set_external(&[
+            external("23.2.2.2", Some(5555), Some((30304, 6666))),
+            external("2a00::2", Some(7777), None),
+        ]);
         let content = local.content();
         assert_eq!(content.v4.unwrap().to_string(), "23.2.2.2:5555");
         assert_eq!((content.tcp, content.tcp6), (6666, 30304), "each family has its TCP port");
+        assert_eq!(content.tendermint, Some(TendermintEntry { tcp_port: 6666, ..entry }));
         assert_eq!(content.v6.unwrap().to_string(), "[2a00::1]:30303");
 
-        let mut without_tcp = Local::new(OwnEndpoint { tcp: 0, ..own(&[], &[]) }, None);
-        without_tcp.set_external(&[external("23.2.2.2", Some(5555), Some(6666))]);
-        assert_eq!(without_tcp.content().tcp, 0, "the port that was mapped is not the one that a record calls tcp");
+        // What is mapped is one TCP port, not whichever the record names.
+        local.set_external(&[external("23.2.2.2", Some(5555), Some((26656, 6666)))]);
+        assert_eq!((local.content().tcp, local.content().tendermint), (30304, Some(entry)));
 
         // A STUN server knows no port: the one that others see, if they see the same address.
         local.set_external(&[external("23.1.1.1", None, None)]);
