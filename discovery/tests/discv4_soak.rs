@@ -66,6 +66,10 @@ fn a_network_under_loss_and_churn_finds_its_living_and_forgets_its_dead() {
         let sampled = network.measure_dead();
         tables = (tables.0 + sampled.dead, tables.1 + sampled.entries);
         dead.push(sampled.mean_share);
+        if sample % 12 == 0 {
+            let (hour, found) = (sample / 12, percent(report.found, report.wanted));
+            println!("after {hour} h: {:.2} % dead, {found:.2} % found so far", sampled.mean_share * 100.0);
+        }
     }
     let span = network.elapsed() - begun;
     assert!(span >= end - begun);

@@ -4,7 +4,8 @@
 //! Kept apart from the table: a node whose bucket is full has proven its endpoint all the same. A proof is of a pair
 //! (id, IP address); the port may change behind a NAT, so it is only noted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -71,15 +72,15 @@ struct Place {
 
 /// Pairs by the place they are at: a network, an address, an endpoint.
 #[derive(Debug)]
-struct Places<K>(BTreeMap<K, Place>);
+struct Places<K>(HashMap<K, Place>);
 
 impl<K> Default for Places<K> {
     fn default() -> Places<K> {
-        Places(BTreeMap::new())
+        Places(HashMap::new())
     }
 }
 
-impl<K: Ord> Places<K> {
+impl<K: Hash + Eq> Places<K> {
     fn pairs(&self, at: &K) -> usize {
         self.0.get(at).map_or(0, |place| place.pairs)
     }
@@ -125,8 +126,7 @@ impl Bonds {
 
     /// `id` has pinged us from `from` and gets its answer.
     pub(crate) fn ping_received(&mut self, now: Instant, id: NodeId, from: SocketAddr, tcp: u16) {
-        self.seen_at(now, id, from);
-        let bond = self.entry(now, id, from);
+        let bond = self.seen_at(now, id, from);
         bond.pinged_us = Some(now);
         bond.doubted = false;
         bond.tcp = tcp;
@@ -198,33 +198,41 @@ impl Bonds {
     }
 
     fn proven(&mut self, now: Instant, id: NodeId, at: SocketAddr, when: Option<Instant>) {
-        self.seen_at(now, id, at);
-        self.entry(now, id, at).proven = when;
+        self.seen_at(now, id, at).proven = when;
         self.addresses.proven(&at.ip(), when);
         self.endpoints.proven(&at, when);
     }
 
     /// Notes the port; a proof goes with its pair.
-    fn seen_at(&mut self, now: Instant, id: NodeId, at: SocketAddr) {
-        let bond = self.entry(now, id, at);
-        let (old, proven) = (SocketAddr::new(at.ip(), bond.udp), bond.proven);
-        bond.udp = at.port();
-        if old != at {
-            self.endpoints.leave(&old);
-            self.endpoints.enter(at);
-            self.endpoints.proven(&at, proven);
+    fn seen_at(&mut self, now: Instant, id: NodeId, at: SocketAddr) -> &mut Bond {
+        self.enter(now, id, at);
+        let Bonds { pairs, endpoints, .. } = self;
+        let bond = pairs.entry((at.ip(), id)).or_default();
+        if bond.udp != at.port() {
+            endpoints.leave(&SocketAddr::new(at.ip(), bond.udp));
+            endpoints.enter(at);
+            endpoints.proven(&at, bond.proven);
+            bond.udp = at.port();
         }
+        bond
     }
 
     fn entry(&mut self, now: Instant, id: NodeId, at: SocketAddr) -> &mut Bond {
+        self.enter(now, id, at);
+        self.pairs.entry((at.ip(), id)).or_default()
+    }
+
+    /// Makes the pair if it is not there.
+    fn enter(&mut self, now: Instant, id: NodeId, at: SocketAddr) {
         let key = (at.ip(), id);
-        if !self.pairs.contains_key(&key) {
-            self.make_room(now, at.ip());
-            self.networks.enter(network(at.ip()));
-            self.addresses.enter(at.ip());
-            self.endpoints.enter(at);
+        if self.pairs.contains_key(&key) {
+            return;
         }
-        self.pairs.entry(key).or_insert_with(|| Bond { udp: at.port(), ..Bond::default() })
+        self.make_room(now, at.ip());
+        self.networks.enter(network(at.ip()));
+        self.addresses.enter(at.ip());
+        self.endpoints.enter(at);
+        self.pairs.insert(key, Bond { udp: at.port(), ..Bond::default() });
     }
 
     fn make_room(&mut self, now: Instant, ip: IpAddr) {
