@@ -161,7 +161,7 @@ pub enum Event {
         /// The closest nodes that answered, closest first; at most the bucket size. Empty if nobody is known.
         closest: Vec<NodeRecord>,
     },
-    /// Remember this node, and that it answered just now.
+    /// Remember this node, and that it is alive.
     Store {
         /// The node, as it is in the table.
         record: NodeRecord,

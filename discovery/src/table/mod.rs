@@ -115,7 +115,7 @@ pub enum TableEvent {
     Added(NodeRecord),
     /// In no bucket any more.
     Removed(NodeRecord),
-    /// It has turned out to be alive, or has passed a check: worth remembering.
+    /// It has turned out to be alive, or has passed a check, or others know it too: worth remembering.
     Alive {
         /// The node.
         record: NodeRecord,
@@ -226,7 +226,12 @@ impl Table {
         if bucket.get(&id).is_some() {
             self.bump(now, record, inbound);
             if let Some(entry) = self.bucket_mut(&id).and_then(|bucket| bucket.get_mut(&id)) {
+                let is_promoted = entry.inbound && !inbound;
                 entry.inbound &= inbound;
+                if is_promoted && entry.live {
+                    let alive = entry.alive();
+                    self.events.push_back(alive);
+                }
             }
             return Err(NotAdded::Known);
         }

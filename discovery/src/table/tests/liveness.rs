@@ -109,3 +109,18 @@ fn who_is_found_alive_is_told_at_once_and_at_every_check() {
     world.miss(&node);
     assert_eq!(world.alive(), []);
 }
+
+/// What the store knows of a node says whether it came by itself: a restart would have less room for it.
+#[test]
+fn a_node_that_others_know_too_is_told_again() {
+    let mut world = World::started();
+    let node = world.node();
+    world.table.add_inbound(world.now, &node).unwrap();
+    world.table.answered(world.now, &node.id(), node.endpoint());
+    for is_told in [true, false] {
+        _ = world.table.add_found(world.now, &node);
+        let events = std::iter::from_fn(|| world.table.poll_event());
+        let told = events.filter(|event| matches!(event, TableEvent::Alive { inbound: false, .. })).count();
+        assert_eq!(told, usize::from(is_told));
+    }
+}
