@@ -1,5 +1,5 @@
 // versus measures kadwire beside go-ethereum v1.17.10 and CometBFT v0.38.26 on this machine, both sides in turns, and prints one table.
-// It is started by `run`, which builds everything; arguments name the parts to measure (discv4, flood, crawl, mconn), all without.
+// It is started by `run`, which builds everything; arguments name the parts to measure (discv4, flood, lookup, crawl, mconn), all without.
 package main
 
 import (
@@ -46,8 +46,12 @@ func main() {
 	if wanted("flood") {
 		flood()
 	}
+	if wanted("lookup") {
+		lookup()
+	}
 	if wanted("crawl") {
-		crawl()
+		crawl(networkSize, "127.77.0.0", "≤ 3 s")
+		crawl(2*networkSize, "127.79.0.0", "≤ 6 s")
 	}
 	if wanted("mconn") {
 		secretHandshake()
