@@ -151,7 +151,7 @@ impl Discv4 {
         let config = self.table.config();
         let (count, alpha, attempts, limits) =
             (config.bucket_size, config.alpha, config.attempts, config.subnet_limits);
-        let mut known = self.table.closest(&place, count, Prefer::All);
+        let mut known = self.table.closest(&place, count, Prefer::Found);
         if owner == Owner::Refresh && self.table.hears_nobody(now.monotonic) {
             // Perhaps all of them are gone, and full buckets keep the bootnodes out.
             known.truncate(count.checked_div(2).unwrap_or(0));

@@ -17,6 +17,7 @@ mod bucket;
 mod config;
 mod distance;
 mod eviction;
+mod guests;
 mod lookup;
 mod questions;
 mod refresh;
@@ -193,17 +194,6 @@ impl Table {
         self.add(now, record, false)
     }
 
-    /// A node that contacted us and has proven its endpoint; the caller vouches for the proof.
-    ///
-    /// # Errors
-    /// Why it is not in a bucket because of this call.
-    pub fn add_inbound(&mut self, now: Instant, record: &NodeRecord) -> Result<(), NotAdded> {
-        if !self.refresh.completed_once() {
-            return Err(NotAdded::Initialising);
-        }
-        self.add(now, record, true)
-    }
-
     /// Nodes of an earlier run, for every refresh that starts with an empty table: at most [`FRESHEST_SEEDS`] and
     /// [`SEED_COUNT`], those that answered last, and none that did not answer within [`SEED_MAX_AGE`].
     pub fn remember(&mut self, wall: SystemTime, seeds: Vec<Seed>) {
@@ -222,7 +212,7 @@ impl Table {
         }
         let Some(bucket) = self.bucket(&id) else { return Err(NotAdded::Own) };
         let is_full = bucket.entries.len() >= self.config.bucket_size;
-        let is_guest = inbound && self.config.inbound < self.config.bucket_size && bucket.replacement(&id).is_none();
+        let (is_guest, has_no_place) = self.guest(&id, inbound);
         if bucket.get(&id).is_some() {
             self.bump(now, record, inbound);
             if let Some(entry) = self.bucket_mut(&id).and_then(|bucket| bucket.get_mut(&id)) {
@@ -235,7 +225,7 @@ impl Table {
             }
             return Err(NotAdded::Known);
         }
-        if is_guest && (is_full || bucket.inbound() >= self.config.inbound) {
+        if is_guest && has_no_place {
             return Err(NotAdded::InboundShare);
         }
         if is_full {

@@ -16,7 +16,10 @@ pub enum Prefer {
     /// liar told it, and has strangers ping whomever the liar wants. Silence costs nothing: whoever asks has other
     /// nodes, and ours are checked within seconds.
     Live,
-    /// All of them: where our own lookups start.
+    /// Nodes that our lookups have found; where these are too few, guests too (`guests.rs`): where our lookups start. Those
+    /// who only contacted us are not asked where to go, or an attacker that pings us would lead them.
+    Found,
+    /// All of them.
     All,
 }
 
@@ -64,7 +67,14 @@ impl Table {
 
     /// At most `count` nodes closest to `target`, closest first.
     pub fn closest(&self, target: &NodeId, count: usize, prefer: Prefer) -> Vec<NodeRecord> {
-        self.closest_of(target, count, |entry| entry.live || prefer == Prefer::All).into_nodes()
+        let closest = match prefer {
+            Prefer::Live => self.closest_of(target, count, |entry| entry.live),
+            Prefer::Found => Some(self.closest_of(target, count, |entry| !entry.inbound))
+                .filter(Closest::is_full)
+                .unwrap_or_else(|| self.closest_of(target, count, |_| true)),
+            Prefer::All => self.closest_of(target, count, |_| true),
+        };
+        closest.into_nodes()
     }
 
     fn closest_of(&self, target: &NodeId, count: usize, wanted: impl Fn(&Entry) -> bool) -> Closest<'_> {

@@ -12,6 +12,7 @@
     reason = "shared by several test binaries, each using a part"
 )]
 
+pub mod adversary;
 mod churn;
 mod links;
 mod report;
@@ -25,7 +26,7 @@ pub use churn::Churn;
 pub use links::Links;
 pub use report::LookupReport;
 
-use kadwire_discovery::discv4::message::Kind;
+use kadwire_discovery::discv4::message::{Kind, Message};
 use kadwire_discovery::discv4::packet::Packet;
 use kadwire_discovery::discv4::{Config, Discv4, Event, LookupId};
 use kadwire_discovery::table::{Seed, TableConfig};
@@ -69,7 +70,7 @@ impl SimNode {
 }
 
 struct Delivery {
-    from: Index,
+    from: SocketAddr,
     to: Index,
     packet: Packet,
 }
@@ -104,6 +105,13 @@ impl InFlight {
     }
 }
 
+/// A packet to an address that no node of the network has.
+pub struct Stray {
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub packet: Packet,
+}
+
 /// A packet sent, for the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Logged {
@@ -134,6 +142,8 @@ pub struct Network {
     pub log: Option<Vec<Logged>>,
     /// The table of nodes that are switched on from now on.
     pub table: TableConfig,
+    /// If set, packets to addresses outside of the network come here at once, for whoever plays those.
+    pub strays: Option<Vec<Stray>>,
     /// If set, nodes leave and others come.
     pub churn: Option<Churn>,
     start: Now,
@@ -162,6 +172,7 @@ impl Network {
             traffic: Traffic::default(),
             log: None,
             table: TableConfig::default(),
+            strays: None,
             churn: None,
             start,
             elapsed: Duration::ZERO,
@@ -283,7 +294,7 @@ impl Network {
     fn deliver(&mut self, delivery: Delivery) {
         let Delivery { from, to, packet } = delivery;
         self.note(&packet, to);
-        let (now, from) = (self.now(), self.nodes[from].address);
+        let now = self.now();
         let Some(machine) = &mut self.nodes[to].machine else { return };
         let accepted =
             machine.admit(now, from, &packet.header()).and_then(|()| machine.handle_packet(now, from, packet));
@@ -300,10 +311,7 @@ impl Network {
             && let Some(transmit) = machine.poll_transmit()
         {
             self.packets += 1;
-            let mut hash = [0; 32];
-            for (n, chunk) in hash.chunks_exact_mut(8).enumerate() {
-                chunk.copy_from_slice(&mix(self.packets, n as u64 + 1).to_be_bytes());
-            }
+            let hash = packet_hash(self.packets);
             if let Some(request) = transmit.request {
                 machine.handle_sealed(request, hash);
             }
@@ -343,16 +351,43 @@ impl Network {
     fn send(&mut self, from: Index, to: SocketAddr, packet: Packet) {
         self.traffic.sent += 1;
         self.traffic.sent_by_kind[packet.message.kind() as usize - 1] += 1;
-        let Some(&to) = self.by_address.get(&to) else { return };
+        let Some(&receiver) = self.by_address.get(&to) else {
+            let from = self.nodes[from].address;
+            return self.strays.iter_mut().for_each(|strays| strays.push(Stray { from, to, packet: packet.clone() }));
+        };
+        let (to, from_address) = (receiver, self.nodes[from].address);
         let delay = self.links.fate(self.elapsed, from, to, self.pair_seed, &mut self.rng);
         if let Some(log) = &mut self.log {
             let (at, kind) = (self.elapsed, packet.message.kind());
             log.push(Logged { at, from, to, kind, is_lost: delay.is_none() });
         }
         match delay {
-            Some(delay) => self.in_flight.push(self.elapsed + delay, self.packets, Delivery { from, to, packet }),
+            Some(delay) => {
+                self.in_flight.push(self.elapsed + delay, self.packets, Delivery { from: from_address, to, packet })
+            }
             None => self.traffic.lost += 1,
         }
+    }
+
+    /// A packet from somebody who is no node of the network, a moment after now. Returns its hash.
+    pub fn inject(
+        &mut self,
+        from: SocketAddr,
+        to: Index,
+        after: Duration,
+        key: PublicKey,
+        message: Message,
+    ) -> [u8; 32] {
+        self.packets += 1;
+        let hash = packet_hash(self.packets);
+        let packet = Packet { from: key, hash, message };
+        self.in_flight.push(self.elapsed + after, self.packets, Delivery { from, to, packet });
+        hash
+    }
+
+    /// Who has this address.
+    pub fn at(&self, address: &SocketAddr) -> Option<Index> {
+        self.by_address.get(address).copied()
     }
 
     fn note(&mut self, packet: &Packet, to: Index) {
@@ -430,6 +465,15 @@ impl Network {
             self.switch_on(index, |config| config.bootnodes = others);
         }
     }
+}
+
+/// A hash that no other packet has.
+fn packet_hash(packet: u64) -> [u8; 32] {
+    let mut hash = [0; 32];
+    for (n, chunk) in hash.chunks_exact_mut(8).enumerate() {
+        chunk.copy_from_slice(&mix(packet, n as u64 + 1).to_be_bytes());
+    }
+    hash
 }
 
 /// A good mixer of two words (splitmix64).

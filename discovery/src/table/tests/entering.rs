@@ -104,3 +104,16 @@ fn the_share_of_those_who_came_by_themselves_can_be_the_whole_bucket() {
     }
     assert_eq!(world.table.replacements().count(), 1);
 }
+
+/// Guests are asked where to go only if there is hardly anybody else.
+#[test]
+fn lookups_start_from_nodes_that_were_found() {
+    let mut world = World::started();
+    let guest = world.node();
+    world.table.add_inbound(world.now, &guest).unwrap();
+    assert_eq!(world.table.closest(&guest.id(), 4, Prefer::Found), [guest.clone()]);
+    let found = world.add_nodes(4);
+    assert_eq!(world.table.closest(&guest.id(), 5, Prefer::Found)[0], guest, "four are too few");
+    let start = world.table.closest(&guest.id(), 4, Prefer::Found);
+    assert!(start.len() == 4 && start.iter().all(|node| found.contains(node)));
+}
