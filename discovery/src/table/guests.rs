@@ -2,13 +2,12 @@
 //!
 //! Whoever pings us chooses when, how often and with which keys, so an attacker's nodes are there before anybody else's,
 //! above all after a restart (Marcus, Heilman, Goldberg 2018). A lookup goes where we choose. So guests get half of a bucket
-//! and are no replacements ([`TableConfig::inbound`](super::TableConfig::inbound)), and our lookups start from others. They are told of and checked as everybody is: so a new node becomes known, is found,
+//! and of what one network may have, and are no replacements ([`TableConfig::inbound`](super::TableConfig::inbound)), and our lookups start from others. They are told of and checked as everybody is: so a new node becomes known, is found,
 //! and is a guest no longer. go-ethereum makes no difference between the two.
 
 use std::time::Instant;
 
-use super::{NotAdded, Table};
-use crate::key::NodeId;
+use super::{Entry, NotAdded, Table};
 use crate::record::NodeRecord;
 
 impl Table {
@@ -23,11 +22,24 @@ impl Table {
         self.add(now, record, true)
     }
 
-    /// Whether a node would be a guest, and if so, whether there is no place for one.
-    pub(super) fn guest(&self, id: &NodeId, inbound: bool) -> (bool, bool) {
-        let Some(bucket) = self.bucket(id).filter(|_| inbound && self.has_guests()) else { return (false, false) };
-        let is_full = bucket.entries.len() >= self.config.bucket_size || bucket.inbound() >= self.config.inbound;
-        (bucket.replacement(id).is_none(), is_full)
+    /// Whether a node that is in no bucket would be a guest, and if so, whether there is a place for it: in its bucket, and
+    /// in its network's share, of which guests get the same part as of a bucket (one of two in a bucket, five of ten in
+    /// the table).
+    pub(super) fn place_for_guest(&self, record: &NodeRecord) -> Option<bool> {
+        let id = record.id();
+        let bucket = self.bucket(&id).filter(|bucket| self.has_guests() && bucket.replacement(&id).is_none())?;
+        let limits = self.config.subnet_limits;
+        let share = |limit: usize| {
+            let share = limit.saturating_mul(self.config.inbound);
+            share.checked_div(self.config.bucket_size).unwrap_or(0)
+        };
+        if bucket.entries.len() >= self.config.bucket_size || bucket.inbound() >= self.config.inbound {
+            return Some(false);
+        }
+        let Some(network) = limits.subnet(record.ip()) else { return Some(true) };
+        let is_same = |entry: &&Entry| entry.inbound && limits.subnet(entry.record.ip()) == Some(network);
+        let (here, everywhere) = (bucket.entries.iter().filter(is_same), self.entries().filter(is_same));
+        Some(here.count() < share(limits.bucket) && everywhere.count() < share(limits.table))
     }
 
     /// Whether the table tells guests from others at all.

@@ -72,8 +72,8 @@ pub enum NotAdded {
     /// Its bucket is full; it may have become a replacement.
     #[error("bucket is full")]
     BucketFull,
-    /// As many nodes of its bucket as may have come by themselves, and nothing else is known of it.
-    #[error("too many nodes of the bucket came by themselves")]
+    /// As many nodes of its bucket or network as may have come by themselves, and nothing else is known of it.
+    #[error("too many nodes came by themselves")]
     InboundShare,
     /// Its network has its share of the table or of the bucket.
     #[error("too many nodes of its network")]
@@ -212,7 +212,6 @@ impl Table {
         }
         let Some(bucket) = self.bucket(&id) else { return Err(NotAdded::Own) };
         let is_full = bucket.entries.len() >= self.config.bucket_size;
-        let (is_guest, has_no_place) = self.guest(&id, inbound);
         if bucket.get(&id).is_some() {
             self.bump(now, record, inbound);
             if let Some(entry) = self.bucket_mut(&id).and_then(|bucket| bucket.get_mut(&id)) {
@@ -225,7 +224,8 @@ impl Table {
             }
             return Err(NotAdded::Known);
         }
-        if is_guest && has_no_place {
+        let guest = if inbound { self.place_for_guest(record) } else { None };
+        if guest == Some(false) {
             return Err(NotAdded::InboundShare);
         }
         if is_full {
@@ -242,7 +242,7 @@ impl Table {
             return Err(NotAdded::SubnetLimit);
         }
         self.count(record);
-        self.insert(now, record.clone(), is_guest);
+        self.insert(now, record.clone(), guest.is_some());
         Ok(())
     }
 

@@ -380,7 +380,7 @@ impl Network {
     ) -> [u8; 32] {
         self.packets += 1;
         let hash = packet_hash(self.packets);
-        let packet = Packet { from: key, hash, message };
+        let packet = Packet { from: key, id: key.node_id(), hash, message };
         self.in_flight.push(self.elapsed + after, self.packets, Delivery { from, to, packet });
         hash
     }

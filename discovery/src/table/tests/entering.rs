@@ -117,3 +117,16 @@ fn lookups_start_from_nodes_that_were_found() {
     let start = world.table.closest(&guest.id(), 4, Prefer::Found);
     assert!(start.len() == 4 && start.iter().all(|node| found.contains(node)));
 }
+
+/// One of a /24 in a bucket, five in the table; on a LAN as many as the buckets take.
+#[test]
+fn guests_get_half_of_what_their_network_may_have() {
+    for (network, expected) in [([23, 55, 1], 5), ([192, 168, 1], 20)] {
+        let mut world = World::started();
+        let guests: Vec<_> = (0..20_u8)
+            .map(|n| world.node_at(LAST - usize::from(n / 2) % 5, Ipv4Addr::new(network[0], network[1], network[2], n)))
+            .collect();
+        let added = guests.iter().filter(|guest| world.table.add_inbound(world.now, guest).is_ok()).count();
+        assert_eq!(added, expected);
+    }
+}
