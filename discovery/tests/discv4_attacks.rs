@@ -57,7 +57,6 @@ struct Loot {
     of_next: usize,
     /// Honest nodes that the victim's lookups still find.
     found: usize,
-    bonds: usize,
 }
 
 fn number(name: &str, default: u32) -> u32 {
@@ -106,7 +105,7 @@ fn attack(network: &mut Network, victim: Index, row: &Row) -> Loot {
     let is_ours = |record: &NodeRecord| attacker.owns(record.ip());
     let table = network.nodes[victim].machine().table();
     let entries = table.entries().filter(|entry| is_ours(entry.record())).count();
-    let (of_entries, bonds) = (table.len(), network.nodes[victim].machine().bonds());
+    let of_entries = table.len();
     let next = dials(network, &mut attacker, victim);
     let found = (0..SEARCHES).filter(|_| finds_honest(network, &mut attacker, victim)).count();
     network.switch_off(victim);
@@ -120,7 +119,6 @@ fn attack(network: &mut Network, victim: Index, row: &Row) -> Loot {
         next: ours(&next),
         of_next: next.len(),
         found,
-        bonds,
     }
 }
 
@@ -233,6 +231,34 @@ fn a_restarted_node_under_attack() {
     let rows = rows();
     let loot = attacks(sim::seed(1), &rows);
     println!("took {:.0?}", begun.elapsed());
+    for (row, loot) in rows.iter().zip(&loot) {
+        for loot in loot {
+            let (what, networks) = (format!("{}: {loot:?}", row.name), row.means.networks as usize);
+            assert!(loot.entries <= 10 * networks, "{what}");
+            assert!(loot.of_first == DIALS && loot.of_next == DIALS, "the walk starves: {what}");
+            assert!(loot.found * 10 >= SEARCHES * 7, "honest nodes are not found: {what}");
+            if networks == 1 {
+                assert!(loot.first * 3 <= DIALS && loot.next * 3 <= DIALS, "{what}");
+            }
+        }
+    }
+}
+
+/// One address admits 1,024 strangers, then eight a second.
+#[test]
+fn one_address_with_many_identities_gets_2048_proofs_and_ten_places() {
+    let mut network = Network::new(sim::seed(2), Links::default());
+    let node = network.add();
+    network.switch_on(node, |_| {});
+    let means = Means { networks: 1, hosts: 1, identities: 10_000, pings: 2000 };
+    let mut attacker = Adversary::new(&mut network, 1, means);
+    attacker.victim = Some(node);
+    attacker.run_for(&mut network, 20 * MINUTE);
+    let machine = network.nodes[node].machine();
+    let (bonds, table) = (machine.bonds(), machine.table().len());
+    assert!(attacker.pinged() > 10_000);
+    assert!(bonds <= 2048);
+    assert!(table <= 10, "one network");
 }
 
 #[expect(clippy::disallowed_methods, reason = "only to print how long a simulation takes; nothing depends on it")]

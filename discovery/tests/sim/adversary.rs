@@ -23,6 +23,8 @@ const DELAY: Duration = Duration::from_millis(5);
 /// How often it sends a handful of pings.
 const TICK: Duration = Duration::from_millis(100);
 
+const TICKS_PER_SECOND: u32 = 10;
+
 /// Nodes in the answer to a FindNode.
 const ANSWER: usize = 16;
 
@@ -61,7 +63,9 @@ pub struct Adversary {
     /// Whom it pings as fast as that one admits.
     pub victim: Option<Index>,
     next: u32,
+    /// Pings that are due, times the ticks of a second.
     credit: u32,
+    pinged: u64,
     next_tick: Duration,
 }
 
@@ -73,7 +77,12 @@ impl Adversary {
         ids.sort_unstable();
         network.strays = Some(Vec::new());
         let (block, next_tick) = (0x1700 | u16::from(block), network.elapsed());
-        Adversary { means, block, keys, ids, victim: None, next: 0, credit: means.burst(), next_tick }
+        Adversary { means, block, keys, ids, victim: None, next: 0, credit: means.burst() * TICKS_PER_SECOND, pinged: 0, next_tick }
+    }
+
+    /// Pings that its victim has got.
+    pub fn pinged(&self) -> u64 {
+        self.pinged
     }
 
     pub fn owns(&self, ip: IpAddr) -> bool {
@@ -108,7 +117,7 @@ impl Adversary {
         done(network)
     }
 
-    /// Lookups of this attacker's victim, while it is at work. Ends after `limit`.
+    /// A lookup of its victim, to the end.
     pub fn run_lookup(&mut self, network: &mut Network, asker: Index, target: [u8; 64]) -> Vec<NodeId> {
         let lookup = network.with(asker, |machine, now| machine.lookup(now, target)).expect("not busy");
         let until = network.elapsed() + Duration::from_secs(60);
@@ -135,8 +144,10 @@ impl Adversary {
     /// What it does to its victim by itself.
     fn ping(&mut self, network: &mut Network) {
         let Some(victim) = self.victim else { return };
-        let count = (self.credit + self.means.rate() / 10).min(self.means.identities);
-        self.credit = 0;
+        self.credit += self.means.rate();
+        let count = (self.credit / TICKS_PER_SECOND).min(self.means.identities);
+        self.credit %= TICKS_PER_SECOND;
+        self.pinged += u64::from(count);
         for _ in 0..count {
             let identity = self.next;
             self.next = (self.next + 1) % self.means.identities;
