@@ -42,9 +42,9 @@ pub struct Means {
 }
 
 impl Means {
-    /// Pings a second that the victim admits, at most `pings`.
+    /// Pings a second that the victim admits, at most `pings`, and no identity more often than each five seconds.
     fn rate(&self) -> u32 {
-        self.pings.min(self.networks * self.hosts * 8).min(2000)
+        self.pings.min(self.networks * self.hosts * 8).min(2000).min((self.identities / 5).max(1))
     }
 
     /// And at once.
