@@ -77,7 +77,17 @@ impl Adversary {
         ids.sort_unstable();
         network.strays = Some(Vec::new());
         let (block, next_tick) = (0x1700 | u16::from(block), network.elapsed());
-        Adversary { means, block, keys, ids, victim: None, next: 0, credit: means.burst() * TICKS_PER_SECOND, pinged: 0, next_tick }
+        Adversary {
+            means,
+            block,
+            keys,
+            ids,
+            victim: None,
+            next: 0,
+            credit: means.burst() * TICKS_PER_SECOND,
+            pinged: 0,
+            next_tick,
+        }
     }
 
     /// Pings that its victim has got.
