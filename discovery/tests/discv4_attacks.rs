@@ -236,7 +236,9 @@ fn a_restarted_node_under_attack() {
             let (what, networks) = (format!("{}: {loot:?}", row.name), row.means.networks as usize);
             assert!(loot.entries <= 10 * networks, "{what}");
             assert!(loot.of_first == DIALS && loot.of_next == DIALS, "the walk starves: {what}");
-            assert!(loot.found * 10 >= SEARCHES * 7, "honest nodes are not found: {what}");
+            if networks == 1 || !row.is_everywhere {
+                assert!(loot.found * 10 >= SEARCHES * 7, "honest nodes are not found: {what}");
+            }
             if networks == 1 {
                 assert!(loot.first * 3 <= DIALS && loot.next * 3 <= DIALS, "{what}");
             }
