@@ -10,7 +10,11 @@ mod starting;
 mod subnets;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::SystemTime;
 
+use rand::RngExt;
+
+use super::revalidation::Pace;
 use super::*;
 use crate::SecretKey;
 
