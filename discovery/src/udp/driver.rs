@@ -189,7 +189,11 @@ impl Driver {
         if !is_flooded && !self.workers.are_busy() {
             match self.inlet.watch() {
                 Ok(()) => return timeout,
-                Err(error) => tracing::warn!(%error, "the socket cannot be watched"), // and is read now and then
+                // Out of file descriptors, most likely. It is read every few milliseconds until it can be: no place for warnings.
+                Err(error) => {
+                    self.stats.receive_errors = self.stats.receive_errors.saturating_add(1);
+                    tracing::debug!(%error, "the socket cannot be watched");
+                }
             }
         }
         self.inlet.rest();
