@@ -235,8 +235,9 @@ fn a_restarted_node_under_attack() {
         for loot in loot {
             let (what, networks) = (format!("{}: {loot:?}", row.name), row.means.networks as usize);
             assert!(loot.entries <= 10 * networks, "{what}");
-            assert!(loot.of_first == DIALS && loot.of_next == DIALS, "the walk starves: {what}");
+            // Against sixteen networks that everybody knows, few honest nodes are left to walk to: then it hands out fewer.
             if networks == 1 || !row.is_everywhere {
+                assert!(loot.of_first == DIALS && loot.of_next == DIALS, "the walk starves: {what}");
                 assert!(loot.found * 10 >= SEARCHES * 7, "honest nodes are not found: {what}");
             }
             if networks == 1 {
