@@ -10,7 +10,7 @@ mod receiving;
 mod table_life;
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -81,7 +81,8 @@ impl Scene {
         config.endpoint.explicit_ips = vec!["24.0.0.1".parse().unwrap()];
         config.endpoint.tcp = 30304;
         change(&mut config);
-        let now = Now::read();
+        // A fixed wall clock: expirations are whole seconds, and where in a second a test begins must not matter to it.
+        let now = Now { wall: SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000), ..Now::read() };
         Scene { now, machine: Discv4::new(now, config, [7; 32]), secret, rng, hashes: 0 }
     }
 
