@@ -38,8 +38,8 @@ pub struct Nat {
 }
 
 impl Nat {
-    /// Begins to ask, if the plan asks anybody. What is mapped are discovery's UDP port and the TCP port `tcp`. Explicit addresses are not its business: they go into
-    /// [`Config::advertise_ips`](kadwire_discovery::Config::advertise_ips).
+    /// Begins to ask, if the plan asks anybody. What is mapped are discovery's UDP port and the TCP port `tcp`. Explicit
+    /// addresses are not its business: they go into [`Config::advertise_ips`](kadwire_discovery::Config::advertise_ips).
     pub fn start(plan: &Plan, discovery: Discovery, tcp: Option<u16>) -> Option<Nat> {
         let methods = plan.asking();
         if methods.is_empty() {

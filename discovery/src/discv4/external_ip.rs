@@ -7,9 +7,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
-
-use crate::address::check_relay;
+use crate::address::{check_relay, network};
 
 /// How long a statement counts (go-ethereum `iptrackWindow`).
 const WINDOW: Duration = Duration::from_secs(5 * 60);
@@ -22,10 +20,10 @@ const MAX_VOTERS: usize = 256;
 
 /// The statements about our endpoint in one address family.
 #[derive(Debug, Default)]
-struct Votes(BTreeMap<IpNet, (SocketAddr, Instant)>);
+struct Votes(BTreeMap<IpAddr, (SocketAddr, Instant)>);
 
 impl Votes {
-    fn add(&mut self, now: Instant, voter: IpNet, endpoint: SocketAddr) {
+    fn add(&mut self, now: Instant, voter: IpAddr, endpoint: SocketAddr) {
         self.0.retain(|_, (_, at)| now.saturating_duration_since(*at) < WINDOW);
         if self.0.len() >= MAX_VOTERS && !self.0.contains_key(&voter) {
             let oldest = self.0.iter().min_by_key(|(_, (_, at))| *at).map(|(voter, _)| *voter);
@@ -62,10 +60,8 @@ impl ExternalIp {
             return None;
         }
         // One vote for each /24 or /48: who controls a host controls its neighbourhood's statements.
-        let prefix = if voter.is_ipv4() { 24 } else { 48 };
-        let network = IpNet::new(voter, prefix).ok()?.trunc();
         let votes = if endpoint.is_ipv4() { &mut self.v4 } else { &mut self.v6 };
-        votes.add(now, network, endpoint);
+        votes.add(now, network(voter), endpoint);
         votes.winner()
     }
 }

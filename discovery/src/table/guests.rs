@@ -2,8 +2,9 @@
 //!
 //! Whoever pings us chooses when, how often and with which keys, so an attacker's nodes are there before anybody else's,
 //! above all after a restart (Marcus, Heilman, Goldberg 2018). A lookup goes where we choose. So guests get half of a bucket
-//! and of what one network may have, and are no replacements ([`TableConfig::inbound`](super::TableConfig::inbound)), and our lookups start from others. They are told of and checked as everybody is: so a new node becomes known, is found,
-//! and is a guest no longer. go-ethereum makes no difference between the two.
+//! and of what one network may have ([`TableConfig::inbound`](super::TableConfig::inbound)), are no replacements, and our
+//! lookups start from others. They are told of and checked as everybody is: so a new node becomes known, is found, and is a
+//! guest no longer. go-ethereum makes no difference between the two.
 
 use std::time::Instant;
 

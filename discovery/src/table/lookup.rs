@@ -2,8 +2,8 @@
 //!
 //! It holds no node to its word: an answer counts as proof that the answerer lives, the nodes it names are
 //! candidates only, and the result consists of answerers. Nor does it let one network fill the result: whoever has
-//! enough keys has the closest to any target, but not the closest of many networks. It never sleeps: the caller asks [`Lookup::poll`] whenever
-//! something has changed. Spec sheet kademlia_table §6.
+//! enough keys has the closest to any target, but not the closest of many networks. It never sleeps: the caller asks
+//! [`Lookup::poll`] whenever something has changed. Spec sheet kademlia_table §6.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -24,8 +24,8 @@ pub(crate) enum Pace {
 }
 
 /// About how long nodes wait for their first check: of a whole table of hearsay, nine tenths are verified in ten
-/// seconds. With one check each 1.5 s it takes go-ethereum seven minutes. Nodes that were alive are never hurried: a network that is away for half a
-/// minute must not cost the whole table.
+/// seconds. With one check each 1.5 s it takes go-ethereum seven minutes. Nodes that were alive are never hurried: a
+/// network that is away for half a minute must not cost the whole table.
 const FIRST_CHECK_WITHIN: Duration = Duration::from_secs(3);
 
 /// The lists and the checks under way.
