@@ -22,8 +22,9 @@ impl Table {
         self.add(now, record, false)
     }
 
-    /// Nodes of an earlier run, for every refresh that starts with an empty table: at most [`FRESHEST_SEEDS`] and
-    /// [`SEED_COUNT`], those that answered last, and none that did not answer within [`SEED_MAX_AGE`].
+    /// Nodes of an earlier run, for every refresh that starts with an empty table: at most
+    /// [`FRESHEST_SEEDS`](super::FRESHEST_SEEDS) and [`SEED_COUNT`](super::SEED_COUNT), those that answered last, and none
+    /// that did not answer within [`SEED_MAX_AGE`](super::SEED_MAX_AGE).
     pub fn remember(&mut self, wall: SystemTime, seeds: Vec<Seed>) {
         self.seeds.restore(seeds, &self.local, wall);
     }
