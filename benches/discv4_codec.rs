@@ -13,7 +13,7 @@ use kadwire_discovery::{
     Enr, NodeRecord, SecretKey,
     discv4::{
         message::{Endpoint, EnrResponse, FindNode, Message, Neighbor, Neighbors, Ping, Pong},
-        packet::{Unverified, encode},
+        packet::{Signer, Unverified, encode},
     },
 };
 
@@ -82,6 +82,11 @@ fn codec(criterion: &mut Criterion) {
         group.bench_function("recover", |bench| {
             let parsed = || Unverified::parse(&datagram).expect("our own datagram");
             bench.iter_batched(parsed, Unverified::recover, BatchSize::SmallInput);
+        });
+        group.bench_function("recover, signer likely", |bench| {
+            let parsed = || Unverified::parse(&datagram).expect("our own datagram");
+            let likely = Some(Signer::from(*key.public()));
+            bench.iter_batched(parsed, |packet| packet.recover_likely(likely), BatchSize::SmallInput);
         });
         group.bench_function("encode", |bench| bench.iter(|| encode(&key, black_box(&message))));
         group.finish();

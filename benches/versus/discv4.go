@@ -176,8 +176,10 @@ const networkSize = 300
 
 // crawl measures how long it takes to find all nodes of a network of go-ethereum nodes: ours, go-ethereum's way, ours again.
 func crawl(size int, base, target string) {
-	network := start("discv4net", reference("discv4net"), "-n", fmt.Sprint(size), "-base", base, "-settle", "90s")
-	ready := network.object(5*time.Minute, "bootnodes")
+	// At most so long until all have found each other, on two cores.
+	settle := time.Duration(size) * 300 * time.Millisecond
+	network := start("discv4net", reference("discv4net"), "-n", fmt.Sprint(size), "-base", base, "-settle", settle.String())
+	ready := network.object(5*time.Minute+settle, "bootnodes")
 	if visible := ready.number("visible"); visible < float64(size) {
 		fmt.Fprintf(os.Stderr, "versus: only %v of %d go-ethereum nodes can be found by asking: the machine is too busy\n", visible, size)
 	}

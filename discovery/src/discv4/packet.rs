@@ -156,8 +156,17 @@ impl Unverified {
 
     /// Finds the signer (about 60 µs), and verifies the record of an ENRResponse (70 µs more).
     pub fn recover(self) -> Result<Packet, PacketError> {
+        self.recover_likely(None)
+    }
+
+    /// The same, a tenth to a fifth cheaper if the signer is the likely one. If it is not, half as dear again.
+    pub fn recover_likely(self, likely: Option<Signer>) -> Result<Packet, PacketError> {
         let digest = keccak256(&[&self.signed]);
-        let from = PublicKey::recover(&digest, &self.signature).ok_or(PacketError::BadSignature)?;
+        let is_likely = |signer: &Signer| signer.key.has_signed(&digest, &self.signature);
+        let Signer { key: from, id } = match likely.filter(is_likely) {
+            Some(signer) => signer,
+            None => PublicKey::recover(&digest, &self.signature).ok_or(PacketError::BadSignature)?.into(),
+        };
         let message = match self.message {
             Some(message) => message,
             None => {
@@ -166,7 +175,20 @@ impl Unverified {
                 Message::EnrResponse(EnrResponse { request_hash, record })
             }
         };
-        Ok(Packet { from, id: from.node_id(), hash: self.header.hash, message })
+        Ok(Packet { from, id, hash: self.header.hash, message })
+    }
+}
+
+/// A key and its hash, which costs as much as a hundred comparisons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signer {
+    key: PublicKey,
+    id: NodeId,
+}
+
+impl From<PublicKey> for Signer {
+    fn from(key: PublicKey) -> Self {
+        Self { key, id: key.node_id() }
     }
 }
 
@@ -181,6 +203,13 @@ pub struct Packet {
     pub hash: [u8; 32],
     /// What it says.
     pub message: Message,
+}
+
+impl Packet {
+    /// Whose it is.
+    pub fn signer(&self) -> Signer {
+        Signer { key: self.from, id: self.id }
+    }
 }
 
 impl Packet {

@@ -73,6 +73,13 @@ pub(crate) fn recover(digest: &[u8; 32], signature: &[u8; 65]) -> Option<[u8; PO
     to_bytes(&CONTEXT.recover_ecdsa(Message::from_digest(*digest), &signature).ok()?)
 }
 
+/// Whether `r ‖ s` is of this point over `digest`, with high `s` or low: a fifth cheaper than to recover the signer.
+pub(crate) fn has_signed(point: &[u8; POINT_LENGTH], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
+    let (Some(key), Ok(mut signature)) = (checked(point), Signature::from_compact(signature)) else { return false };
+    signature.normalize_s();
+    CONTEXT.verify_ecdsa(Message::from_digest(*digest), &signature, &key).is_ok()
+}
+
 /// Whether `signature` is of this point over `digest`. High `s` is refused: it is a second form of the same signature.
 pub(crate) fn verify(point: &[u8; POINT_LENGTH], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
     let (Some(key), Ok(signature)) = (checked(point), Signature::from_compact(signature)) else { return false };

@@ -16,7 +16,7 @@ use self::k256 as curve;
 #[cfg(feature = "libsecp256k1")]
 use self::libsecp256k1 as curve;
 
-pub(crate) use curve::{Signer, decompress, is_on_curve, recover, verify};
+pub(crate) use curve::{Signer, decompress, has_signed, is_on_curve, recover, verify};
 
 /// Length of an uncompressed point without its prefix byte.
 pub(crate) const POINT_LENGTH: usize = 64;

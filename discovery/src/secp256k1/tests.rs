@@ -16,6 +16,7 @@ struct Curve {
     sign: fn(&[u8; 32], &[u8; 32]) -> Option<[u8; 65]>,
     recover: fn(&[u8; 32], &[u8; 65]) -> Option<[u8; 64]>,
     verify: fn(&[u8; 64], &[u8; 32], &[u8; 64]) -> bool,
+    has_signed: fn(&[u8; 64], &[u8; 32], &[u8; 64]) -> bool,
     is_on_curve: fn(&[u8; 64]) -> bool,
     decompress: fn(&[u8; 33]) -> Option<[u8; 64]>,
 }
@@ -29,6 +30,7 @@ const CURVES: &[Curve] = &[
         sign: |key, digest| Some(super::libsecp256k1::Signer::new(key)?.sign(digest)),
         recover: super::libsecp256k1::recover,
         verify: super::libsecp256k1::verify,
+        has_signed: super::libsecp256k1::has_signed,
         is_on_curve: super::libsecp256k1::is_on_curve,
         decompress: super::libsecp256k1::decompress,
     },
@@ -41,6 +43,7 @@ const K256: Curve = Curve {
     sign: |key, digest| Some(k256::Signer::new(key)?.sign(digest)),
     recover: k256::recover,
     verify: k256::verify,
+    has_signed: k256::has_signed,
     is_on_curve: k256::is_on_curve,
     decompress: k256::decompress,
 };
@@ -152,6 +155,10 @@ fn what_nobody_signed() {
     let mut digest = [0; 32];
     digest[31] = 5;
     assert_eq!(agreed(|curve| (curve.recover)(&digest, &signature)), None);
+    // The sum is the point at infinity: z G + r Q with Q = -G and r = z.
+    let mut z = [0; 32];
+    z.copy_from_slice(&generator[..32]);
+    assert!(!agreed(|curve| (curve.has_signed)(&with_other_y(&generator), &z, signature.first_chunk().unwrap())));
     digest[31] = 6;
     assert!(agreed(|curve| (curve.recover)(&digest, &signature)).is_some());
     // z = 0 is as good a digest as any; so is one beyond the order.
@@ -185,6 +192,11 @@ proptest! {
         let high = other_s(&signature);
         prop_assert_eq!(agreed(|curve| (curve.recover)(&digest, &high)), Some(point));
         prop_assert!(!agreed(|curve| (curve.verify)(&point, &digest, &r_s(&high))));
+        for form in [signature, high].each_ref().map(r_s) {
+            prop_assert!(agreed(|curve| (curve.has_signed)(&point, &digest, &form)));
+            prop_assert!(!agreed(|curve| (curve.has_signed)(&point, &[7; 32], &form)));
+            prop_assert!(!agreed(|curve| (curve.has_signed)(&with_other_y(&point), &digest, &form)));
+        }
         let mut other_v = signature;
         other_v[64] ^= 1;
         prop_assert_ne!(agreed(|curve| (curve.recover)(&digest, &other_v)), Some(point));
@@ -203,6 +215,8 @@ proptest! {
         for point in recovered.into_iter().chain(decompressed).chain(point.as_flattened().try_into()) {
             agreed(|curve| (curve.is_on_curve)(&point));
             agreed(|curve| (curve.verify)(&point, &digest, signature.first_chunk().unwrap()));
+            let is_signer = agreed(|curve| (curve.has_signed)(&point, &digest, signature.first_chunk().unwrap()));
+            assert!(is_signer || recovered != Some(point));
         }
     }
 }

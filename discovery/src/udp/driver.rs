@@ -19,8 +19,9 @@ use super::{
     local_record::{Publisher, as_node},
     outlet::Outlet,
     pong_queue::PongQueue,
+    signers::Signers,
     socket,
-    workers::{Class, Done, Workers},
+    workers::{Class, Done, Received, Workers},
 };
 use crate::{
     Enr, NodeRecord, Now, TendermintEntry,
@@ -87,6 +88,7 @@ pub(super) struct Driver {
     requests: BTreeMap<RequestId, Waiter>,
     lookups: BTreeMap<LookupId, oneshot::Sender<Vec<NodeRecord>>>,
     pongs: PongQueue,
+    signers: Signers,
     /// Datagrams that came to nothing, and until when they are counted together.
     useless: usize,
     useless_until: Instant,
@@ -145,6 +147,7 @@ impl Driver {
             requests: BTreeMap::new(),
             lookups: BTreeMap::new(),
             pongs: PongQueue::default(),
+            signers: Signers::default(),
             useless: 0,
             useless_until: now.monotonic,
             stats: UdpStats::default(),
@@ -282,7 +285,8 @@ impl Driver {
         // All other kinds are admitted only from those who are known, or in answer to us.
         let is_stranger = header.kind == Kind::Ping && !self.machine.is_endpoint_proven(now, from);
         let class = if is_stranger { Class::Stranger } else { Class::Known };
-        if self.workers.recover(class, from, packet) {
+        let likely = self.signers.likely(from);
+        if self.workers.recover(class, Received { from, packet, likely }) {
             self.useless = self.useless.saturating_sub(1);
             self.pongs.queued(from, header.kind);
             return;
@@ -296,6 +300,10 @@ impl Driver {
             Done::Recovered { from, kind, packet } => {
                 match packet {
                     Ok(packet) => {
+                        // Nobody who floods us from false addresses makes us forget the others.
+                        if self.machine.is_endpoint_proven(now, from) {
+                            self.signers.learn(from, packet.signer());
+                        }
                         if let Err(reason) = self.machine.handle_packet(now, from, packet) {
                             tracing::trace!(%from, %kind, %reason, "dropped");
                         }

@@ -20,6 +20,7 @@ mod outlet;
 mod pong_queue;
 mod random_walk;
 mod signed_answers;
+mod signers;
 mod socket;
 mod stats;
 #[cfg(test)]

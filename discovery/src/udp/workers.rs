@@ -24,7 +24,7 @@ use crate::{
     discv4::{
         RequestId, Transmit,
         message::{Kind, Message},
-        packet::{Packet, PacketError, Sealed, Unverified, encode},
+        packet::{Packet, PacketError, Sealed, Signer, Unverified, encode},
     },
 };
 
@@ -35,6 +35,14 @@ pub(super) enum Class {
     Known,
     /// Anybody else's; most of them pings, in a flood nearly all of them false.
     Stranger,
+}
+
+/// A packet whose signer is to be found.
+#[derive(Clone, Debug)]
+pub(super) struct Received {
+    pub(super) from: SocketAddr,
+    pub(super) packet: Unverified,
+    pub(super) likely: Option<Signer>,
 }
 
 /// Packets to one worker's share of addresses that may wait to be signed.
@@ -98,9 +106,9 @@ impl Workers {
     }
 
     /// Queues a received packet; `false` if its class is full.
-    pub(super) fn recover(&self, class: Class, from: SocketAddr, packet: Unverified) -> bool {
+    pub(super) fn recover(&self, class: Class, received: Received) -> bool {
         let mut jobs = self.queue.lock();
-        let has_room = jobs.put(class, from, packet);
+        let has_room = jobs.put(class, received);
         if has_room {
             let idle = jobs.desks.iter_mut().position(|desk| std::mem::take(&mut desk.is_idle));
             drop(jobs);
@@ -169,8 +177,8 @@ struct Queue {
 
 struct Jobs {
     desks: Vec<Desk>,
-    known: VecDeque<(SocketAddr, Unverified)>,
-    strangers: VecDeque<(SocketAddr, Unverified)>,
+    known: VecDeque<Received>,
+    strangers: VecDeque<Received>,
     /// How many in `known` are questions, by address.
     questions: HashMap<IpAddr, usize>,
     recovered: u64,
@@ -186,39 +194,40 @@ struct Desk {
 }
 
 enum Job {
-    Recover(SocketAddr, Unverified),
+    Recover(Box<Received>),
     Seal(Transmit),
 }
 
 impl Jobs {
     /// Queues a received packet; `false` if there is no room for it.
-    fn put(&mut self, class: Class, from: SocketAddr, packet: Unverified) -> bool {
+    fn put(&mut self, class: Class, received: Received) -> bool {
         match class {
-            Class::Stranger if self.strangers.len() < MAX_STRANGERS => self.strangers.push_back((from, packet)),
+            Class::Stranger if self.strangers.len() < MAX_STRANGERS => self.strangers.push_back(received),
             Class::Known if self.known.len() < MAX_KNOWN => {
-                if is_question(&packet) {
-                    let questions = self.questions.entry(from.ip()).or_default();
+                if is_question(&received.packet) {
+                    let questions = self.questions.entry(received.from.ip()).or_default();
                     if *questions >= MAX_QUESTIONS_OF_ADDRESS {
                         return false;
                     }
                     *questions = questions.saturating_add(1);
                 }
-                self.known.push_back((from, packet));
+                self.known.push_back(received);
             }
             Class::Stranger | Class::Known => return false,
         }
         true
     }
 
-    fn take_known(&mut self) -> Option<(SocketAddr, Unverified)> {
-        let (from, packet) = self.known.pop_front()?;
-        if let Some(questions) = self.questions.get_mut(&from.ip()).filter(|_| is_question(&packet)) {
+    fn take_known(&mut self) -> Option<Received> {
+        let received = self.known.pop_front()?;
+        let ip = received.from.ip();
+        if let Some(questions) = self.questions.get_mut(&ip).filter(|_| is_question(&received.packet)) {
             *questions = questions.saturating_sub(1);
             if *questions == 0 {
-                self.questions.remove(&from.ip());
+                self.questions.remove(&ip);
             }
         }
-        Some((from, packet))
+        Some(received)
     }
 
     /// All that nobody has taken yet.
@@ -234,8 +243,10 @@ impl Jobs {
         }
         self.recovered = self.recovered.wrapping_add(1);
         let newcomer = if self.recovered.is_multiple_of(STRANGER_EVERY) { self.strangers.pop_front() } else { None };
-        let (from, packet) = newcomer.or_else(|| self.take_known()).or_else(|| self.strangers.pop_front())?;
-        Some(Job::Recover(from, packet))
+        newcomer
+            .or_else(|| self.take_known())
+            .or_else(|| self.strangers.pop_front())
+            .map(|received| Job::Recover(Box::new(received)))
     }
 }
 
@@ -330,8 +341,9 @@ impl Worker {
     /// Does one job. A reply is sent; anything else is the machine's to know.
     fn done(&self, job: Job) -> Option<Done> {
         match job {
-            Job::Recover(from, packet) => {
-                Some(Done::Recovered { from, kind: packet.header().kind, packet: packet.recover() })
+            Job::Recover(received) => {
+                let Received { from, packet, likely } = *received;
+                Some(Done::Recovered { from, kind: packet.header().kind, packet: packet.recover_likely(likely) })
             }
             Job::Seal(Transmit { to, message: Message::Neighbors(answer), request: None }) => {
                 self.outlet.send(to, &self.answers.seal(&self.key, answer));
@@ -365,8 +377,9 @@ mod tests {
         Message::EnrRequest(EnrRequest { expiration: number })
     }
 
-    fn packet(number: u64) -> Unverified {
-        Unverified::parse(&encode(&key(), &message(number)).datagram).unwrap()
+    fn packet(from: SocketAddr, number: u64) -> Received {
+        let packet = Unverified::parse(&encode(&key(), &message(number)).datagram).unwrap();
+        Received { from, packet, likely: None }
     }
 
     fn at(port: u16) -> SocketAddr {
@@ -382,15 +395,15 @@ mod tests {
     fn next(workers: &Workers) -> Option<String> {
         Some(match workers.queue.lock().take(0)? {
             Job::Seal(transmit) => format!("seal {}", transmit.to.port()),
-            Job::Recover(from, _) => format!("recover {}", from.port()),
+            Job::Recover(received) => format!("recover {}", received.from.port()),
         })
     }
 
     #[test]
     fn ours_before_known_before_strangers() {
         let workers = idle();
-        assert!(workers.recover(Class::Stranger, at(3), packet(1)));
-        assert!(workers.recover(Class::Known, at(2), packet(1)));
+        assert!(workers.recover(Class::Stranger, packet(at(3), 1)));
+        assert!(workers.recover(Class::Known, packet(at(2), 1)));
         assert!(workers.seal(Transmit { to: at(1), message: message(1), request: None }));
         let order: Vec<_> = std::iter::from_fn(|| next(&workers)).collect();
         assert_eq!(order, ["seal 1", "recover 2", "recover 3"]);
@@ -398,14 +411,15 @@ mod tests {
 
     #[test]
     fn a_flood_of_strangers_costs_strangers_only() {
-        let (workers, packet) = (idle(), packet(1));
-        let queued = (0..10_000).filter(|_| workers.recover(Class::Stranger, at(3), packet.clone())).count();
+        let (workers, packet) = (idle(), packet(at(1), 1));
+        let from = |from| Received { from, ..packet.clone() };
+        let queued = (0..10_000).filter(|_| workers.recover(Class::Stranger, from(at(3)))).count();
         assert_eq!(queued, MAX_STRANGERS);
         // Nor can one acquaintance shut out the others.
-        let queued = (0..10_000).filter(|_| workers.recover(Class::Known, at(2), packet.clone())).count();
+        let queued = (0..10_000).filter(|_| workers.recover(Class::Known, from(at(2)))).count();
         assert_eq!(queued, MAX_QUESTIONS_OF_ADDRESS);
         let other = |number: u16| SocketAddr::from(([127, 0, 1, number.to_le_bytes()[0]], 2));
-        let queued = (0..10_000).filter(|number| workers.recover(Class::Known, other(*number), packet.clone())).count();
+        let queued = (0..10_000).filter(|number| workers.recover(Class::Known, from(other(*number)))).count();
         assert_eq!(queued, MAX_KNOWN - MAX_QUESTIONS_OF_ADDRESS);
         let transmit = Transmit { to: at(1), message: message(1), request: None };
         assert_eq!((0..10_000).filter(|_| workers.seal(transmit.clone())).count(), MAX_OUTGOING);
@@ -443,7 +457,7 @@ mod tests {
     #[tokio::test]
     async fn all_is_recovered_and_the_driver_may_go_first() {
         let workers = Workers::start(2, &key(), &outlet()).unwrap();
-        (0..50).for_each(|number| assert!(workers.recover(Class::Known, at(1), packet(number))));
+        (0..50).for_each(|number| assert!(workers.recover(Class::Known, packet(at(1), number))));
         let mut recovered = 0;
         while recovered < 50 {
             workers.rings().await;
@@ -454,7 +468,7 @@ mod tests {
             }
         }
         // Results that nobody takes do not keep the service from closing.
-        (0..50).for_each(|number| assert!(workers.recover(Class::Known, at(1), packet(number))));
+        (0..50).for_each(|number| assert!(workers.recover(Class::Known, packet(at(1), number))));
         workers.join();
     }
 
@@ -463,7 +477,7 @@ mod tests {
         let workers = idle();
         for number in 0..ENOUGH {
             assert!(!workers.are_busy());
-            assert!(workers.recover(Class::Known, at(1), packet(number as u64)));
+            assert!(workers.recover(Class::Known, packet(at(1), number as u64)));
         }
         assert!(workers.are_busy());
         // A worker that takes from few says so.
