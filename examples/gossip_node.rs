@@ -40,6 +40,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         moniker: format!("gossip at {listen}"),
         // Loopback and private networks have no place in a strict book.
         addr_book_strict: false,
+        // Several nodes on one machine have one IP.
+        allow_duplicate_ip: true,
         ..NodeConfig::new(NodeKey::from_seed(&fresh_bytes()?), "gossip-example")
     };
     let mut builder = Node::builder(config);

@@ -35,6 +35,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
     sync::Arc,
+    time::Duration,
 };
 
 use kadwire_discovery::{self as discovery, Discovery, DiscoveryStats, TendermintEntry};
@@ -56,6 +57,7 @@ use tracing::warn;
 use crate::{
     book::{self, Book, BookConfig},
     config::{ConfigError, NodeConfig},
+    dial,
     nat::{Nat, Plan},
     peers::{self, PeerManager, Slots},
     pex,
@@ -68,7 +70,7 @@ pub struct NodeBuilder {
     setup: router::Setup,
     pex: Option<Channel>,
     discovery: Option<discovery::Config>,
-    nat: Plan,
+    nat: Option<Plan>,
 }
 
 impl NodeBuilder {
@@ -81,15 +83,15 @@ impl NodeBuilder {
     }
 
     /// Finds out where others reach the node, and has the gateway map the discovery and the TCP port, as the plan says; what is
-    /// learnt goes into discovery's record. Without discovery this does nothing.
+    /// learnt goes into discovery's record. Without discovery this does nothing. Goes before the configuration's `upnp`.
     pub fn with_nat(&mut self, plan: Plan) -> &mut Self {
-        self.nat = plan;
+        self.nat = Some(plan);
         self
     }
 
-    /// Exchanges addresses with peers, on channel 0x00.
+    /// Exchanges addresses with peers, on channel 0x00, unless the configuration says `pex = false`.
     pub fn with_pex(&mut self) -> &mut Self {
-        if self.pex.is_none() {
+        if self.pex.is_none() && self.config.pex {
             self.pex = Some(self.setup.channel(pex::channel_spec()));
         }
         self
@@ -103,7 +105,7 @@ impl NodeBuilder {
 
     /// Listens on TCP, reads the address book, joins the network, and returns the running node.
     pub async fn start(self) -> Result<Node, StartError> {
-        self.config.validate()?;
+        self.check()?;
         let config = &self.config;
         let transport = TendermintConfig {
             channels: self.setup.specs().to_vec(),
@@ -112,6 +114,7 @@ impl NodeBuilder {
             // Peers see where we dial from, and take it for where we are: it must be where we listen.
             source: Some(config.laddr.ip()).filter(|ip| !ip.is_unspecified()),
             may_dial: if config.public_only { discovery::is_public } else { |_| true },
+            mconnection: config.mconnection(),
             dial_timeout: config.dial_timeout,
             handshake_timeout: config.handshake_timeout,
             ..TendermintConfig::new(config.node_key.clone(), &config.network, &config.moniker)
@@ -123,7 +126,7 @@ impl NodeBuilder {
     /// The same in a network within this process, where the node can be dialed as `memory:<id>` and, unless its port is 0,
     /// under `laddr`, which is only a name there. (Discovery, if asked for, is real UDP all the same.)
     pub async fn start_in(self, network: &MemoryNetwork) -> Result<Node, StartError> {
-        self.config.validate()?;
+        self.check()?;
         let config = &self.config;
         let node_info = NodeInfo {
             listen_addr: config.laddr.to_string(),
@@ -135,8 +138,21 @@ impl NodeBuilder {
         self.run(transport).await
     }
 
+    /// Whether a node can be what the configuration says.
+    fn check(&self) -> Result<(), ConfigError> {
+        self.config.validate()?;
+        if self.config.seed_mode {
+            return Err(ConfigError::new("seed_mode", "a node is no seed: run `kadwire seed`, or set it to false"));
+        }
+        if self.config.upnp && self.nat.is_none() && self.discovery.is_none() {
+            return Err(ConfigError::new("upnp", "ports are mapped beside discovery only: give the node discovery"));
+        }
+        Ok(())
+    }
+
     async fn run<T: Transport>(self, transport: T) -> Result<Node, StartError> {
         let NodeBuilder { config, mut setup, pex, discovery, nat: plan } = self;
+        let plan = plan.unwrap_or_else(|| if config.upnp { Plan::upnp() } else { Plan::default() });
         let seed = config.random_seed.unwrap_or_else(random_seed);
         let book = load_book(&config, seed).await?;
         let bound = transport.local().socket_addr();
@@ -194,7 +210,15 @@ fn policy(config: &NodeConfig, own: impl Iterator<Item = SocketAddr>, seed: u64)
         slots: Slots {
             inbound: config.max_num_inbound_peers,
             outbound: config.max_num_outbound_peers,
+            total: config.max_connections,
+            per_ip: usize::try_from(config.max_incoming_connection_attempts).unwrap_or(usize::MAX),
             ..Slots::default()
+        },
+        attempts_per_ip: config.max_incoming_connection_attempts,
+        allow_duplicate_ip: config.allow_duplicate_ip,
+        persistent_backoff: match config.persistent_peers_max_dial_period {
+            Duration::ZERO => dial::PERSISTENT_BACKOFF,
+            period => period,
         },
         persistent: config.persistent_peers.clone(),
         unconditional: config.unconditional_peer_ids.iter().copied().collect(),
@@ -248,7 +272,7 @@ struct Exchange {
 impl Node {
     /// Begins a node.
     pub fn builder(config: NodeConfig) -> NodeBuilder {
-        NodeBuilder { config, setup: router::Setup::default(), pex: None, discovery: None, nat: Plan::default() }
+        NodeBuilder { config, setup: router::Setup::default(), pex: None, discovery: None, nat: None }
     }
 
     /// Who this node is to its peers.

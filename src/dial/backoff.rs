@@ -36,26 +36,27 @@ pub(crate) struct Backoff {
 }
 
 impl Backoff {
-    /// Counts one more failure and waits for twice as long, `cap` (plus jitter) at most.
+    /// Counts one more failure and waits for twice as long plus jitter, `cap` at most.
     pub(crate) fn fail(&mut self, now: Instant, address: &PeerAddress, cap: Duration, rng: &mut StdRng) {
         let failures = self.failures(address).saturating_add(1);
         let doublings = failures.saturating_sub(1).min(MAX_DOUBLINGS);
-        self.set(now, address, failures, BASE.saturating_mul(1 << doublings).min(cap), rng);
+        let jitter = Duration::from_millis(rng.random_range(0..JITTER_MS));
+        self.set(now, address, failures, BASE.saturating_mul(1 << doublings).saturating_add(jitter).min(cap));
     }
 
-    /// Counts one more failure and waits for `delay` plus jitter: for what will not get better soon.
-    pub(crate) fn fail_for(&mut self, now: Instant, address: &PeerAddress, delay: Duration, rng: &mut StdRng) {
-        self.set(now, address, self.failures(address).saturating_add(1), delay, rng);
+    /// Counts one more failure and waits for `delay`: for what will not get better soon.
+    pub(crate) fn fail_for(&mut self, now: Instant, address: &PeerAddress, delay: Duration) {
+        self.set(now, address, self.failures(address).saturating_add(1), delay);
     }
 
-    fn set(&mut self, now: Instant, address: &PeerAddress, failures: u32, delay: Duration, rng: &mut StdRng) {
+    fn set(&mut self, now: Instant, address: &PeerAddress, failures: u32, delay: Duration) {
         self.clear(address);
         if self.failing.len() >= MAX_ADDRESSES
             && let Some((_, first)) = self.order.first().cloned()
         {
             self.clear(&first);
         }
-        let retry_at = now + delay + Duration::from_millis(rng.random_range(0..JITTER_MS));
+        let retry_at = now + delay;
         self.order.insert((retry_at, address.clone()));
         self.failing.insert(address.clone(), Failing { failures, retry_at });
         let total = self.by_id.entry(address.id()).or_default();

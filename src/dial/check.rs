@@ -60,6 +60,8 @@ reasons! {
     TooManyAttempts = "too_many_attempts",
     /// This IP has too many unfinished handshakes.
     TooManyHalfOpen = "too_many_half_open",
+    /// There is a peer with this IP already, and it may have one only.
+    DuplicateIp = "duplicate_ip",
     /// This IP has too many connections.
     TooManyFromIp = "too_many_from_ip",
     /// Both sides dialed each other at once, and the other connection stays.

@@ -284,7 +284,7 @@ impl Dialer {
             self.backoff.fail(now.monotonic, address, cap, &mut self.rng);
         } else {
             // Another identity, another network or no such protocol: not better in two seconds.
-            self.backoff.fail_for(now.monotonic, address, cap, &mut self.rng);
+            self.backoff.fail_for(now.monotonic, address, cap);
         }
         let too_often = self.backoff.failures(address) > MAX_FAILURES;
         let kept = self.is_persistent(&address.id()) || kind == Kind::Seed;

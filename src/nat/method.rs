@@ -223,6 +223,11 @@ impl Plan {
         Ok(plan)
     }
 
+    /// UPnP in IPv4, nothing in IPv6: what `upnp = true` says in a `config.toml`.
+    pub fn upnp() -> Self {
+        Plan { v4: Some(Method::Upnp), v6: None }
+    }
+
     /// The addresses that the operator gives, IPv4 first.
     pub fn explicit_ips(&self) -> Vec<IpAddr> {
         let explicit = self.methods().filter_map(|method| match method {

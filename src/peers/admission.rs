@@ -1,6 +1,6 @@
 //! Who gets in: a proven identity becomes a connection, or is refused for a named reason.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use kadwire_discovery::Now;
 use kadwire_wire::address::{PeerAddress, PeerId};
@@ -21,7 +21,7 @@ impl PeerManager {
         dialed: Option<PeerAddress>,
     ) -> Result<(), WhyNot> {
         let direction = if dialed.is_some() { Direction::Outbound } else { Direction::Inbound };
-        let admitted = self.find_place(now, peer, direction);
+        let admitted = self.find_place(now, peer, direction, remote);
         match admitted {
             Ok(admission) => {
                 if let Some((leaving, because)) = admission.leaving {
@@ -52,7 +52,13 @@ impl PeerManager {
         admitted.map(|_| ())
     }
 
-    fn find_place(&self, now: Now, peer: PeerId, direction: Direction) -> Result<Admission, WhyNot> {
+    fn find_place(
+        &self,
+        now: Now,
+        peer: PeerId,
+        direction: Direction,
+        remote: Option<SocketAddr>,
+    ) -> Result<Admission, WhyNot> {
         if peer == self.own_id {
             return Err(WhyNot::SelfId);
         }
@@ -62,15 +68,35 @@ impl PeerManager {
         if let Some(other) = self.set.resolve(now.monotonic, &self.own_id, &peer, direction)? {
             return Ok(Admission { place: other.place, leaving: Some((other.connection, Because::Replaced)) });
         }
-        if self.is_protected(&peer) {
-            return Ok(Admission { place: None, leaving: None });
-        }
         let score_of = |id: &PeerId| self.score(id);
+        let is_full = self.set.staying() >= self.slots.total;
+        if self.is_protected(&peer) {
+            let leaving = match is_full && !self.unconditional.contains(&peer) {
+                true => Some((self.stranger().ok_or(WhyNot::NoSlots)?, Because::Evicted)),
+                false => None,
+            };
+            return Ok(Admission { place: None, leaving });
+        }
+        if self.has_duplicate_ip(remote.map(|remote| remote.ip()), &peer) {
+            return Err(WhyNot::DuplicateIp);
+        }
         let leaving = match eviction::place(&self.set, &self.slots, direction, self.score(&peer), score_of)? {
+            Place::Free if is_full => return Err(WhyNot::NoSlots),
             Place::Free => None,
             Place::InsteadOf(lower) => Some((lower, Because::Evicted)),
         };
         Ok(Admission { place: Some(direction), leaving })
+    }
+
+    /// Whether a peer at this IP would be the second one there.
+    pub(super) fn has_duplicate_ip(&self, ip: Option<IpAddr>, peer: &PeerId) -> bool {
+        !self.allow_duplicate_ip && ip.is_some_and(|ip| self.set.has_other_at(ip, peer))
+    }
+
+    /// Who leaves for a persistent peer when all connections are taken: rather somebody who dialed us.
+    fn stranger(&self) -> Option<ConnectionId> {
+        let lowest = |direction| eviction::lowest(&self.set, direction, |id| self.score(id));
+        lowest(Direction::Inbound).or_else(|| lowest(Direction::Outbound)).map(|(_, connection)| connection)
     }
 
     pub(super) fn is_protected(&self, id: &PeerId) -> bool {

@@ -18,6 +18,9 @@ pub struct Slots {
     pub inbound: usize,
     /// Connections that we dialed, persistent and unconditional ones apart (CometBFT: 10).
     pub outbound: usize,
+    /// Connections in all, of which only unconditional peers have more (Tendermint, `max_connections`: 64). Outbound places are taken
+    /// out of it first.
+    pub total: usize,
     /// Dials under way at once (go-ethereum: 50).
     pub dialing: usize,
     /// Open connections beyond the places of each side while a better peer replaces one that still closes (ADR-062: 4).
@@ -32,7 +35,16 @@ pub struct Slots {
 
 impl Default for Slots {
     fn default() -> Self {
-        Slots { inbound: 40, outbound: 10, dialing: 50, upgrade: 4, half_open: 1_024, half_open_per_ip: 8, per_ip: 100 }
+        Slots {
+            inbound: 40,
+            outbound: 10,
+            total: 64,
+            dialing: 50,
+            upgrade: 4,
+            half_open: 1_024,
+            half_open_per_ip: 8,
+            per_ip: 100,
+        }
     }
 }
 
@@ -40,8 +52,8 @@ impl Slots {
     /// The places of one side.
     pub(crate) fn of(&self, direction: Direction) -> usize {
         match direction {
-            Direction::Inbound => self.inbound,
-            Direction::Outbound => self.outbound,
+            Direction::Inbound => self.inbound.min(self.total.saturating_sub(self.outbound)),
+            Direction::Outbound => self.outbound.min(self.total),
         }
     }
 }

@@ -53,11 +53,11 @@ impl Incoming {
         slots: &Slots,
         connected_from: usize,
     ) -> Result<Option<ConnectionId>, WhyNot> {
+        if ip.is_some_and(|ip| self.count_attempt(now, host(ip)) > self.attempts_per_ip) {
+            return Err(WhyNot::TooManyAttempts);
+        }
         let limited = ip.filter(|ip| self.limit_lan || !is_lan(ip)).map(host);
         if let Some(ip) = limited {
-            if self.count_attempt(now, ip) > self.attempts_per_ip {
-                return Err(WhyNot::TooManyAttempts);
-            }
             let half_open = self.per_ip.get(&ip).copied().unwrap_or(0);
             if half_open >= slots.half_open_per_ip {
                 return Err(WhyNot::TooManyHalfOpen);

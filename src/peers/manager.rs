@@ -46,6 +46,7 @@ pub struct PeerManager {
     pub(super) slots: Slots,
     pub(super) unconditional: BTreeSet<PeerId>,
     pub(super) netrestrict: Vec<ipnet::IpNet>,
+    pub(super) allow_duplicate_ip: bool,
     pub(super) limit_lan: bool,
     pub(super) book: Book,
     pub(super) dialer: Dialer,
@@ -68,7 +69,7 @@ impl PeerManager {
         let mut dialer = Dialer::new(DialConfig {
             own_id: config.own_id,
             own_sockets: config.own_sockets.clone(),
-            outbound: config.slots.outbound,
+            outbound: config.slots.of(Direction::Outbound),
             dialing: config.slots.dialing,
             netrestrict: config.netrestrict.clone(),
             public_only: config.public_only,
@@ -85,6 +86,7 @@ impl PeerManager {
             slots: config.slots,
             unconditional: config.unconditional,
             netrestrict: config.netrestrict,
+            allow_duplicate_ip: config.allow_duplicate_ip,
             limit_lan: config.limit_lan,
             book,
             dialer,
@@ -350,7 +352,7 @@ impl PeerManager {
 
     /// How many candidates discovery should bring now. At 0 nothing need be looked up.
     pub fn wanted(&self) -> usize {
-        self.dialer.wanted(self.set.taken(Direction::Outbound).staying)
+        self.dialer.wanted(self.outbound_taken())
     }
 
     // What can be read.

@@ -61,9 +61,12 @@ pub struct Config {
     pub public_only: bool,
     /// Scores that the operator gives, in place of reported ones.
     pub scores: BTreeMap<PeerId, Score>,
-    /// Attempts of one IP to connect within 10 s (CometBFT, `max_incoming_connection_attempts`: 100).
+    /// Attempts of one IP to connect within 10 s (Tendermint, `max_incoming_connection_attempts`: 100).
     pub attempts_per_ip: u32,
-    /// Whether limits per IP and subnet hold for private networks and, those per IP, for loopback. go-ethereum exempts both.
+    /// Whether two peers may have the same IP (CometBFT, `allow_duplicate_ip`); persistent and unconditional peers always may.
+    pub allow_duplicate_ip: bool,
+    /// Whether limits per IP and subnet hold for private networks and, those per IP, for loopback. go-ethereum exempts both. Attempts
+    /// are counted for all.
     pub limit_lan: bool,
     /// The longest wait between two dials of a persistent peer (CometBFT, `persistent_peers_max_dial_period`).
     pub persistent_backoff: Duration,
@@ -85,6 +88,7 @@ impl Config {
             public_only: false,
             scores: BTreeMap::new(),
             attempts_per_ip: 100,
+            allow_duplicate_ip: true,
             limit_lan: false,
             persistent_backoff: crate::dial::PERSISTENT_BACKOFF,
             seed: 0,

@@ -45,7 +45,7 @@ impl PeerManager {
         while let Some(address) = self.dialer.next_persistent(now, known(&self.set, &self.book, now)) {
             self.start(now, address, Kind::Persistent);
         }
-        let connected = self.set.taken(Direction::Outbound).staying;
+        let connected = self.outbound_taken();
         let mut nobody_left = false;
         while self.dialer.room(connected) > 0 && self.dialer.pace_allows(now) && !nobody_left {
             match self.next_dynamic(now, connected) {
@@ -64,12 +64,19 @@ impl PeerManager {
             (room && !self.book.is_empty()).then(|| now.monotonic + PICK_INTERVAL),
             room.then(|| self.dialer.pace_allows_at(now)).flatten(),
             room.then(|| self.book.next_reinstatement(now.wall)).flatten().map(|after| now.monotonic + after),
-            (connected >= self.slots.outbound && self.scores.best() > Some(0))
+            (connected >= self.slots.of(Direction::Outbound) && self.scores.best() > Some(0))
                 .then(|| now.monotonic + UPGRADE_INTERVAL),
         ]
         .into_iter()
         .flatten()
         .min();
+    }
+
+    /// Outbound places that are taken, or that nobody could take because there are as many connections as there may be.
+    pub(super) fn outbound_taken(&self) -> usize {
+        let free = self.slots.total.saturating_sub(self.set.staying());
+        let taken = self.set.taken(Direction::Outbound).staying;
+        taken.max(self.slots.of(Direction::Outbound).saturating_sub(free))
     }
 
     /// Closes what is over the places of one side: peers that are no longer persistent may be too many.
@@ -101,7 +108,16 @@ impl PeerManager {
     }
 
     /// Whether we are connected with, or dial, as many peers of one subnet as is good for us: whoever owns a /24 does not own our peers.
+    /// Of one IP that is one, unless more are allowed.
     fn is_crowded(&self, address: &PeerAddress) -> bool {
+        let id = address.id();
+        let dialing_there = || self.dialer.dialing().any(|other| other.id() != id && other.ip() == address.ip());
+        if !self.allow_duplicate_ip
+            && address.ip().is_some()
+            && (self.has_duplicate_ip(address.ip(), &id) || dialing_there())
+        {
+            return true;
+        }
         let subnet_of = |ip| Subnet::limited(ip, self.limit_lan);
         let Some(subnet) = subnet_of(address.ip()) else { return false };
         let connected = self.set.iter().filter(|c| c.place == Some(Direction::Outbound));
@@ -131,13 +147,10 @@ impl PeerManager {
     /// With all outbound places taken, dials known peers whose score is strictly higher than the lowest connected ones'.
     fn upgrade(&mut self, now: Now) {
         let taken = self.set.taken(Direction::Outbound);
-        let spare = self.slots.upgrade.saturating_sub(taken.open.saturating_sub(self.slots.outbound));
+        let places = self.slots.of(Direction::Outbound);
+        let spare = self.slots.upgrade.saturating_sub(taken.open.saturating_sub(places));
         let under_way = self.dialer.dialing_of(Kind::Upgrade);
-        if taken.staying < self.slots.outbound
-            || self.slots.outbound == 0
-            || under_way >= spare
-            || self.scores.best() <= Some(0)
-        {
+        if taken.staying < places || places == 0 || under_way >= spare || self.scores.best() <= Some(0) {
             return;
         }
         // Each upgrade under way has a claim on one of the lowest.

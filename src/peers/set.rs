@@ -195,6 +195,17 @@ impl PeerSet {
         taken
     }
 
+    /// How many connections are not being closed.
+    pub(crate) fn staying(&self) -> usize {
+        self.standing.len()
+    }
+
+    /// Whether somebody else than `id` is connected from this IP, or to it.
+    pub(crate) fn has_other_at(&self, ip: IpAddr, id: &PeerId) -> bool {
+        let at = |c: &&Connected| c.remote.is_some_and(|remote| remote.ip().to_canonical() == ip.to_canonical());
+        self.iter().filter(|c| c.state != State::Closing && c.peer != *id).any(|c| at(&c))
+    }
+
     /// Open inbound connections from one host: an IPv4 address or a /64 of IPv6.
     pub(crate) fn inbound_from(&self, ip: IpAddr) -> usize {
         let same = |remote: SocketAddr| host(remote.ip()) == host(ip);

@@ -122,6 +122,7 @@ async fn start_one(number: u16, count: u16, bootnodes: Vec<NodeRecord>) -> Resul
     config.moniker = format!("node{number}");
     config.laddr = listen;
     config.addr_book_strict = false;
+    config.allow_duplicate_ip = true;
     config.max_num_outbound_peers = OUTBOUND;
     let mut builder = Node::builder(config);
     builder.with_discovery(discovery).with_pex();

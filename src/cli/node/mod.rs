@@ -94,6 +94,17 @@ pub(super) struct Args {
     #[arg(long, alias = "addr_book_strict", value_name = "BOOL")]
     addr_book_strict: Option<bool>,
 
+    /// Let several peers have the same IP
+    #[arg(
+        long,
+        alias = "allow_duplicate_ip",
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    allow_duplicate_ip: Option<bool>,
+
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -248,6 +259,7 @@ impl Args {
         node.netrestrict.clone_from(&self.reach.netrestrict.0);
         node.public_only = self.reach.public_only;
         node.addr_book_file = self.datadir.as_ref().map(|dir| dir.join("addrbook.json"));
+        node.allow_duplicate_ip = self.allow_duplicate_ip.unwrap_or(node.allow_duplicate_ip);
         node.addr_book_strict =
             self.addr_book_strict.unwrap_or_else(|| !is_private(explicit.unwrap_or(node.laddr.ip())));
         node.validate().map_err(|error| Failure::Usage(error.to_string()))?;

@@ -40,17 +40,19 @@ fn a_handshake_that_was_cut_is_not_taken_afterwards() {
 #[test]
 fn one_ip_may_not_knock_without_end() {
     let few = |config: &mut Config| config.attempts_per_ip = 3;
-    let ip = Some("44.9.9.9".parse().unwrap());
-    Rounds::with(Slots::default(), few)
-        .then(|manager, now| {
-            for n in 0..5_u64 {
-                let refused = manager.handle_incoming(now, ConnectionId(900 + n), ip).err();
-                assert_eq!(refused, (n >= 3).then_some(WhyNot::TooManyAttempts));
-                manager.handle_incoming_failed(ConnectionId(900 + n));
-            }
-        })
-        .after(secs(10))
-        .then(|manager, now| assert_eq!(manager.handle_incoming(now, ConnectionId(910), ip), Ok(())));
+    for ip in ["44.9.9.9", "127.0.0.1", "10.0.0.1"] {
+        let ip = Some(ip.parse().unwrap());
+        Rounds::with(Slots::default(), few)
+            .then(|manager, now| {
+                for n in 0..5_u64 {
+                    let refused = manager.handle_incoming(now, ConnectionId(900 + n), ip).err();
+                    assert_eq!(refused, (n >= 3).then_some(WhyNot::TooManyAttempts));
+                    manager.handle_incoming_failed(ConnectionId(900 + n));
+                }
+            })
+            .after(secs(10))
+            .then(|manager, now| assert_eq!(manager.handle_incoming(now, ConnectionId(910), ip), Ok(())));
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use crate::{
 };
 
 const SLOTS: Slots =
-    Slots { inbound: 3, outbound: 3, dialing: 4, upgrade: 2, half_open: 4, half_open_per_ip: 2, per_ip: 3 };
+    Slots { inbound: 3, outbound: 3, total: 7, dialing: 4, upgrade: 2, half_open: 4, half_open_per_ip: 2, per_ip: 3 };
 
 /// Peers 1 to 4 are not limited: two persistent, two unconditional.
 const FREE: std::ops::RangeInclusive<u32> = 1..=4;
@@ -232,6 +232,8 @@ impl World {
         }
         let limited = staying.iter().filter(|connected| !free(&connected.peer)).count();
         assert!(limited <= SLOTS.inbound + SLOTS.outbound, "{limited} limited peers");
+        // The two unconditional peers come on top.
+        assert!(staying.len() <= SLOTS.total + 2, "{} connections", staying.len());
         let stats = self.manager.stats();
         assert_eq!((stats.dialing, stats.half_open), (self.dials.len(), self.half_open.len()));
         assert!(stats.dialing <= SLOTS.dialing && stats.half_open <= SLOTS.half_open);

@@ -47,7 +47,7 @@ struct Network {
 impl Network {
     fn new(nodes: u32, seed: u64) -> Self {
         let now = Now::read();
-        let slots = Slots { inbound: 100, outbound: 100, ..Slots::default() };
+        let slots = Slots { inbound: 100, outbound: 100, total: 200, ..Slots::default() };
         let node = |n: u32| {
             let config = Config { slots, seed: seed + u64::from(n), ..Config::new(id(n)) };
             (n, PeerManager::new(config, Book::new(BookConfig::default())))

@@ -4,11 +4,12 @@ use kadwire_wire::Blame;
 
 use super::{OWN, Rounds, secs};
 use crate::{
+    candidate::{Candidate, Source},
     dial::{
         WhyNot,
-        tests::{address, id},
+        tests::{address, id, peer_at},
     },
-    peers::{Because, Config, Report, Slots},
+    peers::{Because, Config, ConnectionId, Report, Slots},
 };
 
 #[test]
@@ -275,4 +276,79 @@ fn a_step_of_the_wall_clock_changes_no_time_out() {
     rounds = rounds.discovered([1]).expect_refused(WhyNot::RecentlyDialed);
     rounds.now.wall -= secs(2 * 365 * 24 * 60 * 60);
     rounds.after(secs(6)).expect_dials([1]).discovered([1]).expect_dials([1]);
+}
+
+#[test]
+fn there_are_no_more_connections_in_all_than_allowed_but_for_unconditional_peers() {
+    let slots = Slots { inbound: 40, outbound: 2, total: 4, ..Slots::default() };
+    Rounds::with(slots, |config| config.unconditional = [id(9)].into())
+        .accepted([1, 2])
+        .expect_taken()
+        .accepted([3])
+        .expect_refused(WhyNot::NoSlots) // the outbound places are kept free
+        .connected([4, 5])
+        .expect_peers([1, 2, 4, 5])
+        .accepted([9])
+        .expect_taken() // whatever the limit
+        .closed([4])
+        .discovered([6])
+        .expect_dials([]) // it has the last connection
+        .persistent([7])
+        .expect_dials([7])
+        .dialed([7])
+        .expect_closes([(2, Because::Evicted)]) // the operator's peer takes a stranger's, rather one that dialed us
+        .closed([2])
+        .expect_peers([1, 5, 7, 9]);
+}
+
+#[test]
+fn of_persistent_peers_there_are_as_many_as_all_connections() {
+    Rounds::new(Slots { outbound: 1, total: 1, ..Slots::default() })
+        .persistent([1, 2])
+        .dialed([1])
+        .dialed([2])
+        .expect_refused(WhyNot::NoSlots)
+        .expect_peers([1])
+        .expect_wanted(0);
+}
+
+#[test]
+fn one_ip_is_one_peer_unless_allowed_but_for_the_operators_own() {
+    let one_ip = |n: u32| peer_at(n, &format!("127.0.0.1:{}", 1_000 + n));
+    let come = |allowed: bool| {
+        let change = |config: &mut Config| {
+            config.allow_duplicate_ip = allowed;
+            config.unconditional = [id(3)].into();
+            config.persistent = vec![one_ip(4)];
+        };
+        let mut taken = Vec::new();
+        let rounds = Rounds::with(Slots::default(), change).then(|manager, now| {
+            for n in [1, 2, 3] {
+                let (connection, at) = (ConnectionId(900 + u64::from(n)), one_ip(n).socket_addr());
+                manager.handle_incoming(now, connection, one_ip(n).ip()).unwrap();
+                taken.push(manager.handle_accepted(now, connection, id(n), at));
+            }
+            taken.push(manager.handle_dialed(now, ConnectionId(904), &one_ip(4), one_ip(4).socket_addr()));
+        });
+        // Who is refused afterwards is not dialed at all.
+        let dialed = rounds.discovered([5]).then(|manager, now| {
+            let _ = manager.add(now, Candidate::new(one_ip(6), Source::Discv4));
+        });
+        (taken, dialed)
+    };
+    let (taken, rounds) = come(false);
+    assert_eq!(taken, [Ok(()), Err(WhyNot::DuplicateIp), Ok(()), Ok(())]);
+    rounds.expect_dials([4, 5]);
+    let (taken, rounds) = come(true);
+    assert_eq!(taken, [Ok(()); 4]);
+    rounds.expect_dials([4, 5, 6]);
+}
+
+#[test]
+fn a_persistent_peer_never_waits_longer_than_the_operator_says() {
+    let mut rounds = Rounds::with(Slots::default(), |config| config.persistent_backoff = secs(7)).persistent([1]);
+    for _ in 0..10 {
+        rounds = rounds.failed([1]).after(secs(7));
+        assert!(rounds.manager.is_dialing(&id(1)), "within 7 s of the last failure");
+    }
 }

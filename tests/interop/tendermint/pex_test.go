@@ -16,7 +16,8 @@ const ensurePeers = 12 * time.Second
 func startNode(t *testing.T, ip, chainID string, args ...string) (process *harness.Process, mconn string) {
 	t.Helper()
 	args = append([]string{"node", "--json", "--addr", ip + ":30303", "--laddr", ip + ":26656", "--nat", "extip:" + ip,
-		"--chain-id", chainID, "--datadir", t.TempDir()}, args...)
+		// CometBFT's connections all come from 127.0.0.1.
+		"--chain-id", chainID, "--datadir", t.TempDir(), "--allow-duplicate-ip"}, args...)
 	process = harness.Start(t, "node "+ip, harness.Kadwire(t), args...)
 	first := process.Until(startup, "listening", func(harness.Event) bool { return true })
 	if first.Text("event") != "listening" {

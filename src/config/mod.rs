@@ -3,6 +3,8 @@
 //! Keys are named as in CometBFT's `config.toml`, section `[p2p]`. Values are typed, so that only what types cannot say is
 //! checked here.
 
+mod listen;
+
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
@@ -14,8 +16,9 @@ use kadwire_discovery::is_public;
 use kadwire_wire::{
     Host,
     address::{PeerAddress, PeerId},
-    tendermint::{key::NodeKey, node_info::NodeInfo},
+    tendermint::{key::NodeKey, mconnection::MConnectionConfig, node_info::NodeInfo},
 };
+pub use listen::Listen;
 
 /// Everything about a node except its channels and discovery.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct NodeConfig {
     pub laddr: SocketAddr,
     /// Where others reach us, if not where we listen (`external_address`); port 0 is the port we listen on.
     pub external_address: Option<SocketAddr>,
+    /// Has the gateway map our ports (`upnp`, Tendermint): the same as the NAT plan `upnp`, unless another one is given.
+    pub upnp: bool,
     /// Asked for addresses when nobody else is known (`seeds`).
     pub seeds: Vec<PeerAddress>,
     /// Dialed first and for ever, and never evicted (`persistent_peers`).
@@ -42,6 +47,17 @@ pub struct NodeConfig {
     pub max_num_inbound_peers: usize,
     /// Peers that we dialed, persistent ones apart (`max_num_outbound_peers`).
     pub max_num_outbound_peers: usize,
+    /// Peers in all, persistent ones included; only unconditional ones are taken beyond (`max_connections`, Tendermint). The places
+    /// of the outbound side are kept free for it.
+    pub max_connections: usize,
+    /// Attempts of one IP to connect within 10 s, and its open connections (`max_incoming_connection_attempts`, Tendermint).
+    pub max_incoming_connection_attempts: u32,
+    /// Whether two peers may have the same IP (`allow_duplicate_ip`). Off, it is for loopback too; the operator's own peers
+    /// (persistent and unconditional ones) are taken all the same.
+    pub allow_duplicate_ip: bool,
+    /// The longest wait between two dials of a persistent peer (`persistent_peers_max_dial_period`). Zero: each wait is twice the one
+    /// before, up to 5 min.
+    pub persistent_peers_max_dial_period: Duration,
     /// Where the address book is kept, in CometBFT's format (`addr_book_file`); without, it is forgotten at the end.
     pub addr_book_file: Option<PathBuf>,
     /// Only publicly routable addresses enter the book (`addr_book_strict`). Off for networks on private addresses or loopback.
@@ -50,13 +66,73 @@ pub struct NodeConfig {
     pub netrestrict: Vec<IpNet>,
     /// Only public addresses are dialed, also where a name leads to another one; whoever dials us from one is let in.
     pub public_only: bool,
+    /// Exchange addresses with peers (`pex`). Off, the channel is not offered, and the seeds are dialed like other peers.
+    pub pex: bool,
+    /// Be a seed (`seed_mode`): [`Node`](crate::node::Node) is none and says so.
+    pub seed_mode: bool,
     /// From the stream to a proven and compatible peer (`handshake_timeout`).
     pub handshake_timeout: Duration,
     /// From the dial to the stream (`dial_timeout`).
     pub dial_timeout: Duration,
+    /// The longest that a message may wait to share a write with later ones (`flush_throttle_timeout`).
+    pub flush_throttle_timeout: Duration,
+    /// Data in one packet, in bytes (`max_packet_msg_payload_size`); both ends must agree: Tendermint 0.35 has 1400.
+    pub max_packet_msg_payload_size: usize,
+    /// Bytes per second that one connection sends at most; 0 is no limit (`send_rate`).
+    pub send_rate: u64,
+    /// Bytes per second that are read from one connection at most; 0 is no limit (`recv_rate`).
+    pub recv_rate: u64,
+    /// In which order envelopes of several channels wait for a peer (`queue_type`, Tendermint).
+    pub queue_type: QueueType,
+    /// Accepted and without effect (`disable_legacy`, Tendermint): there is no old stack to switch off.
+    pub disable_legacy: bool,
     /// Where the node's choices (whom to dial, what to tell, where addresses go in the book) start. For tests; by default they
     /// start at random, so that nobody can foresee them.
     pub random_seed: Option<u64>,
+}
+
+/// In which order envelopes of several channels wait for a peer (ADR-062, `queue_type`).
+///
+/// What the wire has today is [`QueueType::Priority`]: each channel has its queue, and the next packet is of the channel that was
+/// sent least for its priority. The others are read and checked, and refused at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueType {
+    /// As they came.
+    Fifo,
+    /// By the priority of their channels.
+    #[default]
+    Priority,
+    /// Weighted deficit round robin: each channel its share of the bytes.
+    Wdrr,
+    /// By priority alone, within a short time.
+    SimplePriority,
+}
+
+impl QueueType {
+    /// Every type with its name in `config.toml`.
+    pub const NAMES: [(QueueType, &str); 4] = [
+        (QueueType::Fifo, "fifo"),
+        (QueueType::Priority, "priority"),
+        (QueueType::Wdrr, "wdrr"),
+        (QueueType::SimplePriority, "simple-priority"),
+    ];
+
+    /// Its name in `config.toml`.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.iter().find(|(queue_type, _)| *queue_type == self).map_or("", |(_, name)| name)
+    }
+}
+
+impl std::str::FromStr for QueueType {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = Self::NAMES.iter().find(|(_, name)| *name == text);
+        named.map(|(queue_type, _)| *queue_type).ok_or_else(|| {
+            let names = Self::NAMES.map(|(_, name)| name).join(", ");
+            format!("{text:?} is no queue type: want one of {names}")
+        })
+    }
 }
 
 /// CometBFT's default port.
@@ -74,19 +150,42 @@ impl NodeConfig {
             moniker: "kadwire".to_owned(),
             laddr: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_PORT),
             external_address: None,
+            upnp: false,
             seeds: Vec::new(),
             persistent_peers: Vec::new(),
             unconditional_peer_ids: Vec::new(),
             private_peer_ids: Vec::new(),
             max_num_inbound_peers: 40,
             max_num_outbound_peers: 10,
+            max_connections: 64,
+            max_incoming_connection_attempts: 100,
+            allow_duplicate_ip: false,
+            persistent_peers_max_dial_period: Duration::ZERO,
             addr_book_file: None,
             addr_book_strict: true,
             netrestrict: Vec::new(),
             public_only: false,
+            pex: true,
+            seed_mode: false,
             handshake_timeout: Duration::from_secs(20),
             dial_timeout: Duration::from_secs(3),
+            flush_throttle_timeout: Duration::from_millis(100),
+            max_packet_msg_payload_size: 1024,
+            send_rate: 5_120_000,
+            recv_rate: 5_120_000,
+            queue_type: QueueType::Priority,
+            disable_legacy: false,
             random_seed: None,
+        }
+    }
+
+    /// What each connection is told.
+    pub fn mconnection(&self) -> MConnectionConfig {
+        MConnectionConfig {
+            send_rate: self.send_rate,
+            recv_rate: self.recv_rate,
+            max_packet_payload: self.max_packet_msg_payload_size,
+            ..MConnectionConfig::default()
         }
     }
 
@@ -110,6 +209,18 @@ impl NodeConfig {
             if timeout.is_zero() {
                 return Err(ConfigError::new(key, "must be longer than 0"));
             }
+        }
+        self.mconnection()
+            .validate(&[])
+            .map_err(|error| ConfigError::new("max_packet_msg_payload_size", error.to_string()))?;
+        if self.queue_type != QueueType::Priority {
+            let name = self.queue_type.name();
+            return Err(ConfigError::new("queue_type", format!("{name} is not there yet: want priority")));
+        }
+        if self.persistent_peers.len() > self.max_connections {
+            let (peers, most) = (self.persistent_peers.len(), self.max_connections);
+            let problem = format!("{most} is less than the {peers} persistent_peers: raise it, or name fewer");
+            return Err(ConfigError::new("max_connections", problem));
         }
         for (key, peers) in [("seeds", &self.seeds), ("persistent_peers", &self.persistent_peers)] {
             if let Some(other) = peers.iter().find(|peer| peer.id().tendermint().is_none()) {
@@ -176,13 +287,22 @@ mod tests {
         let own = format!("{}@1.2.3.4:5", config().id());
         type Change = Box<dyn Fn(&mut NodeConfig)>;
         let private = format!("{}@10.0.0.1:5", "ab".repeat(20));
-        let changes: [(&str, Change); 9] = [
+        let changes: [(&str, Change); 12] = [
             ("network", Box::new(|c| c.network.clear())),
             ("network", Box::new(|c| c.network = "x".repeat(51))),
             ("moniker", Box::new(|c| c.moniker = "caf\u{e9}".into())),
             ("external_address", Box::new(|c| c.external_address = Some("0.0.0.0:1".parse().unwrap()))),
             ("handshake_timeout", Box::new(|c| c.handshake_timeout = Duration::ZERO)),
             ("dial_timeout", Box::new(|c| c.dial_timeout = Duration::ZERO)),
+            ("max_packet_msg_payload_size", Box::new(|c| c.max_packet_msg_payload_size = 0)),
+            ("queue_type", Box::new(|c| c.queue_type = QueueType::Wdrr)),
+            (
+                "max_connections",
+                Box::new(|c| {
+                    c.max_connections = 0;
+                    c.persistent_peers = vec![format!("{}@1.2.3.4:5", "ab".repeat(20)).parse().unwrap()];
+                }),
+            ),
             ("seeds", Box::new(move |c| c.seeds = vec![ethereum.parse().unwrap()])),
             ("persistent_peers", Box::new(move |c| c.persistent_peers = vec![own.parse().unwrap()])),
             (
