@@ -19,15 +19,25 @@ const KEPT_CAPACITY: usize = 16;
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) spec: ChannelSpec,
-    /// Messages not begun.
-    queue: VecDeque<Bytes>,
-    /// The message that was begun, and its bytes that were written.
-    sending: Option<(Bytes, usize)>,
+    /// Messages not begun, numbered in the order of sending over all channels.
+    queue: VecDeque<(u64, Bytes)>,
+    /// The message that was begun.
+    sending: Option<Sending>,
     pub(super) recently_sent: RecentlySent,
+    /// Bytes that it may still send in its turn; below zero, what it sent too much. See [`super::queue`].
+    pub(super) credit: isize,
     /// Messages whose last packet was written, since last asked.
     pub(super) sent: usize,
     /// The message whose packets are arriving.
     receiving: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Sending {
+    number: u64,
+    message: Bytes,
+    /// Bytes written.
+    done: usize,
 }
 
 impl Channel {
@@ -37,6 +47,7 @@ impl Channel {
             queue: VecDeque::new(),
             sending: None,
             recently_sent: RecentlySent::default(),
+            credit: 0,
             sent: 0,
             receiving: Vec::new(),
         }
@@ -47,16 +58,22 @@ impl Channel {
         self.queue.len().saturating_add(usize::from(self.sending.is_some()))
     }
 
-    pub(super) fn queue(&mut self, message: Bytes) {
-        self.queue.push_back(message);
+    pub(super) fn queue(&mut self, number: u64, message: Bytes) {
+        self.queue.push_back((number, message));
+    }
+
+    /// The number of the message whose packet would be next.
+    pub(super) fn head(&self) -> Option<u64> {
+        let begun = self.sending.as_ref().map(|sending| sending.number);
+        begun.or_else(|| self.queue.front().map(|(number, _)| *number))
     }
 
     /// Writes the next packet; returns its bytes, and whether it ended its message. 0 bytes: there is nothing to send.
     pub(super) fn put_packet(&mut self, out: &mut impl Plaintext, max_payload: usize) -> (usize, bool) {
-        let (message, done) = match self.sending.take() {
+        let Sending { number, message, done } = match self.sending.take() {
             Some(begun) => begun,
             None => match self.queue.pop_front() {
-                Some(message) => (message, 0),
+                Some((number, message)) => Sending { number, message, done: 0 },
                 None => return (0, false),
             },
         };
@@ -71,9 +88,10 @@ impl Channel {
             self.sent = self.sent.saturating_add(1);
         } else {
             let done = done.saturating_add(data.len());
-            self.sending = Some((message, done));
+            self.sending = Some(Sending { number, message, done });
         }
         self.recently_sent.add(written);
+        self.credit = self.credit.saturating_sub_unsigned(written);
         (written, eof)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::ChannelSpec;
+use super::{ChannelSpec, QueueKind};
 
 /// Times and limits of a connection; the defaults are CometBFT's node configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct MConnectionConfig {
     pub recv_rate: u64,
     /// Data in one packet, in bytes; larger packets are refused, so both sides must agree (1024; Tendermint v0.35: 1400).
     pub max_packet_payload: usize,
+    /// How channels that have something to send share the stream ([`QueueKind::Priority`]).
+    pub queue: QueueKind,
 }
 
 impl Default for MConnectionConfig {
@@ -27,6 +29,7 @@ impl Default for MConnectionConfig {
             send_rate: 5_120_000,
             recv_rate: 5_120_000,
             max_packet_payload: 1024,
+            queue: QueueKind::default(),
         }
     }
 }

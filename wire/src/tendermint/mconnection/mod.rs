@@ -5,7 +5,7 @@
 //! [`poll_transmit`](MConnection::poll_transmit), [`poll_message`](MConnection::poll_message),
 //! [`poll_sent`](MConnection::poll_sent), [`poll_timeout`](MConnection::poll_timeout).
 //!
-//! Messages are cut into packets; packets of different channels interleave by priority. Nothing is held back to fill a
+//! Messages are cut into packets; packets of different channels interleave as [`QueueKind`] says. Nothing is held back to fill a
 //! write: what is queued goes out at the next `poll_transmit`, so CometBFT's flush throttle is only an upper bound here.
 
 mod channel;
@@ -13,6 +13,7 @@ mod config;
 mod error;
 mod packet;
 mod priority;
+mod queue;
 mod rate;
 
 use std::{collections::VecDeque, time::Instant};
@@ -22,11 +23,12 @@ use bytes::Bytes;
 pub use config::{ConfigError, MConnectionConfig};
 pub use error::MConnectionError;
 pub use packet::Plaintext;
+pub use queue::{QueueKind, UnknownQueueKind};
 
 use self::{
     channel::Channel,
-    packet::{PING, PONG, Packet, max_packet_size},
-    priority::{Fading, choose},
+    packet::{PING, PONG, Packet, full_packet_size, max_packet_size},
+    queue::Queue,
     rate::Rate,
 };
 use crate::{
@@ -43,7 +45,7 @@ const KEPT_CAPACITY: usize = 16;
 pub struct MConnection {
     config: MConnectionConfig,
     channels: Vec<Channel>,
-    fading: Fading,
+    queue: Queue,
     send_rate: Rate,
     recv_rate: Rate,
     next_ping: Instant,
@@ -65,7 +67,7 @@ impl MConnection {
         config.validate(channels)?;
         Ok(MConnection {
             channels: channels.iter().copied().map(Channel::new).collect(),
-            fading: Fading::new(now),
+            queue: Queue::new(config.queue, now),
             send_rate: Rate::new(config.send_rate, now),
             recv_rate: Rate::new(config.recv_rate, now),
             next_ping: now.checked_add(config.ping_interval).unwrap_or(now),
@@ -90,7 +92,7 @@ impl MConnection {
         if known.pending() >= known.spec.send_queue {
             return Err(QueueError::Full(message));
         }
-        known.queue(message);
+        known.queue(self.queue.number(), message);
         Ok(())
     }
 
@@ -121,11 +123,10 @@ impl MConnection {
             bump(&mut self.stats.packets_sent, 1);
         }
         self.send_rate.spend(written);
-        self.fading.fade(now, self.channels.iter_mut().map(|channel| &mut channel.recently_sent));
+        self.queue.handle_time(now, &mut self.channels);
+        let full = full_packet_size(self.config.max_packet_payload);
         while written < budget && self.send_rate.is_available(now) {
-            let waiting = self.channels.iter().enumerate().filter(|(_, channel)| channel.pending() > 0);
-            let waiting = waiting.map(|(index, channel)| (index, channel.recently_sent, channel.spec.priority));
-            let Some(channel) = choose(waiting).and_then(|index| self.channels.get_mut(index)) else { break };
+            let Some(channel) = self.queue.choose(&mut self.channels, full) else { break };
             let (bytes, eof) = channel.put_packet(out, self.config.max_packet_payload);
             self.send_rate.spend(bytes);
             written = written.saturating_add(bytes);
@@ -318,7 +319,8 @@ impl QueueError {
 pub struct ChannelSpec {
     /// The id on the wire; both sides must list it in their NodeInfo.
     pub id: u8,
-    /// Its share when channels compete, at least 1: the one with the least recently sent bytes per priority goes first.
+    /// Its share when channels compete, at least 1: the one with the least recently sent bytes per priority goes first, unless
+    /// another [`QueueKind`] is chosen.
     pub priority: u8,
     /// Messages that may wait to be sent, at least 1; more senders wait.
     pub send_queue: usize,

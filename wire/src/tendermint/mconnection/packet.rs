@@ -50,6 +50,12 @@ pub(super) const fn max_packet_size(payload: usize) -> usize {
     1usize.saturating_add(varint_size(inner)).saturating_add(inner)
 }
 
+/// The same with its length prefix.
+pub(super) const fn full_packet_size(payload: usize) -> usize {
+    let size = max_packet_size(payload);
+    varint_size(size).saturating_add(size)
+}
+
 /// The data that fits in one packet of a channel. Ids from 0x80 take one byte more than channel 1, for which readers leave
 /// no room.
 pub(super) const fn payload_on(channel: u8, payload: usize) -> usize {
