@@ -332,12 +332,36 @@ pub(super) struct Inlet {
 }
 
 impl Inlet {
-    /// Waits until the reactor has room for the message; `false` if the reactor has dropped its channel.
-    pub(super) async fn put(&self, peer: &Arc<Peer>, message: Bytes) -> bool {
-        let units = u32::try_from(message.len() / UNIT + 1).unwrap_or(u32::MAX);
-        let Ok(bytes) = self.bytes.clone().acquire_many_owned(units).await else { return false };
-        self.queue.send(Waiting { peer: peer.clone(), message, _bytes: bytes }).await.is_ok()
+    /// Hands the message over if the reactor has room now; gives it back if not.
+    pub(super) fn try_put(&self, peer: &Arc<Peer>, message: Bytes) -> Result<(), Refused> {
+        let taken = self.bytes.clone().try_acquire_many_owned(units(&message));
+        let Ok(bytes) = taken else { return Err(Refused::Full(message)) };
+        self.queue.try_send(Waiting { peer: peer.clone(), message, _bytes: bytes }).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(waiting) => Refused::Full(waiting.message),
+            mpsc::error::TrySendError::Closed(_) => Refused::Gone,
+        })
     }
+
+    /// Waits until the reactor has room for the message, or has dropped its channel.
+    pub(super) async fn put(&self, peer: &Arc<Peer>, message: Bytes) {
+        if let Ok(bytes) = self.bytes.clone().acquire_many_owned(units(&message)).await {
+            let _ = self.queue.send(Waiting { peer: peer.clone(), message, _bytes: bytes }).await;
+        }
+    }
+}
+
+/// What a message takes of the queue's bytes.
+fn units(message: &Bytes) -> u32 {
+    u32::try_from(message.len() / UNIT + 1).unwrap_or(u32::MAX)
+}
+
+/// Why a message was not handed over at once.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// The reactor has no room now; here is the message.
+    Full(Bytes),
+    /// The reactor has dropped its channel.
+    Gone,
 }
 
 /// Both ends of a channel.

@@ -187,6 +187,27 @@ async fn a_slow_reactor_delays_neither_other_peers_nor_other_channels() {
     }
 }
 
+/// The reactor's queue has long been full; what comes after it waits in the connection, beside the other channels.
+#[tokio::test(start_paused = true)]
+async fn a_reactor_asleep_for_a_minute_delays_no_other_channel_of_the_same_peer() {
+    let world = World::default();
+    let (mut one, two) = (world.dialing(1, []), world.dialing(2, [1]));
+    sleep(SOON).await;
+    for _ in 0..60 {
+        for _ in 0..20 {
+            two.gossip.send(To::All, text("asleep")).await.unwrap();
+        }
+        let sent = Instant::now();
+        two.other.send(To::All, text("awake")).await.unwrap();
+        assert_eq!(one.other.recv().await, from(2, "awake"));
+        assert!(sent.elapsed() < SOON);
+        sleep(Duration::from_secs(1)).await;
+    }
+    for n in 0..60 * 20 {
+        assert_eq!(one.gossip.recv().await, from(2, "asleep"), "message {n}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_is_closed_and_delays_a_broadcast_no_longer_than_that() {
     let world = World::default();

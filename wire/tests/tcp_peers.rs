@@ -2,7 +2,7 @@
 
 mod raw_peer;
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
 use kadwire_wire::{
@@ -122,6 +122,73 @@ async fn a_receiver_that_does_not_take_messages_stops_the_sender_and_loses_nothi
         assert!(message.chunks(4).all(|chunk| chunk == n.to_be_bytes()));
     }
     soon("sender", sent).await.unwrap();
+}
+
+/// What happens before the next timer: with the clock paused, a runtime that is never idle lets the sockets work and no time pass.
+async fn settled<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let settle = async {
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        biased;
+        done = future => done,
+        () = settle => panic!("{what} does not come"),
+    }
+}
+
+/// A user who leaves one channel alone for a minute, while the peer goes on sending to it.
+#[tokio::test]
+async fn a_channel_that_nobody_takes_delays_neither_pongs_nor_the_other_channels() {
+    let ten_seconds = |seed| {
+        let mut config = config(seed, [127, 114, 0, seed]);
+        let (ping_interval, pong_timeout) = (Duration::from_secs(10), Duration::from_secs(5));
+        config.mconnection = MConnectionConfig { ping_interval, pong_timeout, ..config.mconnection };
+        TendermintTransport::bind(config)
+    };
+    let (a, b) = (ten_seconds(1).await.unwrap(), ten_seconds(2).await.unwrap());
+    let (to_b, mut to_a) = connect(&a, &b).await;
+    tokio::time::pause();
+    for _ in 0..65 {
+        to_b.sender.try_send(CHANNEL, vec![7; 10_000].into()).unwrap();
+        to_b.sender.try_send(0x31, "tick".into()).unwrap();
+        let tick = settled("a tick", to_a.receiver.recv_where(|channel| channel == 0x31)).await;
+        assert_eq!(tick, Some((0x31, "tick".into())));
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    for connection in [&to_b, &to_a] {
+        let stats = connection.stats();
+        assert_eq!((stats.pings_sent, stats.pongs_received, connection.sender.close_reason()), (6, 6, None));
+    }
+    for _ in 0..65 {
+        assert_eq!(settled("a message", to_a.recv()).await, Some((CHANNEL, vec![7; 10_000].into())));
+    }
+}
+
+/// Beyond what may wait, the stream stands still; then nothing more can be seen of the peer, which is nobody's fault but ours.
+#[tokio::test]
+async fn a_stream_that_stands_still_ends_when_a_pong_is_due_and_blames_nobody() {
+    let (a, b) = (node(1, [127, 114, 0, 1]).await, node(2, [127, 114, 0, 2]).await);
+    let (to_b, to_a) = connect(&a, &b).await;
+    tokio::time::pause();
+    while to_b.sender.try_send(CHANNEL, vec![7; 1 << 20].into()).is_ok() {
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert!(to_a.stats().bytes_received > 0 && to_a.sender.close_reason().is_none());
+    tokio::time::advance(Duration::from_secs(61)).await;
+    settled("a ping", async {
+        while to_b.stats().pings_sent + to_a.stats().pings_sent == 0 {
+            tokio::task::yield_now().await
+        }
+    })
+    .await;
+    tokio::time::advance(Duration::from_secs(46)).await;
+    let (here, there) = settled("the end", async { tokio::join!(to_a.closed(), to_b.closed()) }).await;
+    assert_eq!((here.blame(), here), (Blame::Local, CloseReason::ReceiverStalled));
+    assert_eq!(there.blame(), Blame::Local, "{there}");
 }
 
 #[tokio::test]

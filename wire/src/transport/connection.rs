@@ -168,9 +168,15 @@ pub struct Receiver {
 
 impl Receiver {
     /// The next whole message and its channel; `None` when the connection is over and all that came before was taken.
-    /// Cancel-safe. As long as it is not called, the peer is not read from.
+    /// Cancel-safe. While messages of 1 MiB wait, the peer is not read from: see [`CloseReason::ReceiverStalled`].
     pub async fn recv(&mut self) -> Option<(u8, Bytes)> {
-        self.link.pop().await
+        self.recv_where(|_| true).await
+    }
+
+    /// The same for the channels that are `wanted`; messages of the others wait. `None` when the connection is over and no message
+    /// of these channels is left.
+    pub async fn recv_where(&mut self, wanted: impl Fn(u8) -> bool) -> Option<(u8, Bytes)> {
+        self.link.pop(wanted).await
     }
 }
 

@@ -1,7 +1,11 @@
 //! The shared middle of a connection: what its users put in and take out on one side, and its driver on the other.
 //!
-//! Sending is bounded per channel (a message holds its place until the driver reports it written), receiving is bounded in
-//! messages and bytes. The locks are held for a push or a pop, never across a wait.
+//! Sending is bounded per channel (a message holds its place until the driver reports it written). What was received waits in a
+//! queue per channel, so that a user who leaves one channel alone still takes the others; together they are bounded in bytes. One stream
+//! carries all channels, and what comes next on it cannot be known before it is read: so the driver reads on, pongs and other channels
+//! included, until that bound is reached, and then the stream stands still (a message that was acknowledged is never dropped). A peer
+//! whose pings then go unanswered hangs up after its pong time-out; ours ends the connection as `ReceiverStalled`, which blames nobody.
+//! The locks are held for a push or a pop, never across a wait.
 
 use std::{
     collections::VecDeque,
@@ -17,11 +21,12 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::{ChannelSpec, CloseReason};
 use crate::stats::ConnectionStats;
 
-/// Received messages that may wait for the user; then the driver stops reading. Enough to carry small messages in batches.
-const MAX_WAITING_MESSAGES: usize = 1024;
-
-/// Received bytes that may wait for the user (one message may exceed them).
+/// Received bytes that may wait for the user, all channels together (one message may exceed them); then the driver stops reading.
 const MAX_WAITING_BYTES: usize = 1 << 20;
+
+/// What a waiting message counts beside its bytes: its place in the queue and its allocation. Without it, empty ones would wait without
+/// bound.
+const MESSAGE_COST: usize = 128;
 
 /// An empty queue keeps room for this many messages; more is given back, for connections that were busy and are idle now.
 const KEPT_CAPACITY: usize = 16;
@@ -71,18 +76,40 @@ struct Outbox {
 
 #[derive(Debug, Default)]
 struct Inbox {
-    messages: VecDeque<(u8, Bytes)>,
+    /// One queue per channel of the link, in the same order. Messages are numbered as they arrive.
+    queues: Vec<VecDeque<(u64, Bytes)>>,
+    arrived: u64,
+    /// What waits, with [`MESSAGE_COST`].
     bytes: usize,
     /// The receiver is gone: what arrives is dropped.
     abandoned: bool,
     /// The driver waits for room.
     full: bool,
+    /// The receiver waits for a message.
+    parked: bool,
 }
 
 impl Inbox {
     fn has_room(&self) -> bool {
-        self.abandoned || (self.messages.len() < MAX_WAITING_MESSAGES && self.bytes < MAX_WAITING_BYTES)
+        self.abandoned || self.bytes < MAX_WAITING_BYTES
     }
+
+    /// The oldest message of the `wanted` channels, by their place in the link.
+    fn pop(&mut self, wanted: impl Fn(usize) -> bool) -> Option<(usize, Bytes)> {
+        let oldest = |(index, queue): (usize, &VecDeque<_>)| Some((queue.front().map(|(number, _)| *number)?, index));
+        let (_, index) = self.queues.iter().enumerate().filter(|(index, _)| wanted(*index)).filter_map(oldest).min()?;
+        let queue = self.queues.get_mut(index)?;
+        let (_, message) = queue.pop_front()?;
+        if queue.is_empty() && queue.capacity() > KEPT_CAPACITY {
+            *queue = VecDeque::new();
+        }
+        self.bytes = self.bytes.saturating_sub(cost(&message));
+        Some((index, message))
+    }
+}
+
+fn cost(message: &Bytes) -> usize {
+    message.len().saturating_add(MESSAGE_COST)
 }
 
 impl Link {
@@ -96,10 +123,11 @@ impl Link {
                 places: Semaphore::new(spec.send_queue.clamp(1, Semaphore::MAX_PERMITS)),
             })
             .collect();
+        let inbox = Inbox { queues: specs.iter().map(|_| VecDeque::new()).collect(), ..Inbox::default() };
         Arc::new(Link {
             channels,
             outbox: Mutex::default(),
-            inbox: Mutex::default(),
+            inbox: Mutex::new(inbox),
             work: Notify::new(),
             arrived: Notify::new(),
             room: Notify::new(),
@@ -128,26 +156,24 @@ impl Link {
         }
     }
 
-    pub(crate) async fn pop(&self) -> Option<(u8, Bytes)> {
+    /// The oldest message of the `wanted` channels.
+    pub(crate) async fn pop(&self, wanted: impl Fn(u8) -> bool) -> Option<(u8, Bytes)> {
+        let id = |index: usize| self.channels.get(index).map(|channel| channel.spec.id);
         loop {
-            // Read before the queue, so that what was delivered before the end is still found.
+            // Read before the queues, so that what was delivered before the end is still found.
             let ending = self.is_closed();
             {
                 let mut inbox = lock(&self.inbox);
-                if let Some((channel, message)) = inbox.messages.pop_front() {
-                    inbox.bytes = inbox.bytes.saturating_sub(message.len());
-                    if inbox.messages.is_empty() && inbox.messages.capacity() > KEPT_CAPACITY {
-                        inbox.messages = VecDeque::new();
-                    }
-                    // Wait until half is free: the driver then reads in batches.
-                    if inbox.full
-                        && inbox.messages.len() <= MAX_WAITING_MESSAGES / 2
-                        && inbox.bytes <= MAX_WAITING_BYTES / 2
-                    {
-                        inbox.full = false;
-                        self.room.notify_one();
-                    }
-                    return Some((channel, message));
+                let popped = inbox.pop(|index| id(index).is_some_and(&wanted));
+                inbox.parked = popped.is_none();
+                // The driver reads in batches: it waits until half is free, or nothing more is taken at present.
+                let read_on = if inbox.parked { inbox.has_room() } else { inbox.bytes <= MAX_WAITING_BYTES / 2 };
+                if inbox.full && read_on {
+                    inbox.full = false;
+                    self.room.notify_one();
+                }
+                if let Some((index, message)) = popped {
+                    return Some((id(index)?, message));
                 }
             }
             if ending {
@@ -161,7 +187,7 @@ impl Link {
     pub(crate) fn abandon(&self) {
         let mut inbox = lock(&self.inbox);
         inbox.abandoned = true;
-        inbox.messages = VecDeque::new();
+        inbox.queues = Vec::new();
         inbox.bytes = 0;
         drop(inbox);
         self.room.notify_one();
@@ -189,14 +215,18 @@ impl Link {
     /// Gives messages to the receiver; `false` if it should not be given more until [`room`](Self::room).
     pub(crate) fn deliver(&self, messages: impl IntoIterator<Item = (u8, Bytes)>) -> bool {
         let mut inbox = lock(&self.inbox);
-        let was_empty = inbox.messages.is_empty();
-        if !inbox.abandoned {
-            for (channel, message) in messages {
-                inbox.bytes = inbox.bytes.saturating_add(message.len());
-                inbox.messages.push_back((channel, message));
+        let before = inbox.arrived;
+        for (channel, message) in messages {
+            let index = self.channels.iter().position(|known| known.spec.id == channel);
+            let Inbox { queues, arrived, bytes, .. } = &mut *inbox;
+            // There are no queues when the receiver is gone.
+            if let Some(queue) = index.and_then(|index| queues.get_mut(index)) {
+                *bytes = bytes.saturating_add(cost(&message));
+                queue.push_back((*arrived, message));
+                *arrived = arrived.saturating_add(1);
             }
         }
-        let tell = was_empty && !inbox.messages.is_empty();
+        let tell = inbox.arrived > before && std::mem::take(&mut inbox.parked);
         let room = inbox.has_room();
         inbox.full = !room;
         drop(inbox);
@@ -295,3 +325,6 @@ impl Link {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -124,21 +124,20 @@ async fn a_slow_receiver_blocks_the_sender_and_nothing_is_lost() {
     let network = MemoryNetwork::new();
     let (a, b) = (node(&network, 1), node(&network, 2));
     let (to_b, mut to_a) = connect(&a, &b).await;
-    // The inbox takes 1,024 messages, the carrier holds one batch, then the channel's queue of 4 fills up.
-    let mut sent = 0u32;
-    let full = loop {
-        match to_b.sender.try_send(0x30, Bytes::copy_from_slice(&sent.to_be_bytes())) {
-            Ok(()) => sent += 1,
-            Err(full) if sent > 1024 => break full,
-            Err(_) => tokio::task::yield_now().await,
-        }
-        assert!(sent < 1100);
-    };
-    assert!(matches!(full, TrySendError::Full(_)) && !to_b.sender.can_send(0x30));
-    let blocked = to_b.send(0x30, Bytes::copy_from_slice(&sent.to_be_bytes()));
+    // The inbox takes 1 MiB, the carrier holds one batch, then the channel's queue of 4 fills up. A send that is given up was not queued.
+    let message = |n: u32| Bytes::from(n.to_be_bytes().repeat(200));
+    let mut sent = 0;
+    while tokio::time::timeout(Duration::from_secs(10), to_b.send(0x30, message(sent))).await.is_ok() {
+        sent += 1;
+    }
+    assert!((1_100..1_150).contains(&sent), "928 bytes each, as they are counted: {sent}");
+    assert!(
+        matches!(to_b.sender.try_send(0x30, message(sent)), Err(TrySendError::Full(_))) && !to_b.sender.can_send(0x30)
+    );
+    let blocked = to_b.send(0x30, message(sent));
     let (result, ()) = tokio::join!(blocked, async {
         for n in 0..=sent {
-            assert_eq!(to_a.recv().await, Some((0x30, Bytes::copy_from_slice(&n.to_be_bytes()))));
+            assert_eq!(to_a.recv().await, Some((0x30, message(n))));
         }
     });
     result.unwrap();
