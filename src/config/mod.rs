@@ -3,6 +3,9 @@
 //! Keys are named as in CometBFT's `config.toml`, section `[p2p]`. Values are typed, so that only what types cannot say is
 //! checked here.
 
+mod duration;
+pub mod file;
+pub mod home;
 mod listen;
 
 use std::{
@@ -18,6 +21,8 @@ use kadwire_wire::{
     address::{PeerAddress, PeerId},
     tendermint::{key::NodeKey, mconnection::MConnectionConfig, node_info::NodeInfo},
 };
+
+pub use duration::parse_duration;
 pub use listen::Listen;
 
 /// Everything about a node except its channels and discovery.
@@ -199,6 +204,11 @@ impl NodeConfig {
         if self.network.is_empty() || self.network.len() > MAX_NETWORK {
             return Err(ConfigError::new("network", format!("must be 1 to {MAX_NETWORK} bytes")));
         }
+        self.validate_values()
+    }
+
+    /// The same without the network, which a home folder may leave to others.
+    fn validate_values(&self) -> Result<(), ConfigError> {
         NodeInfo::new(self.node_key.id(), &self.network, &self.moniker)
             .validate()
             .map_err(|error| ConfigError::new("moniker", error.to_string()))?;
@@ -247,84 +257,35 @@ pub fn parse_list<T>(key: &'static str, text: &str) -> Result<Vec<T>, ConfigErro
 where
     T: std::str::FromStr<Err: std::fmt::Display>,
 {
+    split_list(text).map_err(|problem| ConfigError::new(key, problem))
+}
+
+fn split_list<T>(text: &str) -> Result<Vec<T>, String>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
     let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    parts.map(|part| part.parse().map_err(|error| ConfigError::new(key, format!("{part:?}: {error}")))).collect()
+    parts.map(|part| part.parse().map_err(|error| format!("{part:?}: {error}"))).collect()
 }
 
 /// A value that cannot be used. The fault is the operator's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {problem}")]
+#[error("{}{key}: {problem}", place.as_ref().map(|place| format!("{place}: ")).unwrap_or_default())]
 pub struct ConfigError {
     /// The key's name in the configuration.
     pub key: &'static str,
     /// What is wrong with its value.
     pub problem: String,
+    /// File and line where it was read, if it was: `PATH:LINE`.
+    pub place: Option<String>,
 }
 
 impl ConfigError {
     /// `key` is wrong because of `problem`.
     pub fn new(key: &'static str, problem: impl Into<String>) -> Self {
-        Self { key, problem: problem.into() }
+        Self { key, problem: problem.into(), place: None }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config() -> NodeConfig {
-        NodeConfig::new(NodeKey::from_seed(&[7; 32]), "test-net")
-    }
-
-    #[test]
-    fn the_defaults_are_valid() {
-        assert_eq!(config().validate(), Ok(()));
-    }
-
-    #[test]
-    fn each_bad_value_is_named() {
-        let ethereum = format!("enode://{}@1.2.3.4:5", "ab".repeat(64));
-        let own = format!("{}@1.2.3.4:5", config().id());
-        type Change = Box<dyn Fn(&mut NodeConfig)>;
-        let private = format!("{}@10.0.0.1:5", "ab".repeat(20));
-        let changes: [(&str, Change); 12] = [
-            ("network", Box::new(|c| c.network.clear())),
-            ("network", Box::new(|c| c.network = "x".repeat(51))),
-            ("moniker", Box::new(|c| c.moniker = "caf\u{e9}".into())),
-            ("external_address", Box::new(|c| c.external_address = Some("0.0.0.0:1".parse().unwrap()))),
-            ("handshake_timeout", Box::new(|c| c.handshake_timeout = Duration::ZERO)),
-            ("dial_timeout", Box::new(|c| c.dial_timeout = Duration::ZERO)),
-            ("max_packet_msg_payload_size", Box::new(|c| c.max_packet_msg_payload_size = 0)),
-            ("queue_type", Box::new(|c| c.queue_type = QueueType::Wdrr)),
-            (
-                "max_connections",
-                Box::new(|c| {
-                    c.max_connections = 0;
-                    c.persistent_peers = vec![format!("{}@1.2.3.4:5", "ab".repeat(20)).parse().unwrap()];
-                }),
-            ),
-            ("seeds", Box::new(move |c| c.seeds = vec![ethereum.parse().unwrap()])),
-            ("persistent_peers", Box::new(move |c| c.persistent_peers = vec![own.parse().unwrap()])),
-            (
-                "seeds",
-                Box::new(move |c| {
-                    c.public_only = true;
-                    c.seeds = vec![private.parse().unwrap()];
-                }),
-            ),
-        ];
-        for (key, change) in changes {
-            let mut config = config();
-            change(&mut config);
-            assert_eq!(config.validate().unwrap_err().key, key);
-        }
-    }
-
-    #[test]
-    fn a_list_names_its_bad_part() {
-        let good = format!("{}@1.2.3.4:5", "ab".repeat(20));
-        assert_eq!(parse_list::<PeerAddress>("seeds", &format!(" {good}, ,{good},")).unwrap().len(), 2);
-        let error = parse_list::<PeerAddress>("seeds", &format!("{good},nobody@")).unwrap_err();
-        assert_eq!(error.to_string(), "seeds: \"nobody@\": id is not 40 hex characters (Tendermint) or 128 (enode)");
-    }
-}
+mod tests;
