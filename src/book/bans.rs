@@ -1,7 +1,7 @@
 //! Peers kept away for a time. Bans are by id, hold for dialing, accepting and adding, and outlive the process. (CometBFT forgets them at its
 //! end, and lets a banned peer in again at once.)
 
-use std::{collections::BTreeMap, time::SystemTime};
+use std::{collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use kadwire_wire::address::PeerId;
 
@@ -20,7 +20,8 @@ pub(crate) struct Ban {
 /// The banned peers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Bans {
-    banned: BTreeMap<PeerId, Ban>,
+    /// Shared with the snapshot that is being written.
+    banned: Arc<BTreeMap<PeerId, Ban>>,
     /// No ban ends before this.
     first_end: Option<SystemTime>,
 }
@@ -29,17 +30,18 @@ impl Bans {
     /// Bans a peer until `until`, or longer if it already is.
     pub(crate) fn add(&mut self, id: PeerId, until: SystemTime, entry: Option<Entry>) {
         self.first_end = Some(self.first_end.map_or(until, |first| first.min(until)));
-        if let Some(ban) = self.banned.get_mut(&id) {
+        let banned = Arc::make_mut(&mut self.banned);
+        if let Some(ban) = banned.get_mut(&id) {
             ban.until = ban.until.max(until);
             ban.entry = entry.or(ban.entry.take());
             return;
         }
-        if self.banned.len() >= MAX_BANS
-            && let Some(first) = self.banned.iter().min_by_key(|(_, ban)| ban.until).map(|(id, _)| *id)
+        if banned.len() >= MAX_BANS
+            && let Some(first) = banned.iter().min_by_key(|(_, ban)| ban.until).map(|(id, _)| *id)
         {
-            self.banned.remove(&first);
+            banned.remove(&first);
         }
-        self.banned.insert(id, Ban { until, entry });
+        banned.insert(id, Ban { until, entry });
     }
 
     pub(crate) fn contains(&self, now: SystemTime, id: &PeerId) -> bool {
@@ -51,8 +53,9 @@ impl Bans {
         if self.first_end.is_none_or(|first| first > now) {
             return Vec::new();
         }
-        let over: Vec<PeerId> = self.banned.iter().filter(|(_, ban)| ban.until <= now).map(|(id, _)| *id).collect();
-        let entries = over.iter().filter_map(|id| self.banned.remove(id)?.entry).collect();
+        let banned = Arc::make_mut(&mut self.banned);
+        let over: Vec<PeerId> = banned.iter().filter(|(_, ban)| ban.until <= now).map(|(id, _)| *id).collect();
+        let entries = over.iter().filter_map(|id| banned.remove(id)?.entry).collect();
         self.first_end = self.banned.values().map(|ban| ban.until).min();
         entries
     }
@@ -62,8 +65,9 @@ impl Bans {
         self.first_end
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&PeerId, &Ban)> {
-        self.banned.iter()
+    /// All bans as they are now.
+    pub(crate) fn share(&self) -> Arc<BTreeMap<PeerId, Ban>> {
+        self.banned.clone()
     }
 
     pub(crate) fn len(&self) -> usize {

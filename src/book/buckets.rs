@@ -4,15 +4,18 @@
 //! buckets of 256, and does not know which (CometBFT `addrbook.go`, after Bitcoin Core's addrman). The hash is HighwayHash-64 as there: fast,
 //! and safe as long as the key is secret. The key is kept in the file (CometBFT makes a new one at every start), so a place outlives the process.
 
-use std::{collections::HashMap, time::SystemTime};
+use std::{cmp::Reverse, collections::HashMap, time::SystemTime};
 
 use highway::{HighwayHash, HighwayHasher, Key};
 use kadwire_wire::address::{PeerAddress, PeerId};
 use sha2::{Digest, Sha256};
 
 use super::{
+    bag::Bag,
     entry::{Entry, Kind, Origin},
-    group::Group,
+    group::{Group, is_routable},
+    slots::Slots,
+    sources::{Source, Sources},
 };
 
 /// Buckets for addresses that we were told of (CometBFT, `newBucketCount`).
@@ -66,6 +69,16 @@ impl Placement {
         (self.hash([&source, &one_of.to_be_bytes()]) % u64::from(NEW_BUCKETS)) as u16
     }
 
+    pub(crate) fn source_of(&self, entry: &Entry) -> Source {
+        entry.origin.source(self.strict)
+    }
+
+    /// The network by which the addresses of one answer are limited; `None` for those of a private network that the book is meant for.
+    pub(crate) fn limited_group(&self, address: &PeerAddress) -> Option<Group> {
+        let exempt = !self.strict && address.ip().is_none_or(|ip| !is_routable(ip));
+        (!exempt).then(|| Group::of(address, self.strict))
+    }
+
     pub(crate) fn old_bucket(&self, address: &PeerAddress) -> u16 {
         let one_of = self.hash([address.to_string().as_bytes(), &[]]) % OLD_PER_GROUP;
         let group = Group::of(address, self.strict).bytes();
@@ -76,23 +89,29 @@ impl Placement {
 /// All addresses with their places: at most (256 + 64) × 64 = 20,480. Every entry is in at least one bucket.
 #[derive(Clone, Debug)]
 pub(crate) struct Buckets {
-    /// Dense, so that a random choice among all is cheap; buckets hold indexes into it.
-    entries: Vec<Entry>,
+    /// Buckets and lists hold slots of it.
+    slots: Slots,
     by_id: HashMap<PeerId, usize>,
     new: Vec<Vec<usize>>,
     old: Vec<Vec<usize>>,
     old_count: usize,
+    /// Those that [`Entry::is_proven`], whatever their kind.
+    proven: Bag,
+    /// Those in new buckets, by who told us of them.
+    sources: Sources,
     placement: Placement,
 }
 
 impl Buckets {
     pub(crate) fn new(placement: Placement) -> Self {
         Buckets {
-            entries: Vec::new(),
+            slots: Slots::default(),
             by_id: HashMap::new(),
             new: vec![Vec::new(); usize::from(NEW_BUCKETS)],
             old: vec![Vec::new(); usize::from(OLD_BUCKETS)],
             old_count: 0,
+            proven: Bag::default(),
+            sources: Sources::default(),
             placement,
         }
     }
@@ -101,25 +120,37 @@ impl Buckets {
         &self.placement
     }
 
+    pub(crate) fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.slots.len()
     }
 
     pub(crate) fn old_len(&self) -> usize {
         self.old_count
     }
 
-    pub(crate) fn entries(&self) -> &[Entry] {
-        &self.entries
+    pub(crate) fn proven(&self) -> &Bag {
+        &self.proven
+    }
+
+    pub(crate) fn sources(&self) -> &Sources {
+        &self.sources
     }
 
     pub(crate) fn get(&self, id: &PeerId) -> Option<&Entry> {
-        self.entries.get(*self.by_id.get(id)?)
+        self.slots.get(*self.by_id.get(id)?)
     }
 
-    /// To change the record of an entry; its place and address are changed by the other methods only.
-    pub(crate) fn get_mut(&mut self, id: &PeerId) -> Option<&mut Entry> {
-        self.entries.get_mut(*self.by_id.get(id)?)
+    /// Changes the record of an entry; its place, address and origin are changed by the other methods only. `false` if it is not known.
+    pub(crate) fn update(&mut self, id: &PeerId, change: impl FnOnce(&mut Entry)) -> bool {
+        let Some(&at) = self.by_id.get(id) else { return false };
+        self.unlist(at);
+        change(&mut self.slots[at]);
+        self.list(at);
+        true
     }
 
     /// The entries of each bucket of a kind.
@@ -130,7 +161,7 @@ impl Buckets {
         }
     }
 
-    /// Puts an unknown address into its new bucket, where a bad or long untried one makes room if there is none.
+    /// Puts an unknown address into its new bucket, where another one makes room if there is none.
     pub(crate) fn insert(&mut self, now: SystemTime, mut entry: Entry) {
         let bucket = self.placement.new_bucket(&entry.address, &entry.origin);
         self.make_room(now, bucket);
@@ -142,7 +173,7 @@ impl Buckets {
     /// Puts an unknown address that we reached into its old bucket.
     pub(crate) fn insert_old(&mut self, now: SystemTime, mut entry: Entry) {
         let bucket = self.placement.old_bucket(&entry.address);
-        self.demote_oldest(now, bucket, None);
+        self.demote_oldest(now, bucket);
         entry.kind = Kind::Old;
         entry.buckets = vec![bucket];
         self.push(entry);
@@ -155,15 +186,12 @@ impl Buckets {
             Kind::New => (self.placement.new_bucket(&entry.address, &entry.origin), MAX_BUCKETS_PER_ADDRESS),
             Kind::Old => (self.placement.old_bucket(&entry.address), 1),
         };
-        let buckets = self.of_kind(entry.kind);
-        let has_room = |bucket: &u16| buckets.get(usize::from(*bucket)).is_some_and(|held| held.len() < BUCKET_SIZE);
         entry.buckets.sort_unstable();
         entry.buckets.dedup();
-        entry.buckets.retain(has_room);
+        entry.buckets.retain(|bucket| self.has_room(entry.kind, *bucket));
         entry.buckets.truncate(most);
         if entry.buckets.is_empty() {
-            let all = u16::try_from(buckets.len()).unwrap_or(u16::MAX);
-            entry.buckets.extend((0..all).map(|step| (own + step) % all).find(has_room));
+            entry.buckets.extend(self.room_near(entry.kind, own));
         }
         let placed = !entry.buckets.is_empty();
         if placed {
@@ -174,137 +202,191 @@ impl Buckets {
 
     /// Puts a known new address into one more bucket, as told by another source.
     pub(crate) fn insert_again(&mut self, now: SystemTime, id: &PeerId, bucket: u16) {
-        let Some(entry) = self.get(id) else { return };
+        let Some(&at) = self.by_id.get(id) else { return };
+        let entry = &self.slots[at];
         if entry.kind == Kind::Old || entry.buckets.contains(&bucket) || entry.buckets.len() >= MAX_BUCKETS_PER_ADDRESS
         {
             return;
         }
         self.make_room(now, bucket);
-        // Making room may have moved the entry.
-        let Some(&at) = self.by_id.get(id) else { return };
-        self.entries[at].buckets.push(bucket);
+        self.slots[at].buckets.push(bucket);
         self.new[usize::from(bucket)].push(at);
     }
 
     /// Moves a new address to its old bucket. If that is full, its longest untried address goes back to a new bucket, and if its own there
-    /// is full too, to the one that has just become free: nothing is lost. (CometBFT drops an address here.)
+    /// is full too, to one with room: nothing is lost. (CometBFT drops an address here.)
     pub(crate) fn promote(&mut self, now: SystemTime, id: &PeerId) {
         let Some(&at) = self.by_id.get(id) else { return };
-        if self.entries[at].kind == Kind::Old {
+        if self.slots[at].kind == Kind::Old {
             return;
         }
-        let freed = std::mem::take(&mut self.entries[at].buckets);
-        for bucket in &freed {
-            self.new[usize::from(*bucket)].retain(|held| *held != at);
+        self.unlist(at);
+        for bucket in std::mem::take(&mut self.slots[at].buckets) {
+            self.new[usize::from(bucket)].retain(|held| *held != at);
         }
-        let bucket = self.placement.old_bucket(&self.entries[at].address);
-        self.demote_oldest(now, bucket, freed.first().copied());
-        let Some(&at) = self.by_id.get(id) else { return };
-        self.entries[at].kind = Kind::Old;
-        self.entries[at].buckets.push(bucket);
+        let bucket = self.placement.old_bucket(&self.slots[at].address);
+        // This address has just left a new bucket, so at least that one has room for what is demoted.
+        self.demote_oldest(now, bucket);
+        let entry = &mut self.slots[at];
+        (entry.kind, entry.buckets) = (Kind::Old, vec![bucket]);
         self.old[usize::from(bucket)].push(at);
-        self.old_count += 1;
+        self.list(at);
     }
 
-    fn demote_oldest(&mut self, now: SystemTime, bucket: u16, freed: Option<u16>) {
-        if self.old[usize::from(bucket)].len() < BUCKET_SIZE {
+    /// Makes room in an old bucket.
+    fn demote_oldest(&mut self, now: SystemTime, bucket: u16) {
+        let held = &self.old[usize::from(bucket)];
+        if held.len() < BUCKET_SIZE {
             return;
         }
-        let oldest = self.old[usize::from(bucket)].iter().copied().min_by_key(|at| self.entries[*at].last_attempt);
-        let Some(at) = oldest else { return };
-        let own = self.placement.new_bucket(&self.entries[at].address, &self.entries[at].origin);
-        let target = if self.new[usize::from(own)].len() < BUCKET_SIZE { own } else { freed.unwrap_or(own) };
-        self.old[usize::from(bucket)].retain(|held| *held != at);
-        self.old_count -= 1;
-        let id = self.entries[at].address.id();
-        self.entries[at].kind = Kind::New;
-        self.entries[at].buckets.clear();
+        let Some(at) = held.iter().copied().min_by_key(|at| self.slots[*at].last_attempt) else { return };
+        let own = self.placement.new_bucket(&self.slots[at].address, &self.slots[at].origin);
+        let target = self.room_near(Kind::New, own).unwrap_or(own);
         self.make_room(now, target);
-        let Some(&at) = self.by_id.get(&id) else { return };
-        self.entries[at].buckets.push(target);
+        self.old[usize::from(bucket)].retain(|held| *held != at);
+        self.unlist(at);
+        let entry = &mut self.slots[at];
+        (entry.kind, entry.buckets) = (Kind::New, vec![target]);
         self.new[usize::from(target)].push(at);
+        self.list(at);
     }
 
     /// Forgets an address.
     pub(crate) fn remove(&mut self, id: &PeerId) -> Option<Entry> {
         let at = *self.by_id.get(id)?;
-        let (kind, buckets) = (self.entries[at].kind, self.entries[at].buckets.clone());
-        for bucket in buckets {
-            self.held_mut(kind, bucket).retain(|held| *held != at);
+        let entry = &self.slots[at];
+        for bucket in entry.buckets.clone() {
+            let held = match entry.kind {
+                Kind::New => &mut self.new[usize::from(bucket)],
+                Kind::Old => &mut self.old[usize::from(bucket)],
+            };
+            held.retain(|held| *held != at);
         }
         Some(self.take(at))
     }
 
-    /// Makes room in a new bucket: a bad address leaves it, or else the one untried for longest.
+    /// Makes room in a new bucket: a bad address leaves it. If there is none, it is one that we never reached, of the source with the most
+    /// of them in this bucket, and of those the one untried for longest: who floods a bucket drives out its own addresses. (CometBFT looks at
+    /// the time only, so that its oldest and best go first.)
     fn make_room(&mut self, now: SystemTime, bucket: u16) {
         let held = &self.new[usize::from(bucket)];
         if held.len() < BUCKET_SIZE {
             return;
         }
-        let bad = held.iter().copied().find(|at| self.entries[*at].is_bad(now));
-        let oldest = || held.iter().copied().min_by_key(|at| self.entries[*at].last_attempt);
-        let Some(at) = bad.or_else(oldest) else { return };
+        let bad = held.iter().copied().find(|at| self.slots[*at].is_bad(now));
+        let Some(at) = bad.or_else(|| self.least_wanted(held)) else { return };
         self.new[usize::from(bucket)].retain(|held| *held != at);
-        self.entries[at].buckets.retain(|held| *held != bucket);
-        if self.entries[at].buckets.is_empty() {
+        let entry = &mut self.slots[at];
+        entry.buckets.retain(|held| *held != bucket);
+        if entry.buckets.is_empty() {
             self.take(at);
         }
     }
 
-    fn push(&mut self, entry: Entry) {
-        let at = self.entries.len();
-        self.old_count += usize::from(entry.kind == Kind::Old);
-        for bucket in &entry.buckets {
-            match entry.kind {
-                Kind::New => self.new[usize::from(*bucket)].push(at),
-                Kind::Old => self.old[usize::from(*bucket)].push(at),
+    fn least_wanted(&self, held: &[usize]) -> Option<usize> {
+        let last_attempt = |at: usize| self.slots[at].last_attempt;
+        // Source, its addresses that we never reached, and the longest untried of them. A flooded bucket has few sources.
+        let mut told: Vec<(Source, usize, usize)> = Vec::new();
+        for at in held.iter().copied().filter(|at| self.slots[*at].last_success.is_none()) {
+            let source = self.placement.source_of(&self.slots[at]);
+            match told.iter_mut().find(|(known, ..)| *known == source) {
+                Some((_, count, oldest)) => {
+                    *count += 1;
+                    if last_attempt(at) < last_attempt(*oldest) {
+                        *oldest = at;
+                    }
+                }
+                None => told.push((source, 1, at)),
             }
         }
-        self.by_id.insert(entry.address.id(), at);
-        self.entries.push(entry);
+        let most = told.into_iter().max_by_key(|(_, count, oldest)| (*count, Reverse(last_attempt(*oldest))));
+        most.map(|(.., oldest)| oldest).or_else(|| held.iter().copied().min_by_key(|at| last_attempt(*at)))
     }
 
-    /// Takes out an entry that is in no bucket any more; the last one moves to its index.
-    fn take(&mut self, at: usize) -> Entry {
-        let entry = self.entries.swap_remove(at);
-        self.old_count -= usize::from(entry.kind == Kind::Old);
-        self.by_id.remove(&entry.address.id());
-        let last = self.entries.len();
-        if let Some(moved) = self.entries.get(at) {
-            self.by_id.insert(moved.address.id(), at);
-            let (kind, buckets) = (moved.kind, moved.buckets.clone());
-            for bucket in buckets {
-                self.held_mut(kind, bucket).iter_mut().filter(|held| **held == last).for_each(|held| *held = at);
+    fn has_room(&self, kind: Kind, bucket: u16) -> bool {
+        self.of_kind(kind).get(usize::from(bucket)).is_some_and(|held| held.len() < BUCKET_SIZE)
+    }
+
+    /// `own` if it has room, or the next bucket that has.
+    fn room_near(&self, kind: Kind, own: u16) -> Option<u16> {
+        let all = match kind {
+            Kind::New => NEW_BUCKETS,
+            Kind::Old => OLD_BUCKETS,
+        };
+        (0..all).map(|step| (own + step) % all).find(|bucket| self.has_room(kind, *bucket))
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let (id, kind, buckets) = (entry.address.id(), entry.kind, entry.buckets.clone());
+        let at = self.slots.insert(entry);
+        for bucket in buckets {
+            match kind {
+                Kind::New => self.new[usize::from(bucket)].push(at),
+                Kind::Old => self.old[usize::from(bucket)].push(at),
             }
         }
+        self.by_id.insert(id, at);
+        self.list(at);
+    }
+
+    /// Takes out an entry that is in no bucket any more.
+    fn take(&mut self, at: usize) -> Entry {
+        self.unlist(at);
+        let entry = self.slots.remove(at);
+        self.by_id.remove(&entry.address.id());
         entry
     }
 
-    fn held_mut(&mut self, kind: Kind, bucket: u16) -> &mut Vec<usize> {
-        match kind {
-            Kind::New => &mut self.new[usize::from(bucket)],
-            Kind::Old => &mut self.old[usize::from(bucket)],
+    /// Puts an entry on the lists that it belongs to by its kind and record.
+    fn list(&mut self, at: usize) {
+        let entry = &self.slots[at];
+        let source = self.placement.source_of(entry);
+        match entry.kind {
+            Kind::New => self.sources.insert(source, at),
+            Kind::Old => self.old_count += 1,
         }
+        if entry.last_success.is_some() {
+            self.sources.credit(source);
+        }
+        if entry.is_proven() {
+            self.proven.insert(at);
+        }
+    }
+
+    /// Undoes [`Buckets::list`], before kind or record change.
+    fn unlist(&mut self, at: usize) {
+        let entry = &self.slots[at];
+        let source = self.placement.source_of(entry);
+        match entry.kind {
+            Kind::New => self.sources.remove(source, at),
+            Kind::Old => self.old_count -= 1,
+        }
+        if entry.last_success.is_some() {
+            self.sources.discredit(source);
+        }
+        self.proven.remove(at);
     }
 
     /// Panics unless every index, count and bound holds.
     #[cfg(test)]
     pub(crate) fn check(&self) {
-        assert_eq!(self.by_id.len(), self.entries.len());
-        let mut old = 0;
-        for (at, entry) in self.entries.iter().enumerate() {
-            assert_eq!(self.by_id[&entry.address.id()], at);
+        assert_eq!((self.by_id.len(), self.slots.iter().count()), (self.len(), self.len()));
+        for entry in self.slots.iter() {
+            let at = self.by_id[&entry.address.id()];
+            assert_eq!(&self.slots[at], entry);
             let most = if entry.kind == Kind::New { MAX_BUCKETS_PER_ADDRESS } else { 1 };
             assert!((1..=most).contains(&entry.buckets.len()), "{entry:?}");
-            old += usize::from(entry.kind == Kind::Old);
             for bucket in &entry.buckets {
                 let held = &self.of_kind(entry.kind)[usize::from(*bucket)];
                 assert_eq!(held.iter().filter(|held| **held == at).count(), 1);
             }
         }
-        assert_eq!(old, self.old_count);
+        let count = |what: fn(&Entry) -> bool| self.slots.iter().filter(|entry| what(entry)).count();
+        assert_eq!(count(|entry| entry.kind == Kind::Old), self.old_count);
+        assert_eq!(count(Entry::is_proven), self.proven.len());
+        self.sources.check(self.len() - self.old_count, count(|entry| entry.last_success.is_some()));
         let held: usize = self.new.iter().chain(&self.old).map(Vec::len).sum();
-        assert_eq!(held, self.entries.iter().map(|entry| entry.buckets.len()).sum::<usize>());
+        assert_eq!(held, self.slots.iter().map(|entry| entry.buckets.len()).sum::<usize>());
         assert!(self.new.iter().chain(&self.old).all(|held| held.len() <= BUCKET_SIZE));
     }
 }

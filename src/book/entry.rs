@@ -7,7 +7,10 @@ use std::{
 
 use kadwire_wire::address::{PeerAddress, PeerId};
 
-use super::group::Group;
+use super::{
+    group::{Group, is_routable},
+    sources::Source,
+};
 
 /// Who told us of an address, and where from. Its network decides where the address is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +24,12 @@ pub struct Origin {
 impl Origin {
     pub(crate) fn group(&self, strict: bool) -> Group {
         self.socket.map_or(Group::Local, |socket| Group::of_ip(socket.ip(), strict))
+    }
+
+    /// Whose word it is: one network's or, in a private one that the book is meant for, one peer's.
+    pub(crate) fn source(&self, strict: bool) -> Source {
+        let private = self.socket.is_none_or(|socket| !is_routable(socket.ip()));
+        if private && !strict { Source::Peer(self.id) } else { Source::Network(self.group(strict)) }
     }
 }
 
@@ -110,10 +119,15 @@ impl Entry {
         self.attempts >= failures
     }
 
-    /// Whether it may be passed on: not if only the peer itself says so and we never reached it there. (200 fake handshakes left a
-    /// CometBFT node's book with 61 fakes of 65.)
-    pub(crate) fn is_relayable(&self) -> bool {
-        self.last_success.is_some() || self.origin.id != self.address.id()
+    /// Whether we reached it ourselves and it has not failed several times since: what is passed on first.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.last_success.is_some() && self.attempts < RETRIES
+    }
+
+    /// Whether it may be passed on although it is not proven: it is not if it failed, nor if only the peer itself says so. (200 fake
+    /// handshakes left a CometBFT node's book with 61 fakes of 65.)
+    pub(crate) fn is_hearsay(&self) -> bool {
+        self.last_success.is_none() && self.attempts == 0 && self.origin.id != self.address.id()
     }
 }
 

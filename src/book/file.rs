@@ -6,21 +6,25 @@
 //! Only IP addresses of Tendermint peers are in it; one peer has one address.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use jiff::Timestamp;
 use kadwire_wire::address::{PeerAddress, PeerId};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 use super::{
     Book, BookConfig,
     bans::Ban,
     entry::{Entry, Kind, Origin},
+    slots::Chunk,
 };
 
 /// The longest file read, in bytes: a full book is about 8 MB.
@@ -29,12 +33,12 @@ const MAX_FILE: u64 = 64 << 20;
 /// The longest placement key taken over, in characters (CometBFT: 24).
 const MAX_KEY: usize = 128;
 
-/// All that the book keeps, owned.
+/// All that the book keeps, as it was at one moment; shared with the book until that changes.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub(super) key: String,
-    pub(super) entries: Vec<Entry>,
-    pub(super) bans: Vec<(PeerId, Ban)>,
+    pub(super) entries: Vec<Arc<Chunk>>,
+    pub(super) bans: Arc<BTreeMap<PeerId, Ban>>,
 }
 
 /// A book read from disk.
@@ -99,23 +103,25 @@ impl Snapshot {
         if bytes.len() as u64 > MAX_FILE {
             return Err(FileError::TooLong);
         }
-        let file: FileJson<serde_json::Value> = serde_json::from_slice(bytes)?;
+        let file: FileJson<&RawValue> = serde_json::from_slice(bytes)?;
         let (addrs, banned) = (file.addrs.unwrap_or_default(), file.banned);
         let lines = addrs.len() + banned.len();
-        let entries: Vec<Entry> =
-            addrs.into_iter().filter_map(|line| serde_json::from_value::<EntryJson>(line).ok()?.entry()).collect();
-        let bans: Vec<(PeerId, Ban)> =
-            banned.into_iter().filter_map(|line| serde_json::from_value::<BanJson>(line).ok()?.ban()).collect();
+        let entry = |line: &&RawValue| serde_json::from_str::<EntryJson>(line.get()).ok()?.entry();
+        let entries: Chunk = addrs.iter().filter_map(|line| entry(line).map(Some)).collect();
+        let ban = |line: &&RawValue| serde_json::from_str::<BanJson>(line.get()).ok()?.ban();
+        let bans: Vec<(PeerId, Ban)> = banned.iter().filter_map(ban).collect();
         let unreadable = lines - entries.len() - bans.len();
         let key = if file.key.len() <= MAX_KEY { file.key } else { String::new() };
-        Ok((Snapshot { key, entries, bans }, unreadable))
+        Ok((Snapshot { key, entries: vec![Arc::new(entries)], bans: Arc::new(bans.into_iter().collect()) }, unreadable))
     }
 
     /// The text of the file, indented by tabs as CometBFT's is.
     pub fn to_json(&self) -> Result<Vec<u8>, FileError> {
         let file = FileJson {
             key: self.key.clone(),
-            addrs: Some(self.entries.iter().filter_map(EntryJson::of).collect()),
+            addrs: Some(
+                self.entries.iter().flat_map(|chunk| chunk.iter()).flatten().filter_map(EntryJson::of).collect(),
+            ),
             banned: self.bans.iter().map(|(id, ban)| BanJson::of(id, ban)).collect(),
         };
         let mut bytes = Vec::new();

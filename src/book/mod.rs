@@ -5,16 +5,20 @@
 //! networks, so that nobody can fill the book from few networks. It is not the dialer: whether an address may be tried now is
 //! [`dial`](crate::dial)'s business. Facts: CometBFT `p2p/pex/addrbook.go`; where this differs, the code says why.
 
+mod bag;
 mod bans;
 mod buckets;
 mod entry;
 pub mod file;
 mod group;
 mod selection;
+mod slots;
+mod sources;
 
 use std::{
     collections::BTreeSet,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -87,7 +91,7 @@ impl Book {
         self.own_ids.insert(id);
         self.own_sockets.extend(sockets);
         let own = |entry: &&Entry| entry.address.socket_addr().is_some_and(|socket| self.own_sockets.contains(&socket));
-        let kept: Vec<PeerId> = self.buckets.entries().iter().filter(own).map(|entry| entry.address.id()).collect();
+        let kept: Vec<PeerId> = self.buckets.slots().iter().filter(own).map(|entry| entry.address.id()).collect();
         for id in kept.iter().chain([&id]) {
             self.buckets.remove(id);
         }
@@ -149,18 +153,16 @@ impl Book {
 
     /// Notes that dialing an address failed.
     pub fn mark_attempt(&mut self, now: SystemTime, address: &PeerAddress) {
-        if let Some(entry) = self.buckets.get_mut(&address.id())
-            && entry.address == *address
-        {
-            entry.mark_attempt(now);
+        let id = address.id();
+        if self.address_of(&id) == Some(address) {
+            self.buckets.update(&id, |entry| entry.mark_attempt(now));
             self.changes += 1;
         }
     }
 
     /// Notes that a known peer proved good: its address becomes old.
     pub fn mark_good(&mut self, now: SystemTime, id: &PeerId) {
-        if let Some(entry) = self.buckets.get_mut(id) {
-            entry.mark_good(now);
+        if self.buckets.update(id, |entry| entry.mark_good(now)) {
             self.buckets.promote(now, id);
             self.changes += 1;
         }
@@ -206,13 +208,13 @@ impl Book {
         self.bans.len()
     }
 
-    /// Takes back the addresses whose bans are over, as new ones. Returns how many.
+    /// Takes back the addresses whose bans are over, as new ones that have yet to be reached. Returns how many.
     pub fn reinstate(&mut self, now: SystemTime) -> usize {
         let mut reinstated = 0;
         for mut entry in self.bans.end(now) {
             self.changes += 1;
             if self.buckets.get(&entry.address.id()).is_none() && self.may_keep(now, &entry.address).is_ok() {
-                entry.attempts = 0;
+                (entry.attempts, entry.last_success) = (0, None);
                 self.buckets.insert(now, entry);
                 reinstated += 1;
             }
@@ -235,13 +237,14 @@ impl Book {
         }
     }
 
-    /// One address to dial, with a weight of `bias` (0 to 100) for those that we were only told of.
+    /// One address to dial, with a weight of `bias` (0 to 100) for those that we were only told of; of these, every source has the same part,
+    /// and a larger one if more of its addresses proved true.
     pub fn pick(&mut self, bias: usize) -> Option<&PeerAddress> {
         selection::pick(&self.buckets, bias, &mut self.rng).map(|entry| &entry.address)
     }
 
-    /// What to answer a peer that asks for addresses: 23 % of the book, 32 to 250 of them. Addresses that only the peers themselves
-    /// gave are left out until we reached them.
+    /// What to answer a peer that asks for addresses: 23 % of the book, 32 to 250 of them. Addresses that we reached come first. The others
+    /// are left out if only the peers themselves gave them or if they failed, and those of one source are at most a twentieth.
     pub fn selection(&mut self) -> Vec<PeerAddress> {
         selection::selection(&self.buckets, &mut self.rng)
     }
@@ -251,9 +254,10 @@ impl Book {
         selection::selection_with_bias(&self.buckets, bias, &mut self.rng)
     }
 
-    /// Whether there are fewer than 1,000 addresses.
+    /// Whether there are fewer than 1,000 addresses, with at most 250 counted of one source: nobody can make the book content with its word
+    /// alone.
     pub fn need_more(&self) -> bool {
-        self.len() < NEED_ADDRESSES
+        self.buckets.sources().counted() + self.buckets.old_len() < NEED_ADDRESSES
     }
 
     /// How many addresses there are.
@@ -283,13 +287,12 @@ impl Book {
 
     /// Every address, in no particular order.
     pub fn addresses(&self) -> impl Iterator<Item = &PeerAddress> {
-        self.buckets.entries().iter().map(|entry| &entry.address)
+        self.buckets.slots().iter().map(|entry| &entry.address)
     }
 
     /// The network by which the addresses of one answer are limited; `None` for those of a private network that the book is meant for.
     pub fn limited_group(&self, address: &PeerAddress) -> Option<Group> {
-        let exempt = !self.config.strict && address.ip().is_none_or(|ip| !group::is_routable(ip));
-        (!exempt).then(|| Group::of(address, self.config.strict))
+        self.buckets.placement().limited_group(address)
     }
 
     /// Grows with every change that is worth saving.
@@ -297,13 +300,9 @@ impl Book {
         self.changes
     }
 
-    /// All that goes to disk, for another thread to write while the book goes on.
+    /// All that goes to disk, for another thread to write while the book goes on. Nothing is copied before it changes.
     pub fn snapshot(&self) -> Snapshot {
-        Snapshot {
-            key: self.key.clone(),
-            entries: self.buckets.entries().to_vec(),
-            bans: self.bans.iter().map(|(id, ban)| (*id, ban.clone())).collect(),
-        }
+        Snapshot { key: self.key.clone(), entries: self.buckets.slots().share(), bans: self.bans.share() }
     }
 
     /// A book as it was saved, without what would not be added now. Returns also how many addresses were left out.
@@ -316,10 +315,10 @@ impl Book {
         }
         let mut book = Book::with_key(config, snapshot.key, rng);
         let mut left_out = 0;
-        for (id, ban) in snapshot.bans {
+        for (id, ban) in Arc::unwrap_or_clone(snapshot.bans) {
             book.bans.add(id, ban.until, ban.entry);
         }
-        for entry in snapshot.entries {
+        for entry in snapshot.entries.into_iter().flat_map(Arc::unwrap_or_clone).flatten() {
             let unknown = book.buckets.get(&entry.address.id()).is_none();
             let placed = unknown && book.may_keep(now, &entry.address).is_ok() && book.buckets.restore(entry);
             left_out += usize::from(!placed);

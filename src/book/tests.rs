@@ -281,26 +281,84 @@ fn what_only_a_peer_itself_says_is_not_passed_on_before_we_reached_it() {
 }
 
 #[test]
-fn one_source_owns_little_of_what_is_passed_on() {
-    // threats.md, section 4: one source, 1,000 /16s, 100,000 addresses into a book of 1,000 honest ones, 300 of them reached.
+fn who_told_much_drives_out_its_own_addresses_and_none_that_was_reached() {
     let mut book = book();
-    for n in 0..1_000 {
-        book.add(now(), &address(n), &origin(n % 200)).unwrap();
-        if n < 300 {
-            book.mark_good(now(), &id(n));
-        }
+    // Reached, then demoted or not: kept whatever is told.
+    for n in 0..300 {
+        book.mark_reached(now(), &address(n));
     }
-    let source = Origin { id: id(999_999), socket: Some("9.9.9.9:9".parse().unwrap()) };
-    for n in 0..100_000_u32 {
-        let ip = Ipv4Addr::from(0x6000_0001 + ((n % 1_000) << 16) + n / 1_000);
-        let _ = book.add(now(), &PeerAddress::from_socket(id(1_000_000 + n), (ip, 1).into()).unwrap(), &source);
+    let honest: Vec<u32> = (1_000..2_000).collect();
+    for n in &honest {
+        book.add(now(), &address(*n), &origin(n % 200)).unwrap();
     }
-    let theirs = |address: &PeerAddress| address.id() >= id(1_000_000);
-    let share = |selection: Vec<PeerAddress>| selection.iter().filter(|a| theirs(a)).count() * 100 / selection.len();
-    let seed = (0..20).map(|_| share(book.selection_with_bias(30))).sum::<usize>() / 20;
-    let dials = (0..1_000).filter(|_| theirs(&book.pick(10).unwrap().clone())).count() / 10;
-    println!("gossip of a seed {seed} %, dials {dials} %");
-    assert!(seed <= 30 && dials <= 20);
+    for n in 0..20_000 {
+        book.add(now() + DAY, &address(100_000 + n), &origin(9_999)).unwrap();
+    }
+    assert_eq!((0..300).filter(|n| book.address_of(&id(*n)).is_some()).count(), 300);
+    let left = honest.iter().filter(|n| book.address_of(&id(**n)).is_some()).count();
+    assert!(left > 980, "{left} of 1000");
+    book.check();
+}
+
+#[test]
+fn nobody_makes_the_book_content_with_its_word_alone() {
+    let mut book = book();
+    for n in 0..5_000 {
+        book.add(now(), &address(n * 13), &origin(1)).unwrap();
+    }
+    assert!(book.len() > 1_000 && book.need_more(), "{}", book.len());
+    for n in 0..800 {
+        book.add(now(), &address(100_000 + n), &origin(2 + n % 100)).unwrap();
+    }
+    assert!(!book.need_more());
+}
+
+#[test]
+fn what_failed_is_not_passed_on() {
+    let mut book = book();
+    book.mark_reached(now(), &address(1));
+    book.add(now(), &address(2), &origin(1)).unwrap();
+    assert_eq!(book.selection().len(), 2);
+    // Hearsay fails once, what was reached may fail twice in a row.
+    for left in [1, 1, 0] {
+        book.mark_attempt(now(), &address(1));
+        book.mark_attempt(now(), &address(2));
+        assert_eq!(book.selection().len(), left);
+    }
+    book.mark_good(now(), &id(1));
+    assert_eq!(book.selection(), [address(1)]);
+}
+
+#[test]
+fn many_ports_of_one_host_are_a_tenth_of_an_answer_if_others_are_known() {
+    let mut book = book();
+    for n in 0..300 {
+        book.mark_reached(now(), &address(n * 211));
+        book.mark_reached(now(), &peer_at(100_000 + n, &format!("99.9.9.9:{}", 1 + n)));
+    }
+    for _ in 0..20 {
+        let selection = book.selection_with_bias(30);
+        let theirs = selection.iter().filter(|address| address.id() >= id(100_000)).count();
+        assert!(theirs * 10 <= selection.len(), "{theirs} of {}", selection.len());
+    }
+    // Alone, they are all there is.
+    let mut alone = self::book();
+    for n in 0..40 {
+        alone.mark_reached(now(), &peer_at(n, &format!("99.9.9.9:{}", 1 + n)));
+    }
+    assert_eq!((alone.len(), alone.selection().len()), (40, 32));
+}
+
+#[test]
+fn a_snapshot_stays_as_it_was() {
+    let mut book = full();
+    book.mark_bad(now(), &id(5), DAY);
+    let (snapshot, before) = (book.snapshot(), book.snapshot().to_json().unwrap());
+    for n in 0..10_000 {
+        book.mark_good(now(), &id(n));
+    }
+    book.mark_bad(now(), &id(6), DAY);
+    assert!(snapshot.to_json().unwrap() == before && book.snapshot().to_json().unwrap() != before);
 }
 
 /// One thing that happens to the book.
