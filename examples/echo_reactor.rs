@@ -1,85 +1,141 @@
-//! The reactor pattern, with ADR-062's example: whoever gets a ping sends a pong with the same content back.
+//! The reactor pattern, with ADR-062's example: every five seconds all peers get a ping, and whoever gets a ping sends a pong with the
+//! same content back.
 //!
-//! A reactor holds a [`Channel`] and nothing else: it never touches connections, and does not care whether they are TCP or
-//! within the process. `main` runs two of them over both: `cargo run --example echo_reactor`.
+//! A reactor holds a [`Channel`] and nothing else: it never touches connections, and does not care whether they are TCP or within the
+//! process. Two of them over both: `cargo run --example echo_reactor`, over one: `cargo run --example echo_reactor -- memory` (or `tcp`).
 
 use std::{error::Error, net::SocketAddr, time::Duration};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use kadwire::{
     config::NodeConfig,
-    node::{Node, NodeBuilder},
+    node::{Node, NodeBuilder, StartError},
     peers::Report,
-    router::{Channel, ChannelEvent, To},
+    router::{Channel, ChannelEvent, To, Wrapper},
 };
 use kadwire_wire::{
     address::PeerAddress,
     tendermint::key::NodeKey,
     transport::{ChannelSpec, MemoryNetwork},
 };
+use prost::Message;
 use tokio::{sync::mpsc, time::interval};
 
 /// The reactor's channel.
 const ECHO: u8 = 0x01;
 
-/// What is said on the channel. A reactor encodes its own messages; here one byte tells which it is.
-#[derive(Debug, PartialEq)]
-enum EchoMessage {
-    Ping(Bytes),
-    Pong(Bytes),
+/// Between two pings to everybody.
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// What is on the wire: `message EchoMessage { oneof inner { PingMessage ping = 1; PongMessage pong = 2; } }`.
+#[derive(Clone, PartialEq, Message)]
+struct EchoMessage {
+    #[prost(oneof = "Echo", tags = "1, 2")]
+    inner: Option<Echo>,
 }
 
-impl EchoMessage {
-    fn encode(&self) -> Bytes {
-        let (kind, content) = match self {
-            EchoMessage::Ping(content) => (1, content),
-            EchoMessage::Pong(content) => (2, content),
-        };
-        let mut message = BytesMut::with_capacity(1 + content.len());
-        message.put_u8(kind);
-        message.put_slice(content);
-        message.freeze()
+/// What the reactor deals with: the wrapper of the channel's messages.
+#[derive(Clone, PartialEq, prost::Oneof)]
+enum Echo {
+    #[prost(message, tag = "1")]
+    Ping(PingMessage),
+    #[prost(message, tag = "2")]
+    Pong(PongMessage),
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PingMessage {
+    #[prost(string, tag = "1")]
+    content: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PongMessage {
+    #[prost(string, tag = "1")]
+    content: String,
+}
+
+impl From<PingMessage> for Echo {
+    fn from(ping: PingMessage) -> Self {
+        Echo::Ping(ping)
+    }
+}
+
+impl From<PongMessage> for Echo {
+    fn from(pong: PongMessage) -> Self {
+        Echo::Pong(pong)
+    }
+}
+
+/// Why bytes are no message of this channel.
+#[derive(Debug, thiserror::Error)]
+enum NoEcho {
+    #[error("not protobuf: {0}")]
+    Undecodable(#[from] prost::DecodeError),
+    #[error("neither ping nor pong")]
+    Unknown,
+}
+
+impl Wrapper for Echo {
+    type Error = NoEcho;
+
+    fn wrap(&self) -> Bytes {
+        EchoMessage { inner: Some(self.clone()) }.encode_to_vec().into()
     }
 
-    fn decode(mut message: Bytes) -> Option<Self> {
-        let kind = (!message.is_empty()).then(|| message.split_to(1)[0])?;
-        match kind {
-            1 => Some(EchoMessage::Ping(message)),
-            2 => Some(EchoMessage::Pong(message)),
-            _ => None,
-        }
+    fn unwrap(bytes: &[u8]) -> Result<Self, NoEcho> {
+        EchoMessage::decode(bytes)?.inner.ok_or(NoEcho::Unknown)
     }
 }
 
 /// The reactor: pings everybody now and then, answers pings, and hands the pongs to `pongs`. It ends with the node, or when
 /// nobody wants pongs any more.
-async fn echo(mut channel: Channel, content: &'static str, pongs: mpsc::Sender<String>) {
-    let mut ticker = interval(Duration::from_millis(200));
+async fn echo(mut channel: Channel, content: String, period: Duration, pongs: mpsc::Sender<String>) {
+    let mut ticker = interval(period);
     loop {
         tokio::select! {
             event = channel.next() => match event {
-                Some(ChannelEvent::Message(envelope)) => match EchoMessage::decode(envelope.message) {
-                    Some(EchoMessage::Ping(content)) => {
+                Some(ChannelEvent::Message(envelope)) => match envelope.unwrapped() {
+                    Ok(Echo::Ping(PingMessage { content })) => {
+                        let pong = Echo::from(PongMessage { content });
                         // The peer may be gone by now; then it needs no pong.
-                        let _ = channel.send(To::Peer(envelope.from), EchoMessage::Pong(content).encode()).await;
+                        let _ = channel.send(To::Peer(envelope.from), pong.wrap()).await;
                     }
-                    Some(EchoMessage::Pong(content)) => {
-                        let pong = format!("{} answers {:?}", envelope.from, content);
-                        if pongs.send(pong).await.is_err() {
+                    Ok(Echo::Pong(PongMessage { content })) => {
+                        if pongs.send(format!("{} answers {content:?}", envelope.from)).await.is_err() {
                             return;
                         }
                     }
                     // Not our protocol: what becomes of the peer is the peer manager's decision.
-                    None => channel.report(envelope.from, Report::Misbehaved).await,
+                    Err(error) => {
+                        println!("unexpected message of {}: {error}", envelope.from);
+                        channel.report(envelope.from, Report::Misbehaved).await;
+                    }
                 },
                 Some(ChannelEvent::Up(peer)) => println!("{} is up", peer.id),
                 Some(ChannelEvent::Down(peer, reason)) => println!("{} is down: {reason}", peer.id),
                 None => return,
             },
             _ = ticker.tick() => {
-                let ping = EchoMessage::Ping(Bytes::from_static(content.as_bytes()));
-                let _ = channel.send(To::All, ping.encode()).await;
+                let ping = Echo::from(PingMessage { content: content.clone() });
+                let _ = channel.send(To::All, ping.wrap()).await;
             }
+        }
+    }
+}
+
+/// What carries the messages; the reactor does not know.
+#[derive(Debug, Clone)]
+enum Over {
+    Memory(MemoryNetwork),
+    Tcp,
+}
+
+impl Over {
+    async fn start(&self, node: NodeBuilder) -> Result<Node, StartError> {
+        match self {
+            Over::Memory(network) => node.start_in(network).await,
+            Over::Tcp => node.start().await,
         }
     }
 }
@@ -87,49 +143,102 @@ async fn echo(mut channel: Channel, content: &'static str, pongs: mpsc::Sender<S
 fn builder(n: u8, peer: Option<&PeerAddress>) -> NodeBuilder {
     Node::builder(NodeConfig {
         moniker: format!("echo {n}"),
-        laddr: SocketAddr::from(([127, 0, 0, n], 0)),
+        laddr: SocketAddr::from(([127, 0, 0, 1], 0)),
         persistent_peers: peer.cloned().into_iter().collect(),
         ..NodeConfig::new(NodeKey::from_seed(&[n; 32]), "echo-example")
     })
 }
 
+/// Two nodes with the reactor, until each has answered twice.
+async fn run(over: Over, period: Duration) -> Result<Vec<String>, Box<dyn Error>> {
+    let (pongs, mut answered) = mpsc::channel(16);
+    let mut first = builder(1, None);
+    let one = tokio::spawn(echo(first.channel(ChannelSpec::new(ECHO)), "one".into(), period, pongs.clone()));
+    let first = over.start(first).await?;
+
+    let mut second = builder(2, Some(first.local_address()));
+    let two = tokio::spawn(echo(second.channel(ChannelSpec::new(ECHO)), "two".into(), period, pongs));
+    let second = over.start(second).await?;
+
+    let mut heard: Vec<String> = Vec::new();
+    let answers = |heard: &[String], content| heard.iter().filter(|pong| pong.ends_with(content)).count();
+    while ["\"one\"", "\"two\""].iter().any(|content| answers(&heard, content) < 2) {
+        heard.push(answered.recv().await.ok_or("the reactors ended early")?);
+    }
+    second.stop().await;
+    first.stop().await;
+    // Their channels have ended, and so do they.
+    drop(answered);
+    one.await?;
+    two.await?;
+    Ok(heard)
+}
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let network = MemoryNetwork::new();
-    for transport in ["memory", "TCP"] {
-        println!("over {transport}:");
-        let (pongs, mut answered) = mpsc::channel(16);
-        let mut first = builder(1, None);
-        tokio::spawn(echo(first.channel(ChannelSpec::new(ECHO)), "one", pongs.clone()));
-        let first = if transport == "TCP" { first.start().await? } else { first.start_in(&network).await? };
-
-        let mut second = builder(2, Some(first.local_address()));
-        tokio::spawn(echo(second.channel(ChannelSpec::new(ECHO)), "two", pongs));
-        let second = if transport == "TCP" { second.start().await? } else { second.start_in(&network).await? };
-
-        for _ in 0..4 {
-            println!("{}", answered.recv().await.ok_or("the reactors ended early")?);
+    let memory = || Over::Memory(MemoryNetwork::new());
+    let transports = match std::env::args().nth(1).as_deref() {
+        None => vec![memory(), Over::Tcp],
+        Some("memory") => vec![memory()],
+        Some("tcp") => vec![Over::Tcp],
+        Some(other) => return Err(format!("{other}: say memory or tcp").into()),
+    };
+    for over in transports {
+        println!("over {}:", if matches!(over, Over::Tcp) { "tcp" } else { "memory" });
+        for pong in run(over, PERIOD).await? {
+            println!("{pong}");
         }
-        second.stop().await;
-        first.stop().await;
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::sleep;
+
     use super::*;
 
     #[test]
-    fn messages_are_read_back_and_others_are_not() {
-        for message in [EchoMessage::Ping("ping".into()), EchoMessage::Pong(Bytes::new())] {
-            assert_eq!(EchoMessage::decode(message.encode()), Some(message));
+    fn the_bytes_are_those_of_the_oneof() {
+        let ping = Echo::from(PingMessage { content: "hi".into() });
+        assert_eq!(ping.wrap(), &[0x0a, 4, 0x0a, 2, b'h', b'i'][..]);
+        assert_eq!(Echo::from(PongMessage { content: String::new() }).wrap(), &[0x12, 0][..]);
+        assert_eq!(Echo::unwrap(&ping.wrap()).unwrap(), ping);
+        for (bytes, error) in
+            [(&[][..], "neither ping nor pong"), (&[0x1a, 0], "neither ping nor pong"), (&[7], "not protobuf")]
+        {
+            let found = Echo::unwrap(bytes).unwrap_err().to_string();
+            assert!(found.starts_with(error), "{bytes:?}: {found}");
         }
-        assert_eq!((EchoMessage::decode(Bytes::new()), EchoMessage::decode("\u{3}".into())), (None, None));
     }
 
-    #[test]
-    fn both_transports_echo() {
-        main().unwrap();
+    #[tokio::test(start_paused = true)]
+    async fn over_memory() {
+        let heard = run(Over::Memory(MemoryNetwork::new()), PERIOD).await.unwrap();
+        assert_eq!(heard.len(), 4, "two rounds of both: {heard:?}");
+    }
+
+    #[tokio::test]
+    async fn over_tcp() {
+        run(Over::Tcp, Duration::from_millis(100)).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_something_else_is_reported() {
+        let network = MemoryNetwork::new();
+        let (pongs, _answered) = mpsc::channel(16);
+        let mut honest = builder(1, None);
+        tokio::spawn(echo(honest.channel(ChannelSpec::new(ECHO)), "one".into(), PERIOD, pongs));
+        let honest = honest.start_in(&network).await.unwrap();
+        let mut other = builder(2, Some(honest.local_address()));
+        let channel = other.channel(ChannelSpec::new(ECHO));
+        let _other = other.start_in(&network).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(honest.peers().len(), 1);
+
+        channel.send(To::All, Bytes::from_static(b"\x1a\x00")).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(honest.peers().len(), 0);
+        assert_eq!(honest.stats().await.router.unwrap().peers.banned, 1);
     }
 }

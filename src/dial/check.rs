@@ -66,6 +66,10 @@ reasons! {
     TooManyFromIp = "too_many_from_ip",
     /// Both sides dialed each other at once, and the other connection stays.
     LostCrossing = "lost_crossing",
+    /// A filter of the library's user keeps it out.
+    Filtered = "filtered",
+    /// A filter of the library's user gave no answer in time.
+    FilterTimeout = "filter_timeout",
     /// The caller names an attempt or dial that was given up before.
     Stale = "stale",
 }

@@ -258,6 +258,12 @@ impl PeerManager {
         self.incoming.end(connection);
     }
 
+    /// A filter of the library's user keeps out whoever opened this socket: `Filtered` or `FilterTimeout`.
+    pub fn handle_incoming_filtered(&mut self, connection: ConnectionId, why: WhyNot) {
+        self.stats.refusals.count(why);
+        self.incoming.end(connection);
+    }
+
     /// The handshake of an accepted socket proved who it is. On an error the router closes the connection itself.
     pub fn handle_accepted(
         &mut self,
@@ -299,6 +305,14 @@ impl PeerManager {
             self.book.remove(address);
         }
         self.schedule(now);
+    }
+
+    /// A dialed peer is who it should be, and a filter of the library's user keeps it out. One that was refused is left alone for as long
+    /// as one of another network.
+    pub fn handle_dialed_filtered(&mut self, now: Now, address: &PeerAddress, why: WhyNot) {
+        self.stats.refusals.count(why);
+        let blame = if why == WhyNot::Filtered { Blame::Incompatible } else { Blame::Local };
+        self.handle_dial_failed(now, address, blame);
     }
 
     /// A peer known from its own word was found at this address without connecting to it once more: the address may be passed on.

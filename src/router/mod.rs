@@ -16,15 +16,20 @@
 mod channel;
 mod connected;
 mod discover;
+mod filter;
 mod handle;
 mod listen;
 mod session;
 mod task;
+mod wrapper;
 
-use std::{collections::BTreeMap, path::PathBuf, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, pin::Pin, sync::Arc};
 
 use kadwire_discovery::Now;
-use kadwire_wire::transport::{ChannelSpec, Transport};
+use kadwire_wire::{
+    address::PeerId,
+    transport::{ChannelSpec, Transport},
+};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::{JoinHandle, JoinSet},
@@ -35,11 +40,13 @@ use tracing::warn;
 pub use channel::{Channel, ChannelEvent, ChannelSender, Envelope, SLOW_AFTER, SendError, To};
 pub use connected::{Peer, PeerEvent, PeerEvents};
 pub use discover::CandidateSource;
+pub use filter::FILTER_TIMEOUT;
 pub use handle::{DialFailure, Handle, Stats};
+pub use wrapper::Wrapper;
 
 use crate::{candidate::Candidate, peers::PeerManager};
 
-use self::{connected::PeerMap, handle::Command};
+use self::{connected::PeerMap, filter::Filters, handle::Command};
 
 /// Commands that may wait for the router; whoever sends more waits.
 const COMMANDS: usize = 256;
@@ -58,6 +65,7 @@ pub struct Setup {
     inbox: mpsc::Receiver<Command>,
     specs: Vec<ChannelSpec>,
     inlets: BTreeMap<u8, channel::Inlet>,
+    filters: Filters,
     wanted: watch::Sender<usize>,
     found: mpsc::Sender<Candidate>,
     candidates: mpsc::Receiver<Candidate>,
@@ -74,6 +82,7 @@ impl Default for Setup {
             inbox,
             specs: Vec::new(),
             inlets: BTreeMap::new(),
+            filters: Filters::default(),
             wanted: watch::Sender::new(0),
             found,
             candidates,
@@ -107,6 +116,23 @@ impl Setup {
         self.helpers.push(Box::pin(discover::run(source, self.wanted.subscribe(), self.found.clone())));
     }
 
+    /// Asks `filter` about the IP of every stream that others open, before its handshake; `Err` says why it is refused. It has
+    /// [`FILTER_TIMEOUT`]; refusals are counted as [`WhyNot::Filtered`](crate::peers::WhyNot), missing answers as `FilterTimeout`.
+    pub fn filter_by_ip<A>(&mut self, filter: impl Fn(IpAddr) -> A + Send + Sync + 'static)
+    where
+        A: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.filters.add_by_ip(filter);
+    }
+
+    /// The same with the id of every peer that has proven it, whoever dialed. A dialed peer that is refused is not dialed again soon.
+    pub fn filter_by_id<A>(&mut self, filter: impl Fn(PeerId) -> A + Send + Sync + 'static)
+    where
+        A: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.filters.add_by_id(filter);
+    }
+
     /// Starts the router on `transport`, which must have been made with [`Setup::specs`].
     pub fn start<T: Transport>(self, config: Config, transport: T, peers: PeerManager) -> Running {
         let handle = self.handle();
@@ -117,7 +143,8 @@ impl Setup {
         helpers.spawn(listen::run(transport.clone(), accepted));
         self.helpers.into_iter().for_each(|helper| drop(helpers.spawn(helper)));
         let sources = task::Sources { commands: self.inbox, incoming, candidates: self.candidates, stopped };
-        let router = task::Router::new(config, transport, peers, self.inlets, self.connected, self.wanted);
+        let router =
+            task::Router::new(config, transport, peers, self.inlets, self.filters, self.connected, self.wanted);
         let task = tokio::spawn(router.run(sources, helpers));
         Running { handle, stop, task }
     }

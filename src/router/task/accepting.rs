@@ -1,0 +1,84 @@
+//! Streams that others opened: whether each may begin its handshake, and what becomes of it.
+
+use kadwire_wire::transport::{Connection, Endpoint, HandshakeError, Incoming, Transport};
+use tokio::{task::AbortHandle, time::timeout};
+use tracing::{debug, warn};
+
+use super::{
+    super::{
+        filter::{Filters, NoPeer},
+        now,
+    },
+    Joined, Router,
+    dialing::DIAL_LIMIT,
+};
+use crate::peers::ConnectionId;
+
+/// A handshake under way.
+pub(super) struct HalfOpen {
+    remote: Endpoint,
+    handshake: AbortHandle,
+}
+
+/// What a handshake brings.
+pub(super) type Accepted = (ConnectionId, Result<Connection, NoPeer<HandshakeError>>);
+
+impl<T: Transport> Router<T> {
+    pub(super) fn handle_incoming(&mut self, incoming: Incoming) {
+        let (number, remote) = (self.number(), incoming.remote());
+        if let Err(why) = self.peers.handle_incoming(now(), number, remote.ip()) {
+            debug!(%remote, %why, "refused before the handshake");
+            return;
+        }
+        let filters = self.filters.clone();
+        let handshake = self.tasks.handshakes.spawn(async move {
+            let done = timeout(DIAL_LIMIT, shake_hands(incoming, &filters)).await;
+            (number, done.unwrap_or(Err(NoPeer::Failed(HandshakeError::Timeout(DIAL_LIMIT)))))
+        });
+        self.half_open.insert(number, HalfOpen { remote, handshake });
+    }
+
+    pub(super) fn abort(&mut self, number: ConnectionId) {
+        if let Some(HalfOpen { remote, handshake }) = self.half_open.remove(&number) {
+            debug!(%remote, "handshake cut: newer ones need its room");
+            handshake.abort();
+        }
+    }
+
+    pub(super) fn handle_handshake(&mut self, done: Joined<Accepted>) {
+        let (number, connection) = match done {
+            Ok(done) => done,
+            Err(error) => {
+                // Aborted ones are already forgotten.
+                let found = self.half_open.iter().find(|(_, half_open)| half_open.handshake.id() == error.id());
+                let Some((number, HalfOpen { remote, .. })) = found else { return };
+                warn!(%remote, %error, "a handshake ended badly");
+                (*number, Err(NoPeer::Failed(HandshakeError::Closed)))
+            }
+        };
+        let remote = self.half_open.remove(&number).map(|half_open| half_open.remote.to_string()).unwrap_or_default();
+        match connection {
+            Ok(connection) => {
+                let socket = connection.remote.socket_addr();
+                let taken = self.peers.handle_accepted(now(), number, connection.peer, socket);
+                self.take(number, connection, taken);
+            }
+            Err(NoPeer::Filtered(filtered)) => {
+                debug!(remote, %filtered, "refused");
+                self.peers.handle_incoming_filtered(number, filtered.why());
+            }
+            Err(NoPeer::Failed(error)) => {
+                debug!(remote, %error, "handshake failed");
+                self.peers.handle_incoming_failed(number);
+            }
+        }
+    }
+}
+
+/// A connection with a proven peer that the filters let in. A refused one is closed as it is dropped.
+async fn shake_hands(incoming: Incoming, filters: &Filters) -> Result<Connection, NoPeer<HandshakeError>> {
+    filters.allow_ip(incoming.remote().ip()).await?;
+    let connection = incoming.handshake().await.map_err(NoPeer::Failed)?;
+    filters.allow_id(connection.peer).await?;
+    Ok(connection)
+}

@@ -1,0 +1,45 @@
+//! Peers that are lost are dialed again, and none in a hot loop.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_persistent_peer_is_dialed_again_with_growing_pauses_until_it_is_back() {
+    let world = World::default();
+    let (one, two) = (world.dialing(1, []), world.dialing(2, [1]));
+    // A connection that lasts, so that its end is no failure of the dial.
+    sleep(Duration::from_secs(60)).await;
+    one.router.stop().await;
+    let (gone, mut at, mut dials) = (Instant::now(), Vec::new(), 1);
+    while at.len() < 6 {
+        sleep(Duration::from_millis(100)).await;
+        if two.stats().await.peers.dials > dials {
+            dials += 1;
+            at.push(gone.elapsed().as_secs_f32());
+        }
+    }
+    let pauses: Vec<_> = at.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    for (pause, least) in pauses.iter().zip([2.0, 4.0, 8.0, 16.0, 32.0]) {
+        assert!((least - 0.2..least + 1.2).contains(pause), "2 s, then twice as long each time: {pauses:?}");
+    }
+    let one = world.dialing(1, []);
+    sleep(Duration::from_secs(66)).await;
+    assert_eq!((one.peers(), two.peers()), (vec![id(2)], vec![id(1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hundred_dead_peers_are_no_hot_loop() {
+    let world = World::default();
+    let one = world.dialing(1, (2..102).collect::<Vec<u8>>());
+    let mut before = 0;
+    for (hour, most) in [(1, 21), (2, 13), (3, 13)] {
+        sleep(Duration::from_secs(3_600)).await;
+        let dials = one.stats().await.peers.dials;
+        // 2, 4 … 256 s and then every five minutes.
+        assert!((dials - before) / 100 <= most, "{} dials in hour {hour}", dials - before);
+        before = dials;
+    }
+    // They are not forgotten.
+    let late = world.dialing(77, []);
+    sleep(Duration::from_secs(301)).await;
+    assert_eq!((one.peers(), late.peers()), (vec![id(77)], vec![id(1)]));
+}

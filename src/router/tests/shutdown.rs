@@ -1,0 +1,76 @@
+//! The end of a router, and what it leaves on disk.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn stopping_tells_the_peers_and_the_reactors_and_writes_the_book() {
+    let world = World::default();
+    let folder = tempfile::tempdir().unwrap();
+    let book_file = folder.path().join("addrbook.json");
+    let mut one = world.node(1, Change { config: Config { book_file: Some(book_file.clone()) }, ..Change::default() });
+    let two = world.dialing(2, [1]);
+    let three = world.dialing(3, [1]);
+    sleep(SOON).await;
+    assert!(matches!(one.gossip.next().await, Some(ChannelEvent::Up(peer)) if peer.id == id(2)));
+    assert!(matches!(one.gossip.next().await, Some(ChannelEvent::Up(peer)) if peer.id == id(3)));
+    // A reactor that reads nothing must not hold the end up.
+    while two.other.try_send(To::Peer(id(1)), text("unread")).is_ok() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    // The last message to a peer is still written.
+    one.gossip.send(To::All, text("bye")).await.unwrap();
+    let (mut two, three) = (two, three);
+    let sender = one.gossip.sender();
+    let handle = one.router.handle().clone();
+    one.router.stop().await;
+
+    assert_eq!(two.gossip.recv().await, from(1, "bye"));
+    sleep(SOON).await;
+    assert_eq!((two.peers(), three.peers()), (vec![], vec![]));
+    let mut events = Vec::new();
+    while let Some(event) = one.gossip.next().await {
+        events.push(event);
+    }
+    assert!(
+        matches!(&events[..], [ChannelEvent::Down(a, _), ChannelEvent::Down(b, _)] if [a.id, b.id] == [id(2), id(3)]),
+        "{events:?}"
+    );
+    assert_eq!(sender.send(To::All, text("anybody?")).await, Err(SendError::Stopped));
+    assert_eq!((handle.stats().await, handle.peers().len()), (None, 0));
+    assert!(book_file.exists());
+    assert!(two.router.handle().dial(address(1)).await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_running() {
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let world = World::default();
+    let before = tasks();
+    // One peer, one that is dialed in vain, a source that finds nobody.
+    let (one, two) = (world.dialing(1, [9]), world.dialing(2, [1]));
+    sleep(SOON).await;
+    assert!(tasks() > before && one.peers() == [id(2)]);
+    one.router.stop().await;
+    two.router.stop().await;
+    sleep(SOON).await;
+    assert_eq!(tasks(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_book_is_written_every_two_minutes() {
+    let world = World::default();
+    let folder = tempfile::tempdir().unwrap();
+    let book_file = folder.path().join("addrbook.json");
+    let config = Config { book_file: Some(book_file.clone()) };
+    let _one = world.node(1, Change { config, persistent: vec![2], ..Change::default() });
+    let _two = world.dialing(2, []);
+    sleep(Duration::from_secs(119)).await;
+    assert!(!book_file.exists());
+    sleep(Duration::from_secs(2)).await;
+    // A thread writes it, and the paused clock waits for nobody but timers: this gives it the time.
+    while !book_file.exists() {
+        tokio::task::yield_now().await;
+    }
+    let written = std::fs::read_to_string(&book_file).unwrap();
+    assert!(written.contains(&id(2).to_string()), "the peer that we reached: {written}");
+}
