@@ -103,6 +103,24 @@ impl NodeBuilder {
         self.setup.channel(spec)
     }
 
+    /// Asks `filter` about every IP that opens a stream to us; see [`Setup::filter_by_ip`](router::Setup::filter_by_ip).
+    pub fn filter_by_ip<A>(&mut self, filter: impl Fn(IpAddr) -> A + Send + Sync + 'static) -> &mut Self
+    where
+        A: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.setup.filter_by_ip(filter);
+        self
+    }
+
+    /// Asks `filter` about every peer that has proven its id; see [`Setup::filter_by_id`](router::Setup::filter_by_id).
+    pub fn filter_by_id<A>(&mut self, filter: impl Fn(PeerId) -> A + Send + Sync + 'static) -> &mut Self
+    where
+        A: Future<Output = Result<(), String>> + Send + 'static,
+    {
+        self.setup.filter_by_id(filter);
+        self
+    }
+
     /// Listens on TCP, reads the address book, joins the network, and returns the running node.
     pub async fn start(self) -> Result<Node, StartError> {
         self.check()?;
