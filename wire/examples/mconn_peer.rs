@@ -3,16 +3,20 @@
 //! ```text
 //! mconn_peer listen --laddr 127.0.0.1:0 --mode echo|sink [--once]
 //! mconn_peer dial id@ip:port --mode echo-check --count 1000 --min 1 --max 1048576 --seed 1
+//! mconn_peer dial id@ip:port --mode echo-check --sizes 0,1,1024,20000000 --channels 0x20:6,0x21:10,0x22:7
 //! mconn_peer dial id@ip:port --mode flood --size 1024 --seconds 5
 //! mconn_peer dial id@ip:port --mode ping --size 64 --count 1000
 //! mconn_peer dial id@ip:port --mode handshake --count 100
 //! ```
 //!
-//! Also: `--network NAME` (interop-test), `--channel ID` (0x30), `--payload BYTES` (1024), `--source IP`. A listener prints
-//! `id@ip:port` first, then a JSON line for each peer that leaves; a dialer prints one JSON line. Messages are protobuf
-//! BytesValues, so that a peer that decodes them is content.
+//! Also: `--network NAME` (interop-test), `--channels ID[:PRIORITY],…` (0x30; `--channel ID` for one), `--payload BYTES` (1024),
+//! `--source IP`, `--key FILE` (node_key.json), `--ping MS` and `--pong MS` (60,000 and 45,000), `--rate BYTES` a second (no limit),
+//! `--delay MS` (a slow reader: before each message it takes). A listener prints `id@ip:port` first, then a JSON line for each peer
+//! that leaves; a dialer prints one JSON line. Messages are protobuf BytesValues, so that a peer that decodes them is content.
+//!
+//! In an echo check every channel sends `--count` messages (or the `--sizes`) at the same time as the others, and wants them back in order.
 
-use std::{net::SocketAddr, process::ExitCode, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, process::ExitCode, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use kadwire_wire::{
@@ -26,8 +30,11 @@ use kadwire_wire::{
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use tokio::{sync::mpsc, time::Instant};
 
-/// Messages under way in an echo check.
+/// Messages of a channel under way in an echo check.
 const WINDOW: usize = 64;
+
+/// The longest wait for the next echo.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The largest message on the channel: CometBFT's test peers take 32 MiB.
 const MAX_MESSAGE: usize = 1 << 25;
@@ -56,12 +63,19 @@ struct Options {
     laddr: SocketAddr,
     source: Option<std::net::IpAddr>,
     network: String,
-    channel: u8,
+    /// Ids with their priorities, at least one.
+    channels: Vec<(u8, u8)>,
     payload: usize,
+    key: Option<std::path::PathBuf>,
+    ping: Option<u64>,
+    pong: Option<u64>,
+    rate: u64,
+    delay: u64,
     mode: String,
     count: usize,
     min: usize,
     max: usize,
+    sizes: Vec<usize>,
     size: usize,
     seconds: u64,
     seed: u64,
@@ -84,11 +98,17 @@ impl Options {
             laddr: ([127, 0, 0, 1], 0).into(),
             source: None,
             network: "interop-test".to_owned(),
-            channel: 0x30,
+            channels: vec![(0x30, 1)],
             payload: 1024,
+            key: None,
+            ping: None,
+            pong: None,
+            rate: 0,
+            delay: 0,
             count: 1000,
             min: 1,
             max: 1 << 20,
+            sizes: Vec::new(),
             size: 1024,
             seconds: 5,
             seed: 1,
@@ -104,7 +124,13 @@ impl Options {
                 "--laddr" => options.laddr = parse(&flag, &value)?,
                 "--source" => options.source = Some(parse(&flag, &value)?),
                 "--network" => options.network = value,
-                "--channel" => options.channel = parse_channel(&value)?,
+                "--channel" | "--channels" => options.channels = parse_list(&value, parse_channel)?,
+                "--key" => options.key = Some(value.into()),
+                "--ping" => options.ping = Some(parse(&flag, &value)?),
+                "--pong" => options.pong = Some(parse(&flag, &value)?),
+                "--rate" => options.rate = parse(&flag, &value)?,
+                "--delay" => options.delay = parse(&flag, &value)?,
+                "--sizes" => options.sizes = parse_list(&value, |size| parse(&flag, size))?,
                 "--payload" => options.payload = parse(&flag, &value)?,
                 "--mode" => options.mode = value,
                 "--count" => options.count = parse(&flag, &value)?,
@@ -116,10 +142,16 @@ impl Options {
                 _ => return Err(format!("unknown flag {flag}")),
             }
         }
-        if !(1..=options.max).contains(&options.min) || options.max.max(options.size) > MAX_MESSAGE - 8 {
+        let largest = options.sizes.iter().copied().chain([options.max, options.size]).max();
+        if !(1..=options.max).contains(&options.min) || largest > Some(MAX_MESSAGE - 8) {
             return Err(format!("sizes must be 1 <= --min <= --max, and below {MAX_MESSAGE}"));
         }
         Ok(options)
+    }
+
+    /// The channel of modes that use one.
+    fn channel(&self) -> u8 {
+        self.channels.first().map_or(0x30, |(id, _)| *id)
     }
 }
 
@@ -127,28 +159,43 @@ fn parse<T: FromStr<Err: std::fmt::Display>>(what: &str, value: &str) -> Result<
     value.parse().map_err(|error| format!("{what}: {value:?}: {error}"))
 }
 
-fn parse_channel(value: &str) -> Result<u8, String> {
-    let parsed = match value.strip_prefix("0x") {
-        Some(hex) => u8::from_str_radix(hex, 16),
-        None => value.parse(),
+fn parse_list<T>(value: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    value.split(',').map(parse).collect()
+}
+
+/// `0x30`, `48` or `0x30:5`.
+fn parse_channel(value: &str) -> Result<(u8, u8), String> {
+    let (id, priority) = value.split_once(':').unwrap_or((value, "1"));
+    let id = match id.strip_prefix("0x") {
+        Some(hex) => u8::from_str_radix(hex, 16).map_err(|error| error.to_string()),
+        None => parse("an id", id),
     };
-    parsed.map_err(|error| format!("--channel: {value:?}: {error}"))
+    Ok((id.map_err(|error| format!("--channels: {value:?}: {error}"))?, parse("--channels: a priority", priority)?))
 }
 
 async fn run(options: Options) -> Result<(), String> {
     #[expect(clippy::disallowed_methods, reason = "driver: a fresh identity for each run")]
-    let key = NodeKey::generate(&mut rand::make_rng::<StdRng>());
+    let mut rng = rand::make_rng::<StdRng>();
+    let key = match &options.key {
+        Some(file) => NodeKey::load(file).map_err(|error| format!("--key: {error}"))?,
+        None => NodeKey::generate(&mut rng),
+    };
     let mut config = TendermintConfig::new(key, options.network.clone(), "mconn_peer");
-    config.channels =
-        vec![ChannelSpec { send_queue: 256, max_message_size: MAX_MESSAGE, ..ChannelSpec::new(options.channel) }];
+    let spec = |&(id, priority): &(u8, u8)| ChannelSpec {
+        priority,
+        send_queue: 256,
+        max_message_size: MAX_MESSAGE,
+        ..ChannelSpec::new(id)
+    };
+    config.channels = options.channels.iter().map(spec).collect();
     config.listen = options.dial.is_none().then_some(options.laddr);
     config.source = options.source;
-    config.mconnection = MConnectionConfig {
-        send_rate: 0,
-        recv_rate: 0,
-        max_packet_payload: options.payload,
-        ..MConnectionConfig::default()
-    };
+    config.mconnection =
+        MConnectionConfig { send_rate: options.rate, recv_rate: options.rate, ..MConnectionConfig::default() };
+    config.mconnection.max_packet_payload = options.payload;
+    let millis = |given: Option<u64>, default| given.map_or(default, Duration::from_millis);
+    config.mconnection.ping_interval = millis(options.ping, config.mconnection.ping_interval);
+    config.mconnection.pong_timeout = millis(options.pong, config.mconnection.pong_timeout);
     let transport = TendermintTransport::bind(config).await.map_err(|error| error.to_string())?;
     match &options.dial {
         None => listen(&transport, &options).await,
@@ -175,20 +222,21 @@ async fn listen(transport: &TendermintTransport, options: &Options) -> Result<()
         if options.once {
             return serve(connection, options).await;
         }
-        let (mode, channel) = (options.mode.clone(), options.channel);
+        let (mode, delay) = (options.mode.clone(), Duration::from_millis(options.delay));
         tokio::spawn(async move {
             match mode.as_str() {
-                "echo" | "sink" => receive(connection, mode == "echo").await,
-                _ => connection.close(CloseReason::requested(format!("mode {mode} needs --once, channel {channel}"))),
+                "echo" | "sink" => receive(connection, mode == "echo", delay).await,
+                _ => connection.close(CloseReason::requested(format!("mode {mode} needs --once"))),
             }
         });
     }
 }
 
 async fn serve(connection: Connection, options: &Options) -> Result<(), String> {
+    let delay = Duration::from_millis(options.delay);
     match options.mode.as_str() {
-        "echo" => receive(connection, true).await,
-        "sink" => receive(connection, false).await,
+        "echo" => receive(connection, true, delay).await,
+        "sink" => receive(connection, false, delay).await,
         "echo-check" => return echo_check(connection, options).await,
         "flood" => return flood(connection, options).await,
         "ping" => return ping(connection, options).await,
@@ -197,9 +245,13 @@ async fn serve(connection: Connection, options: &Options) -> Result<(), String> 
     Ok(())
 }
 
-async fn receive(mut connection: Connection, echo: bool) {
+async fn receive(mut connection: Connection, echo: bool, delay: Duration) {
     let (mut first, mut last, mut messages, mut bytes) = (None, None, 0u64, 0u64);
-    while let Some((channel, message)) = connection.recv().await {
+    loop {
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let Some((channel, message)) = connection.recv().await else { break };
         let now = Instant::now();
         first.get_or_insert(now);
         last = Some(now);
@@ -211,9 +263,12 @@ async fn receive(mut connection: Connection, echo: bool) {
     }
     let seconds = first.zip(last).map_or(0.0, |(first, last)| (last - first).as_secs_f64());
     let reason = connection.closed().await.to_string();
+    let stats = connection.stats();
     let line = serde_json::json!({
         "event": "peer_gone", "id": connection.peer, "reason": reason, "messages": messages, "bytes": bytes,
         "seconds": seconds, "msgs_per_s": messages as f64 / seconds, "MB_per_s": bytes as f64 / 1e6 / seconds,
+        "pings_sent": stats.pings_sent, "pongs_received": stats.pongs_received,
+        "pings_received": stats.pings_received, "pongs_sent": stats.pongs_sent,
     });
     println!("{line}");
 }
@@ -235,49 +290,85 @@ fn bytes_value(payload: &[u8]) -> Bytes {
 }
 
 async fn echo_check(mut connection: Connection, options: &Options) -> Result<(), String> {
-    let (channel, count) = (options.channel, options.count);
-    let (min, max) = (options.min as f64, options.max as f64);
-    let mut rng = StdRng::seed_from_u64(options.seed);
-    let (expect, mut expected) = mpsc::channel::<Bytes>(WINDOW);
-    let sender = connection.sender.clone();
     let started = Instant::now();
-    let sending = tokio::spawn(async move {
-        for _ in 0..count {
-            // As many messages of 1–2 bytes as of 512–1024 KiB.
-            let size = (min * (max / min).powf(rng.random::<f64>())).round() as usize;
-            let mut payload = vec![0; size];
-            rng.fill_bytes(&mut payload);
-            let message = bytes_value(&payload);
-            if expect.send(message.clone()).await.is_err() || sender.send(channel, message).await.is_err() {
-                return;
+    // What each channel still wants back, in order.
+    let mut expected = BTreeMap::new();
+    let mut sending = tokio::task::JoinSet::new();
+    for &(channel, _) in &options.channels {
+        let (expect, wanted) = mpsc::channel::<Bytes>(WINDOW);
+        expected.insert(channel, wanted);
+        let (sender, messages) = (connection.sender.clone(), Messages::new(options, channel));
+        sending.spawn(async move {
+            for message in messages {
+                if expect.send(message.clone()).await.is_err() || sender.send(channel, message).await.is_err() {
+                    return;
+                }
             }
-        }
-    });
+        });
+    }
+    let total = Messages::new(options, 0).count * expected.len();
     let (mut good, mut bytes, mut fault) = (0usize, 0u64, None);
-    while let Some(wanted) = expected.recv().await {
-        match tokio::time::timeout(Duration::from_secs(30), connection.recv()).await {
-            Ok(Some((from, message))) if from == channel && message == wanted => {
-                good += 1;
-                bytes += message.len() as u64;
-            }
-            Ok(Some((from, message))) => {
-                fault = Some(format!("message {good}: {} bytes on {from:#04x} differ", message.len()));
-            }
-            Ok(None) => fault = Some(format!("message {good}: connection ended: {}", connection.closed().await)),
-            Err(_) => fault = Some(format!("message {good}: no echo in 30 s")),
-        }
-        if fault.is_some() {
+    while good < total && fault.is_none() {
+        let received = tokio::time::timeout(ECHO_TIMEOUT, connection.recv()).await;
+        let Ok(Some((channel, message))) = received else {
+            let why = match received {
+                Ok(_) => format!("connection ended: {}", connection.closed().await),
+                Err(_) => format!("no echo in {ECHO_TIMEOUT:?}"),
+            };
+            fault = Some(format!("after {good} messages: {why}"));
             break;
+        };
+        // It was noted before it was sent.
+        let wanted = expected.get_mut(&channel).and_then(|wanted| wanted.try_recv().ok());
+        if wanted.as_ref() == Some(&message) {
+            good += 1;
+            bytes += message.len() as u64;
+        } else {
+            let wanted = wanted.map_or("none".to_owned(), |wanted| format!("one of {} bytes", wanted.len()));
+            fault = Some(format!("after {good} messages: {} bytes on {channel:#04x}, not {wanted}", message.len()));
         }
     }
-    sending.abort();
+    sending.abort_all();
     let line = serde_json::json!({
-        "event": "echo_check", "count": count, "echoed": good, "bytes": bytes, "seed": options.seed,
+        "event": "echo_check", "count": total, "echoed": good, "bytes": bytes, "seed": options.seed,
         "seconds": started.elapsed().as_secs_f64(), "peer": connection.peer, "fault": fault,
     });
     println!("{line}");
     connection.flush_and_close(CloseReason::requested("done")).await;
-    if good == count { Ok(()) } else { Err(format!("{good} of {count} echoed")) }
+    if good == total { Ok(()) } else { Err(format!("{good} of {total} echoed")) }
+}
+
+/// The messages of one channel in an echo check.
+struct Messages {
+    rng: StdRng,
+    sizes: Vec<usize>,
+    count: usize,
+    range: (f64, f64),
+    made: usize,
+}
+
+impl Messages {
+    fn new(options: &Options, channel: u8) -> Self {
+        let count = if options.sizes.is_empty() { options.count } else { options.sizes.len() };
+        let range = (options.min as f64, options.max as f64);
+        let rng = StdRng::seed_from_u64(options.seed ^ u64::from(channel) << 32);
+        Messages { rng, sizes: options.sizes.clone(), count, range, made: 0 }
+    }
+}
+
+impl Iterator for Messages {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let (min, max) = self.range;
+        // As many messages of 1–2 bytes as of 512–1024 KiB, unless sizes were given.
+        let size = self.sizes.get(self.made).copied();
+        let size = size.unwrap_or_else(|| (min * (max / min).powf(self.rng.random::<f64>())).round() as usize);
+        self.made += 1;
+        let mut payload = vec![0; size];
+        self.rng.fill_bytes(&mut payload);
+        (self.made <= self.count).then(|| bytes_value(&payload))
+    }
 }
 
 async fn flood(connection: Connection, options: &Options) -> Result<(), String> {
@@ -286,7 +377,7 @@ async fn flood(connection: Connection, options: &Options) -> Result<(), String> 
     let mut sent = 0u64;
     // The clock is read now and then only.
     while !sent.is_multiple_of(64) || started.elapsed() < Duration::from_secs(options.seconds) {
-        connection.send(options.channel, message.clone()).await.map_err(|error| error.to_string())?;
+        connection.send(options.channel(), message.clone()).await.map_err(|error| error.to_string())?;
         sent += 1;
     }
     connection.flush_and_close(CloseReason::requested("done")).await;
@@ -304,7 +395,7 @@ async fn ping(mut connection: Connection, options: &Options) -> Result<(), Strin
     let mut times = Vec::with_capacity(options.count);
     for _ in 0..options.count {
         let started = Instant::now();
-        connection.send(options.channel, message.clone()).await.map_err(|error| error.to_string())?;
+        connection.send(options.channel(), message.clone()).await.map_err(|error| error.to_string())?;
         let echo = tokio::time::timeout(Duration::from_secs(5), connection.recv()).await;
         echo.map_err(|_| "no echo in 5 s")?.ok_or("connection ended")?;
         times.push(started.elapsed().as_secs_f64() * 1e6);

@@ -1,14 +1,9 @@
-// Package tendermint shows kadwire among real CometBFT switches. Every scenario has 127.x addresses of its own:
-//
-//	127.41 MConnection    127.42 refusals    127.43 PEX with a node    127.100–127.180 crawled networks
 package tendermint
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,132 +13,210 @@ import (
 	"kadwire/interop/tendermint/comet"
 )
 
-const (
-	startup  = 20 * time.Second
-	network  = "interop-test"
-	messages = 1000
-	largest  = 1 << 20
-)
+var testChannel = []byte{comet.TestChannel}
 
-// sizes are 1,000 message lengths from 1 B to 1 MiB, as many of each magnitude, in an order given by the seed.
-func sizes(random *rand.Rand) []int {
-	all := make([]int, messages)
-	for i := range all {
-		all[i] = int(math.Round(math.Pow(largest, float64(i)/(messages-1))))
-	}
-	random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
-	return all
-}
+// packet is CometBFT's largest payload of one packet.
+const packet = 1024
 
-// start starts a CometBFT switch that is stopped with the test.
-func start(t *testing.T, cfg comet.Config) *comet.Switch {
-	t.Helper()
-	s, err := comet.Start(cfg)
-	if err != nil {
-		t.Fatalf("CometBFT switch on %s: %v", cfg.Listen, err)
+// everySize has each length up to more than two packets, those around ten, 64 and 1,000 packets, 1 MB and 20 MB. The protobuf around
+// them adds two to five bytes, so a message fills its last packet to each degree.
+func everySize() (all []int) {
+	for size := range 2*packet + 10 {
+		all = append(all, size)
 	}
-	t.Cleanup(s.Stop)
-	return s
-}
-
-// nextPeer waits for the switch's next peer.
-func nextPeer(t *testing.T, s *comet.Switch, within time.Duration) p2p.Peer {
-	t.Helper()
-	select {
-	case peer := <-s.Joined():
-		return peer
-	case <-time.After(within):
-		t.Fatalf("no peer in %v", within)
-		return nil
-	}
-}
-
-// checkEcho sends 1,000 messages of 1 B … 1 MiB through a CometBFT switch and wants each back, in order, byte for byte.
-func checkEcho(t *testing.T, peer p2p.Peer, echoes <-chan []byte) {
-	t.Helper()
-	seed := uint64(time.Now().UnixNano())
-	t.Logf("seed %d", seed)
-	random := rand.New(rand.NewPCG(seed, 0))
-	content := make([]byte, largest)
-	for i := range content {
-		content[i] = byte(random.Uint32())
-	}
-	all := sizes(random)
-	message := func(i int) []byte { return content[largest-all[i]:] }
-	begin := time.Now()
-	refused := make(chan int, 1)
-	go func() {
-		for i := range all {
-			if !comet.Send(peer, message(i)) {
-				refused <- i
-				return
-			}
-		}
-	}()
-	total := 0
-	for i := range all {
-		select {
-		case got := <-echoes:
-			if !bytes.Equal(got, message(i)) {
-				t.Fatalf("message %d of %d B came back as another one of %d B", i, all[i], len(got))
-			}
-			total += len(got)
-		case at := <-refused:
-			t.Fatalf("CometBFT could not send message %d of %d B within 10 s", at, all[at])
-		case <-time.After(60 * time.Second):
-			t.Fatalf("message %d of %d B did not come back within 60 s", i, all[i])
+	for _, packets := range []int{10, 64, 1000} {
+		for off := -6; off <= 2; off++ {
+			all = append(all, packets*packet+off)
 		}
 	}
-	t.Logf("%d messages, %.1f MB, echoed in %.1f s", messages, float64(total)/1e6, time.Since(begin).Seconds())
+	return append(all, 1_000_000, 1<<20, 20_000_000)
 }
 
-// collect makes an OnMessage that hands the messages over, in order.
-func collect() (func(p2p.Peer, []byte), <-chan []byte) {
-	got := make(chan []byte, messages)
-	return func(_ p2p.Peer, message []byte) { got <- append([]byte(nil), message...) }, got
-}
-
-// TestControl is CometBFT against CometBFT: if this fails the harness is wrong, not kadwire.
+// TestControlCometBFTEchoesItself is CometBFT against CometBFT: if this fails the harness is wrong, not kadwire.
 func TestControlCometBFTEchoesItself(t *testing.T) {
+	t.Parallel()
 	echoing := start(t, comet.Config{Listen: "127.41.1.1:26656", Network: network, Moniker: "echo", OnMessage: echo})
 	onMessage, echoes := collect()
 	sending := start(t, comet.Config{Listen: "127.41.1.2:26656", Network: network, Moniker: "send", OnMessage: onMessage})
 	if err := sending.Dial(echoing.Address.String()); err != nil {
 		t.Fatal(err)
 	}
-	checkEcho(t, nextPeer(t, sending, startup), echoes)
+	checkEcho(t, nextPeer(t, sending, startup), testChannel, randomSizes(rand.New(rand.NewPCG(1, 1)), 300, 1<<20), echoes)
 }
 
-func echo(from p2p.Peer, message []byte) { comet.Send(from, message) }
-
-// TestWeDialCometBFT: kadwire-wire dials a CometBFT switch, sends, and checks every echo itself.
-func TestWeDialCometBFT(t *testing.T) {
-	echoing := start(t, comet.Config{Listen: "127.41.2.1:26656", Network: network, Moniker: "echo", OnMessage: echo})
-	seed := fmt.Sprint(time.Now().Unix())
-	got := harness.Run(t, 3*time.Minute, "mconn_peer dial", harness.MconnPeer(t), "dial", echoing.Address.String(), "--network", network,
-		"--mode", "echo-check", "--count", fmt.Sprint(messages), "--min", "1", "--max", fmt.Sprint(largest), "--seed", seed)
-	var report harness.Event
-	if err := json.Unmarshal([]byte(got.Stdout), &report); got.Code != 0 || err != nil {
-		t.Fatalf("exit %d (%v): %s %s", got.Code, err, got.Stdout, got.Stderr)
-	}
-	if report.Number("echoed") != messages {
-		t.Fatalf("echoed %v of %d: %v", report["echoed"], messages, report["fault"])
-	}
-	t.Logf("seed %s: %d messages, %.1f MB, echoed in %.1f s", seed, messages, report.Number("bytes")/1e6, report.Number("seconds"))
+// TestWeDialCometBFTEverySize: kadwire-wire dials a CometBFT switch, sends, and checks every echo itself.
+func TestWeDialCometBFTEverySize(t *testing.T) {
+	echoing := start(t, comet.Config{Listen: "127.41.2.1:26656", Network: network, Moniker: "echo", OnMessage: echo, Rate: unlimited})
+	sizes := everySize()
+	report := echoed(t, dialPeer(t, echoing.Address.String(), "echo-check", "--sizes", list(sizes)), time.Minute, len(sizes))
+	t.Logf("%d messages, %.1f MB, echoed in %.1f s", len(sizes), report.Number("bytes")/1e6, report.Number("seconds"))
 	info := nextPeer(t, echoing, startup).NodeInfo().(p2p.DefaultNodeInfo)
 	if info.Moniker != "mconn_peer" || info.Network != network {
 		t.Errorf("CometBFT reads our NodeInfo as %+v", info)
 	}
 }
 
-// TestCometBFTDialsUs: a CometBFT switch dials kadwire-wire, sends, and checks every echo.
-func TestCometBFTDialsUs(t *testing.T) {
-	echoing := harness.Start(t, "mconn_peer listen", harness.MconnPeer(t), "listen", "--laddr", "127.41.3.1:26656", "--network", network, "--mode", "echo")
-	address := echoing.Line(startup)
+// TestCometBFTDialsUsEverySize: a CometBFT switch dials kadwire-wire, sends, and checks every echo.
+func TestCometBFTDialsUsEverySize(t *testing.T) {
+	_, address := startPeer(t, "127.41.3.1:26656", "echo")
 	onMessage, echoes := collect()
-	sending := start(t, comet.Config{Listen: "127.41.3.2:26656", Network: network, Moniker: "send", OnMessage: onMessage})
+	sending := start(t, comet.Config{Listen: "127.41.3.2:26656", Network: network, Moniker: "send", OnMessage: onMessage, Rate: unlimited})
 	if err := sending.Dial(address); err != nil {
 		t.Fatal(err)
 	}
-	checkEcho(t, nextPeer(t, sending, startup), echoes)
+	begin := time.Now()
+	checkEcho(t, nextPeer(t, sending, startup), testChannel, everySize(), echoes)
+	t.Logf("%d messages echoed in %.1f s", len(everySize()), time.Since(begin).Seconds())
+}
+
+// TestRandomSizesAtDefaultRates: 300 messages of 1 B … 1 MiB at CometBFT's 5 MB/s, limited by both sides, in both directions.
+func TestRandomSizesAtDefaultRates(t *testing.T) {
+	t.Parallel()
+	seed := uint64(time.Now().Unix())
+	t.Logf("seed %d", seed)
+	_, address := startPeer(t, "127.41.4.1:26656", "echo", "--rate", "5120000")
+	onMessage, echoes := collect()
+	sending := start(t, comet.Config{Listen: "127.41.4.2:26656", Network: network, Moniker: "send", OnMessage: onMessage})
+	if err := sending.Dial(address); err != nil {
+		t.Fatal(err)
+	}
+	checkEcho(t, nextPeer(t, sending, startup), testChannel, randomSizes(rand.New(rand.NewPCG(seed, 0)), 300, 1<<20), echoes)
+
+	echoing := start(t, comet.Config{Listen: "127.41.4.3:26656", Network: network, Moniker: "echo", OnMessage: echo})
+	ours := dialPeer(t, echoing.Address.String(), "echo-check", "--rate", "5120000", "--count", "300", "--seed", fmt.Sprint(seed))
+	echoed(t, ours, time.Minute, 300)
+}
+
+// TestTwentyMegabytesAtDefaultRates: one message at 5 MB/s takes four seconds each way: a rate that is accepted is kept, and nobody gives up.
+func TestTwentyMegabytesAtDefaultRates(t *testing.T) {
+	t.Parallel()
+	const bytes, rate = 20_000_000, 5_120_000
+	atLeast := time.Duration(float64(bytes)/rate*0.9*float64(time.Second)) * 2
+	for name, rate := range map[string]int{"both limited": rate, "CometBFT limited": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			echoing := start(t, comet.Config{Listen: "127.41.5.1:0", Network: network, Moniker: "echo", OnMessage: echo})
+			begin := time.Now()
+			ours := dialPeer(t, echoing.Address.String(), "echo-check", "--rate", fmt.Sprint(rate), "--sizes", fmt.Sprint(bytes))
+			echoed(t, ours, time.Minute, 1)
+			if took := time.Since(begin); took < atLeast || took > 3*atLeast {
+				t.Errorf("took %v, want %v and little more", took, atLeast)
+			}
+		})
+	}
+	t.Run("ours limited", func(t *testing.T) {
+		t.Parallel()
+		_, address := startPeer(t, "127.41.5.2:26656", "echo", "--rate", fmt.Sprint(rate))
+		onMessage, echoes := collect()
+		sending := start(t, comet.Config{Listen: "127.41.5.3:26656", Network: network, Moniker: "send", OnMessage: onMessage, Rate: unlimited})
+		if err := sending.Dial(address); err != nil {
+			t.Fatal(err)
+		}
+		begin := time.Now()
+		checkEcho(t, nextPeer(t, sending, startup), testChannel, []int{bytes}, echoes)
+		if took := time.Since(begin); took < atLeast || took > 3*atLeast {
+			t.Errorf("took %v, want %v and little more", took, atLeast)
+		}
+	})
+}
+
+// nodeChannels are those of a CometBFT node, with their priorities.
+var nodeChannels = []comet.Channel{
+	{ID: 0x00, Priority: 1}, {ID: 0x20, Priority: 6}, {ID: 0x21, Priority: 10}, {ID: 0x22, Priority: 7}, {ID: 0x23, Priority: 1},
+	{ID: 0x30, Priority: 5}, {ID: 0x38, Priority: 6}, {ID: 0x40, Priority: 5}, {ID: 0x60, Priority: 5}, {ID: 0x61, Priority: 3},
+}
+
+// TestTenChannelsAtOnce: messages of ten channels interleave by their priorities, and each channel keeps its order and content.
+func TestTenChannelsAtOnce(t *testing.T) {
+	const each = 100
+	var ids []byte
+	var flags []string
+	for _, channel := range nodeChannels {
+		ids = append(ids, channel.ID)
+		flags = append(flags, fmt.Sprintf("%#x:%d", channel.ID, channel.Priority))
+	}
+	flag := strings.Join(flags, ",")
+	echoing := start(t, comet.Config{Listen: "127.44.1.1:26656", Network: network, Moniker: "echo", Channels: nodeChannels, OnMessage: echo, Rate: unlimited})
+	ours := dialPeer(t, echoing.Address.String(), "echo-check", "--channels", flag, "--count", fmt.Sprint(each), "--max", "200000", "--seed", "10")
+	report := echoed(t, ours, time.Minute, each*len(ids))
+	t.Logf("%d messages, %.1f MB, echoed in %.1f s", each*len(ids), report.Number("bytes")/1e6, report.Number("seconds"))
+
+	_, address := startPeer(t, "127.44.1.2:26656", "echo", "--channels", flag)
+	onMessage, echoes := collect()
+	sending := start(t, comet.Config{Listen: "127.44.1.3:26656", Network: network, Moniker: "send", Channels: nodeChannels, OnMessage: onMessage, Rate: unlimited})
+	if err := sending.Dial(address); err != nil {
+		t.Fatal(err)
+	}
+	checkEcho(t, nextPeer(t, sending, startup), ids, randomSizes(rand.New(rand.NewPCG(10, 0)), each, 200_000), echoes)
+}
+
+// crowd is how many peers there are at once.
+const crowd = 24
+
+// TestTwentyFourSwitchesAtOneOfOurs: each has its messages back, whatever the others send.
+func TestTwentyFourSwitchesAtOneOfOurs(t *testing.T) {
+	_, address := startPeer(t, "127.44.2.1:26656", "echo")
+	faults := make(chan error, crowd)
+	for i := range crowd {
+		onMessage, echoes := collect()
+		s := start(t, comet.Config{Listen: fmt.Sprintf("127.44.2.%d:26656", 10+i), Network: network, Moniker: "send", OnMessage: onMessage, Rate: unlimited})
+		go func() {
+			if err := s.Dial(address); err != nil {
+				faults <- fmt.Errorf("switch %d: %w", i, err)
+				return
+			}
+			faults <- echoFault(<-s.Joined(), testChannel, randomSizes(rand.New(rand.NewPCG(uint64(i), 0)), 60, 1<<17), echoes)
+		}()
+	}
+	for range crowd {
+		if err := <-faults; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestTwentyFourOfOursAtOneSwitch is the reverse.
+func TestTwentyFourOfOursAtOneSwitch(t *testing.T) {
+	echoing := start(t, comet.Config{Listen: "127.44.3.1:26656", Network: network, Moniker: "echo", OnMessage: echo, Rate: unlimited})
+	var ours []*harness.Process
+	for i := range crowd {
+		ours = append(ours, dialPeer(t, echoing.Address.String(), "echo-check", "--count", "60", "--max", "131072", "--seed", fmt.Sprint(i)))
+	}
+	for _, p := range ours {
+		echoed(t, p, time.Minute, 60)
+	}
+}
+
+// TestTwentyFourSwitchesAtANode: `kadwire node` has them all as peers, and keeps them.
+func TestTwentyFourSwitchesAtANode(t *testing.T) {
+	node, mconn := startNode(t, "127.44.4.1", network)
+	var switches []*comet.Switch
+	for i := range crowd {
+		switches = append(switches, start(t, comet.Config{Listen: fmt.Sprintf("127.44.4.%d:26656", 10+i), Network: network, Moniker: fmt.Sprintf("comet%d", i)}))
+	}
+	for _, s := range switches {
+		if err := s.Dial(mconn); err != nil {
+			t.Error(err)
+		}
+	}
+	monikers := map[string]bool{}
+	waitUntil(t, 20*time.Second, "all are peers", func() bool {
+		for _, event := range node.Events() {
+			if event.Text("event") == "peer_up" {
+				monikers[event.Text("moniker")] = true
+			}
+		}
+		return len(monikers) == crowd
+	})
+	time.Sleep(time.Second)
+	for _, event := range node.Events() {
+		if event.Text("event") == "peer_down" {
+			t.Errorf("it lost a peer: %v", event)
+		}
+	}
+	for i, s := range switches {
+		if n := len(s.Connected()); n != 1 {
+			t.Errorf("switch %d has %d peers", i, n)
+		}
+	}
 }

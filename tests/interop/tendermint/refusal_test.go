@@ -9,38 +9,140 @@ import (
 	"kadwire/interop/tendermint/comet"
 )
 
-// TestWeRefuseCometBFTOfAnotherNetwork: both sides see the other's NodeInfo; ours names the reason.
-func TestWeRefuseCometBFTOfAnotherNetwork(t *testing.T) {
-	other := start(t, comet.Config{Listen: "127.42.1.1:26656", Network: "another-network", Moniker: "other"})
-	got := harness.Run(t, startup, "mconn_peer dial", harness.MconnPeer(t), "dial", other.Address.String(), "--network", network, "--mode", "ping", "--count", "1")
-	if got.Code != 1 || !strings.Contains(got.Stdout, "another-network") {
-		t.Errorf("exit %d, want 1 and a reason that names the network: %s %s", got.Code, got.Stdout, got.Stderr)
+// refusedDial has mconn_peer dial in vain, and wants the reason to name what is given.
+func refusedDial(t *testing.T, to string, names []string, args ...string) {
+	t.Helper()
+	args = append([]string{"dial", to, "--network", network, "--mode", "ping", "--count", "1"}, args...)
+	got := harness.Run(t, startup, "mconn_peer dial", harness.MconnPeer(t), args...)
+	for _, name := range names {
+		if got.Code != 1 || !strings.Contains(got.Stdout, name) {
+			t.Errorf("exit %d, want 1 and a reason that names %q: %s %s", got.Code, name, got.Stdout, got.Stderr)
+		}
 	}
+}
 
-	listening := harness.Start(t, "mconn_peer listen", harness.MconnPeer(t), "listen", "--laddr", "127.42.1.2:26656", "--network", network)
-	if err := other.Dial(listening.Line(startup)); err == nil {
-		t.Error("CometBFT takes us for a peer of its network")
+// refusedByCometBFT has a switch dial in vain, and wants its reason to name what is given.
+func refusedByCometBFT(t *testing.T, s *comet.Switch, to string, names ...string) {
+	t.Helper()
+	err := s.Dial(to)
+	if err == nil {
+		t.Error("CometBFT takes us for a peer")
+		return
 	}
+	for _, name := range names {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("CometBFT's reason does not name %q: %v", name, err)
+		}
+	}
+	if n := len(s.Connected()); n != 0 {
+		t.Errorf("the CometBFT switch has %d peers", n)
+	}
+}
+
+// TestAnotherNetworkIsRefused: both sides see the other's NodeInfo, and both name the reason.
+func TestAnotherNetworkIsRefused(t *testing.T) {
+	other := start(t, comet.Config{Listen: "127.42.1.1:26656", Network: "another-network", Moniker: "other"})
+	refusedDial(t, other.Address.String(), []string{"another-network", network})
+
+	listening, address := startPeer(t, "127.42.1.2:26656", "echo")
+	refusedByCometBFT(t, other, address, "different network", network)
 	waitUntil(t, 5*time.Second, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "another-network") })
 }
 
-// TestWeRefuseAnotherIdentity: whoever answers must be who was dialed.
-func TestWeRefuseAnotherIdentity(t *testing.T) {
+// TestAnotherIdentityIsRefused: whoever answers must be who was dialed.
+func TestAnotherIdentityIsRefused(t *testing.T) {
 	one := start(t, comet.Config{Listen: "127.42.2.1:26656", Network: network, Moniker: "one"})
 	id, at, _ := strings.Cut(one.Address.String(), "@")
 	wrong := strings.Repeat("0", len(id))
-	got := harness.Run(t, startup, "mconn_peer dial", harness.MconnPeer(t), "dial", wrong+"@"+at, "--network", network, "--mode", "ping", "--count", "1")
-	if got.Code != 1 || !strings.Contains(got.Stdout, id) {
-		t.Errorf("exit %d, want 1 and a reason that names who answered: %s %s", got.Code, got.Stdout, got.Stderr)
+	refusedDial(t, wrong+"@"+at, []string{id, wrong})
+	if n := len(one.Connected()); n != 0 {
+		t.Errorf("the CometBFT switch has %d peers", n)
+	}
+
+	listening, address := startPeer(t, "127.42.2.2:26656", "echo")
+	ours, at, _ := strings.Cut(address, "@")
+	refusedByCometBFT(t, one, wrong+"@"+at, "mismatch", ours, wrong)
+	waitUntil(t, 5*time.Second, "the listener notices", func() bool { return strings.Contains(listening.Stderr(), "closed the stream") })
+}
+
+// TestOurselvesAreRefused: a peer with our own key is ourselves, seen through an address that we did not know as ours.
+func TestOurselvesAreRefused(t *testing.T) {
+	key := comet.NewKey()
+	file := keyFile(t, key)
+	one := start(t, comet.Config{Listen: "127.42.5.1:26656", Network: network, Moniker: "one", Key: key, Pex: true, Dir: t.TempDir()})
+	refusedDial(t, one.Address.String(), []string{"ourselves"}, "--key", file)
+
+	listening, address := startPeer(t, "127.42.5.2:26656", "echo", "--key", file)
+	refusedByCometBFT(t, one, address, "self")
+	waitUntil(t, 5*time.Second, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "ourselves") })
+}
+
+// TestASecondConnectionOfOneIdIsRefused: by CometBFT and by a node of ours alike, and the first one stays.
+func TestASecondConnectionOfOneIdIsRefused(t *testing.T) {
+	key := comet.NewKey()
+	file := keyFile(t, key)
+	one := start(t, comet.Config{Listen: "127.42.6.1:26656", Network: network, Moniker: "one"})
+	first := dialPeer(t, one.Address.String(), "echo", "--key", file)
+	peer := nextPeer(t, one, startup)
+	second := dialPeer(t, one.Address.String(), "echo", "--key", file)
+	second.Exited(startup)
+	if !first.Running() || !peer.IsRunning() || len(one.Connected()) != 1 {
+		t.Error("the first connection did not stay")
+	}
+
+	node, mconn := startNode(t, "127.42.6.2", network)
+	var twins []*comet.Switch
+	for _, listen := range []string{"127.42.6.3:26656", "127.42.6.4:26656"} {
+		twin := start(t, comet.Config{Listen: listen, Network: network, Moniker: listen, Key: key})
+		twin.Dial(mconn) // The second one may believe for a moment that it is connected.
+		twins = append(twins, twin)
+	}
+	waitUntil(t, 5*time.Second, "the second one is refused", func() bool { return len(twins[1].Connected()) == 0 })
+	if len(twins[0].Connected()) != 1 {
+		t.Error("the first connection did not stay")
+	}
+	ups := 0
+	for _, event := range node.Events() {
+		switch event.Text("event") {
+		case "peer_up":
+			ups++
+		case "peer_down":
+			t.Errorf("the first one is gone: %v", event)
+		}
+	}
+	if ups != 1 {
+		t.Errorf("%d peers came up", ups)
 	}
 }
 
-// TestWeRefuseWithoutACommonChannel: CometBFT peers need one channel that both have.
-func TestWeRefuseWithoutACommonChannel(t *testing.T) {
+// TestNoCommonChannelIsRefused: CometBFT peers need one channel that both have.
+func TestNoCommonChannelIsRefused(t *testing.T) {
 	one := start(t, comet.Config{Listen: "127.42.3.1:26656", Network: network, Moniker: "one"})
-	got := harness.Run(t, startup, "mconn_peer dial", harness.MconnPeer(t), "dial", one.Address.String(), "--network", network, "--channel", "0x77", "--mode", "ping", "--count", "1")
-	if got.Code != 1 || !strings.Contains(got.Stdout, "channel") {
-		t.Errorf("exit %d, want 1 and a reason that names the channels: %s %s", got.Code, got.Stdout, got.Stderr)
+	refusedDial(t, one.Address.String(), []string{"channel"}, "--channel", "0x77")
+	listening, address := startPeer(t, "127.42.3.2:26656", "echo", "--channel", "0x77")
+	refusedByCometBFT(t, one, address, "no common channels")
+	waitUntil(t, 5*time.Second, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "channel") })
+}
+
+// TestAnUndeclaredChannelEndsTheConnection: CometBFT would close on us if we sent on it; we refuse to send, and close on whoever does.
+func TestAnUndeclaredChannelEndsTheConnection(t *testing.T) {
+	both := []comet.Channel{{ID: comet.TestChannel, Priority: 1}, {ID: 0x31, Priority: 1}}
+	listening, address := startPeer(t, "127.42.7.1:26656", "echo")
+	one := start(t, comet.Config{Listen: "127.42.7.2:26656", Network: network, Moniker: "one", Channels: both})
+	if err := one.Dial(address); err != nil {
+		t.Fatal(err)
+	}
+	peer := nextPeer(t, one, startup)
+	// CometBFT's Send drops what the peer does not list: it must stay connected.
+	if comet.Send(peer, 0x31, []byte("lost")) {
+		t.Error("CometBFT sends on a channel that we do not list")
+	}
+	refused := dialPeer(t, one.Address.String(), "ping", "--channels", "0x32,0x30")
+	if code := refused.Exited(startup); code != 1 || !strings.Contains(strings.Join(refused.Said(), ""), "0x32") {
+		t.Errorf("exit %d, want 1 and a reason that names the channel: %v", code, refused.Said())
+	}
+	if !peer.IsRunning() || !listening.Running() {
+		t.Error("the connection ended")
 	}
 }
 
@@ -52,9 +154,7 @@ func TestOurNodeRefusesCometBFTOfAnotherNetwork(t *testing.T) {
 
 	// Strangers fail all the time, so it takes --verbosity 4 to see why.
 	listening, mconn := startNode(t, "127.42.4.3", network, "--verbosity", "4")
-	if err := other.Dial(mconn); err == nil {
-		t.Error("CometBFT takes us for a peer of its network")
-	}
+	refusedByCometBFT(t, other, mconn, "different network")
 	waitUntil(t, 20*time.Second, "the node that was dialed names the reason", func() bool { return strings.Contains(listening.Stderr(), "another-network") })
 	for _, node := range []*harness.Process{dialing, listening} {
 		for _, event := range node.Events() {
@@ -62,8 +162,5 @@ func TestOurNodeRefusesCometBFTOfAnotherNetwork(t *testing.T) {
 				t.Errorf("it has a peer: %v", event)
 			}
 		}
-	}
-	if n := other.Peers().Size(); n != 0 {
-		t.Errorf("the CometBFT switch has %d peers", n)
 	}
 }

@@ -1,17 +1,21 @@
 // Package comet runs real CometBFT peers: p2p.Switch, MultiplexTransport, SecretConnection, NodeInfo handshake and
-// MConnection, with a test reactor on one channel, or with the PEX reactor and its address book.
+// MConnection, with a test reactor on one channel or several, and with the PEX reactor and its address book.
+//
+// It is built against v0.38 by go.mod, and against v1.0 by go.v1.mod with the build tag comet1; what differs between the two
+// is in v0.38.go and v1.go.
 package comet
 
 import (
 	"fmt"
 	"net"
+	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	gogotypes "github.com/cosmos/gogoproto/types"
 
 	"github.com/cometbft/cometbft/config"
+	"github.com/cometbft/cometbft/crypto"
 	"github.com/cometbft/cometbft/crypto/ed25519"
 	"github.com/cometbft/cometbft/libs/log"
 	"github.com/cometbft/cometbft/p2p"
@@ -20,6 +24,9 @@ import (
 	"github.com/cometbft/cometbft/version"
 )
 
+// largestMessage is what a test channel takes: above the 20 MB that are sent.
+const largestMessage = 1 << 25
+
 // TestChannel carries google.protobuf.BytesValue: 0x0a, the length as uvarint, the payload; an empty payload is an empty message.
 const TestChannel = byte(0x30)
 
@@ -27,12 +34,23 @@ const TestChannel = byte(0x30)
 type Config struct {
 	// Listen is ip:port; port 0 takes a free one.
 	Listen, Network, Moniker string
-	// OnMessage makes the switch have a test reactor on TestChannel. It runs on the connection's receive task.
-	OnMessage func(from p2p.Peer, message []byte)
-	// Pex makes it run the PEX reactor with an address book in Dir.
+	// Key is the identity; without, a new one.
+	Key crypto.PrivKey
+	// Channels of the test reactor; without, TestChannel with priority 1.
+	Channels []Channel
+	// OnMessage gets what comes on them. It runs on the connection's receive task.
+	OnMessage func(from p2p.Peer, channel byte, message []byte)
+	// Rate is the limit of sending and of receiving, bytes a second (CometBFT: 5,120,000).
+	Rate int64
+	// Ping and Pong are MConnection's interval and time-out (CometBFT: 60 s, 45 s).
+	Ping, Pong time.Duration
+	// Persistent peers are dialed when the switch starts, and again when they are gone.
+	Persistent []string
+	// Pex makes it run the PEX reactor with an address book in Dir that holds Known.
 	Pex   bool
 	Dir   string
 	Seeds []string
+	Known []*p2p.NetAddress
 	// SeedMode makes it crawl, answer one request and hang up.
 	SeedMode bool
 	// EnsurePeers is the period in which PEX looks for peers and asks one for addresses (CometBFT: 30 s). A node with the default period
@@ -40,6 +58,24 @@ type Config struct {
 	EnsurePeers time.Duration
 	MaxInbound  int
 	Log         log.Logger
+}
+
+// Channel is one of a test reactor.
+type Channel struct {
+	ID       byte
+	Priority int
+}
+
+// NewKey makes an identity, for a switch that comes back.
+func NewKey() crypto.PrivKey { return ed25519.GenPrivKey() }
+
+// SaveKey writes an identity as CometBFT's node_key.json.
+func SaveKey(key crypto.PrivKey, path string) error {
+	nodeKey := p2p.NodeKey{PrivKey: key}
+	if err := nodeKey.SaveAs(path); err != nil {
+		return err
+	}
+	return os.Chmod(path, 0o600)
 }
 
 // Switch is a running CometBFT peer.
@@ -55,7 +91,13 @@ type Switch struct {
 
 // Start starts a switch.
 func Start(cfg Config) (*Switch, error) {
-	key := p2p.NodeKey{PrivKey: ed25519.GenPrivKey()}
+	if cfg.Key == nil {
+		cfg.Key = NewKey()
+	}
+	if cfg.Channels == nil {
+		cfg.Channels = []Channel{{ID: TestChannel, Priority: 1}}
+	}
+	key := p2p.NodeKey{PrivKey: cfg.Key}
 	listen, err := freePort(cfg.Listen)
 	if err != nil {
 		return nil, err
@@ -70,21 +112,31 @@ func Start(cfg Config) (*Switch, error) {
 	if cfg.MaxInbound > 0 {
 		p2pConfig.MaxNumInboundPeers = cfg.MaxInbound
 	}
-	channels := []byte{TestChannel}
+	if cfg.Rate > 0 {
+		p2pConfig.SendRate, p2pConfig.RecvRate = cfg.Rate, cfg.Rate
+	}
+	mconnConfig := p2p.MConnConfig(p2pConfig)
+	if cfg.Ping > 0 {
+		mconnConfig.PingInterval, mconnConfig.PongTimeout = cfg.Ping, cfg.Pong
+	}
+	var channels []byte
+	for _, channel := range cfg.Channels {
+		channels = append(channels, channel.ID)
+	}
 	if cfg.Pex {
 		channels = append(channels, pex.PexChannel)
 	}
 	info := p2p.DefaultNodeInfo{
 		ProtocolVersion: p2p.NewProtocolVersion(version.P2PProtocol, version.BlockProtocol, 0),
-		DefaultNodeID:   key.ID(), ListenAddr: listen, Network: cfg.Network, Version: version.TMCoreSemVer,
+		DefaultNodeID:   key.ID(), ListenAddr: listen, Network: cfg.Network, Version: Version,
 		Channels: channels, Moniker: cfg.Moniker,
 	}
 	logger := cfg.Log
 	if logger == nil {
 		logger = log.NewNopLogger()
 	}
-	s := &Switch{Address: address, watcher: newWatcher(cfg.OnMessage)}
-	s.transport = p2p.NewMultiplexTransport(info, key, p2p.MConnConfig(p2pConfig))
+	s := &Switch{Address: address, watcher: newWatcher(cfg.Channels, cfg.OnMessage)}
+	s.transport = p2p.NewMultiplexTransport(info, key, mconnConfig)
 	s.Switch = p2p.NewSwitch(p2pConfig, s.transport)
 	s.SetLogger(logger)
 	s.AddReactor("TEST", s.watcher)
@@ -92,6 +144,11 @@ func Start(cfg Config) (*Switch, error) {
 		s.Book = pex.NewAddrBook(filepath.Join(cfg.Dir, string(key.ID())+".json"), false)
 		s.Book.SetLogger(logger)
 		s.Book.AddOurAddress(address)
+		for _, known := range cfg.Known {
+			if err := s.Book.AddAddress(known, known); err != nil {
+				return nil, err
+			}
+		}
 		s.SetAddrBook(s.Book)
 		reactor := pex.NewReactor(s.Book, &pex.ReactorConfig{SeedMode: cfg.SeedMode, Seeds: cfg.Seeds, SeedDisconnectWaitPeriod: 28 * time.Hour})
 		reactor.SetLogger(logger)
@@ -105,10 +162,13 @@ func Start(cfg Config) (*Switch, error) {
 	if err := s.transport.Listen(*address); err != nil {
 		return nil, err
 	}
+	if err := s.AddPersistentPeers(cfg.Persistent); err != nil {
+		return nil, err
+	}
 	if err := s.Switch.Start(); err != nil {
 		return nil, err
 	}
-	return s, nil
+	return s, s.DialPeersAsync(cfg.Persistent)
 }
 
 // Stop ends the switch and its listener; the address book is saved when it returns.
@@ -126,9 +186,12 @@ func (s *Switch) Joined() <-chan p2p.Peer { return s.watcher.up }
 // Gone gives the reason for every peer that went.
 func (s *Switch) Gone() <-chan string { return s.watcher.gone }
 
-// Send sends a message on the test channel; it waits up to 10 s for room and says whether there was any.
-func Send(to p2p.Peer, message []byte) bool {
-	return to.Send(p2p.Envelope{ChannelID: TestChannel, Message: &gogotypes.BytesValue{Value: message}})
+// Connected gives the peers of this moment.
+func (s *Switch) Connected() []p2p.Peer { return connected(s.Switch) }
+
+// Send sends a message; it waits up to 10 s for room on the channel and says whether there was any.
+func Send(to p2p.Peer, channel byte, message []byte) bool {
+	return to.Send(p2p.Envelope{ChannelID: channel, Message: &gogotypes.BytesValue{Value: message}})
 }
 
 // Dial connects to `id@host:port`.
@@ -155,22 +218,29 @@ func freePort(listen string) (string, error) {
 // eventBacklog bounds what nobody has read yet; more is dropped.
 const eventBacklog = 1 << 12
 
-// watcher is the reactor on the test channel; it also tells of peers that come and go.
+// watcher is the reactor on the test channels; it also tells of peers that come and go.
 type watcher struct {
 	p2p.BaseReactor
-	onMessage func(p2p.Peer, []byte)
+	channels  []Channel
+	onMessage func(p2p.Peer, byte, []byte)
 	up        chan p2p.Peer
 	gone      chan string
 }
 
-func newWatcher(onMessage func(p2p.Peer, []byte)) *watcher {
-	w := &watcher{onMessage: onMessage, up: make(chan p2p.Peer, eventBacklog), gone: make(chan string, eventBacklog)}
+func newWatcher(channels []Channel, onMessage func(p2p.Peer, byte, []byte)) *watcher {
+	w := &watcher{channels: channels, onMessage: onMessage, up: make(chan p2p.Peer, eventBacklog), gone: make(chan string, eventBacklog)}
 	w.BaseReactor = *p2p.NewBaseReactor("TEST", w)
 	return w
 }
 
 func (w *watcher) GetChannels() []*conn.ChannelDescriptor {
-	return []*conn.ChannelDescriptor{{ID: TestChannel, Priority: 1, SendQueueCapacity: 100, RecvMessageCapacity: 1 << 22, MessageType: &gogotypes.BytesValue{}}}
+	var all []*conn.ChannelDescriptor
+	for _, channel := range w.channels {
+		all = append(all, &conn.ChannelDescriptor{
+			ID: channel.ID, Priority: channel.Priority, SendQueueCapacity: 100, RecvMessageCapacity: largestMessage, MessageType: &gogotypes.BytesValue{},
+		})
+	}
+	return all
 }
 
 func (w *watcher) AddPeer(p p2p.Peer) {
@@ -189,44 +259,6 @@ func (w *watcher) RemovePeer(p p2p.Peer, reason any) {
 
 func (w *watcher) Receive(e p2p.Envelope) {
 	if w.onMessage != nil {
-		w.onMessage(e.Src, e.Message.(*gogotypes.BytesValue).Value)
+		w.onMessage(e.Src, e.ChannelID, e.Message.(*gogotypes.BytesValue).Value)
 	}
-}
-
-// Network is many switches with PEX in this process.
-type Network struct {
-	Switches []*Switch
-}
-
-// StartNetwork starts n switches, each in a /16 of its own (address books count by /16): the first is everybody's seed.
-// With seedMode it is one in CometBFT's sense; without, it is an ordinary node, a hub.
-func StartNetwork(n int, network, dir string, second byte, seedMode bool, ensurePeers time.Duration) (*Network, error) {
-	all := &Network{}
-	for i := range n {
-		cfg := Config{
-			Listen: fmt.Sprintf("127.%d.%d.1:26656", int(second)+i, i), Network: network, Moniker: fmt.Sprintf("comet%d", i),
-			Pex: true, Dir: dir, EnsurePeers: ensurePeers,
-		}
-		if i == 0 {
-			cfg.SeedMode, cfg.MaxInbound = seedMode, n+10
-		} else {
-			cfg.Seeds = []string{all.Switches[0].Address.String()}
-		}
-		one, err := Start(cfg)
-		if err != nil {
-			all.Stop()
-			return nil, fmt.Errorf("switch %d: %w", i, err)
-		}
-		all.Switches = append(all.Switches, one)
-	}
-	return all, nil
-}
-
-// Stop ends every switch.
-func (n *Network) Stop() {
-	var all sync.WaitGroup
-	for _, s := range n.Switches {
-		all.Go(s.Stop)
-	}
-	all.Wait()
 }

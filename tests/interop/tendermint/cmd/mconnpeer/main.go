@@ -15,6 +15,7 @@
 //	-mode flood     send -size byte messages as fast as Send allows for -dur (or -count)
 //	-mode ping      send one message, wait for its echo, -count times; prints latency
 //	-mode handshake (with -dial) -count times: TCP + SecretConnection + NodeInfo, close
+//	-mode hold      (with -dial) the same, each with a key of its own, but keep all open until killed
 //	-mode idle      connect and stay
 //
 // Output: JSON lines. First {"event":"ready","id":...,"listen":...}; {"event":"peer",...} as peers come and go;
@@ -44,14 +45,15 @@ import (
 	"github.com/cometbft/cometbft/libs/protoio"
 	"github.com/cometbft/cometbft/p2p"
 	"github.com/cometbft/cometbft/p2p/conn"
-	tmp2p "github.com/cometbft/cometbft/proto/tendermint/p2p"
 	"github.com/cometbft/cometbft/version"
+
+	"kadwire/interop/tendermint/comet"
 )
 
 var (
 	listen  = flag.String("listen", "", "accept on host:port (port 0 is allowed)")
 	dial    = flag.String("dial", "", "dial id@host:port")
-	mode    = flag.String("mode", "sink", "sink|echo|flood|ping|handshake|idle")
+	mode    = flag.String("mode", "sink", "sink|echo|flood|ping|handshake|hold|idle")
 	size    = flag.Int("size", 1024, "payload bytes of each message (flood, ping)")
 	count   = flag.Int("count", 0, "flood: stop after this many messages; ping, handshake: how many (default 1000)")
 	dur     = flag.Duration("dur", 5*time.Second, "flood: how long; listener: 0 runs until killed")
@@ -62,7 +64,7 @@ var (
 	moniker = flag.String("moniker", "mconnpeer", "NodeInfo.moniker")
 	keyfile = flag.String("key", "", "node_key.json (made if absent); empty: a fresh key")
 	payload = flag.Int("payload", 1024, "max_packet_msg_payload_size")
-	flush   = flag.Duration("flush", 100*time.Millisecond, "flush_throttle_timeout (v0.38 and older: default 100ms; v0.39+ and v1.0: 10ms)")
+	flush   = flag.Duration("flush", conn.DefaultMConnConfig().FlushThrottle, "flush_throttle_timeout (v0.38 and older: default 100ms; v0.39+ and v1.0: 10ms)")
 	rate    = flag.Int64("rate", 1<<40, "send_rate and recv_rate, bytes/s (config default 5120000)")
 	recvMax = flag.Int("recv-max", 1<<25, "channel RecvMessageCapacity")
 	block   = flag.Uint64("block", version.BlockProtocol, "ProtocolVersion.block (must match)")
@@ -160,7 +162,7 @@ func (r *reactor) stats(event string) {
 func nodeInfo(nk p2p.NodeKey, laddr string) p2p.DefaultNodeInfo {
 	return p2p.DefaultNodeInfo{
 		ProtocolVersion: p2p.NewProtocolVersion(version.P2PProtocol, *block, 0),
-		DefaultNodeID:   nk.ID(), ListenAddr: laddr, Network: *network, Version: version.TMCoreSemVer,
+		DefaultNodeID:   nk.ID(), ListenAddr: laddr, Network: *network, Version: comet.Version,
 		Channels: []byte{byte(*channel)}, Moniker: *moniker,
 		Other: p2p.DefaultNodeInfoOther{TxIndex: "off", RPCAddress: ""},
 	}
@@ -179,8 +181,11 @@ func main() {
 		nk, err = p2p.LoadOrGenNodeKey(*keyfile)
 		must(err)
 	}
-	if *mode == "handshake" && *dial != "" {
+	if (*mode == "handshake" || *mode == "hold") && *dial != "" {
 		handshakes()
+		if *mode == "hold" {
+			select {}
+		}
 		return
 	}
 	laddr := *listen
@@ -219,7 +224,7 @@ func main() {
 	must(err)
 	must(tr.Listen(*na))
 	must(sw.Start())
-	out(map[string]any{"event": "ready", "id": nk.ID(), "listen": laddr, "addr": na.String(), "network": *network, "channel": *channel, "version": version.TMCoreSemVer})
+	out(map[string]any{"event": "ready", "id": nk.ID(), "listen": laddr, "addr": na.String(), "network": *network, "channel": *channel, "version": comet.Version})
 
 	if *dial != "" {
 		da, err := p2p.NewNetAddressString(*dial)
@@ -309,7 +314,7 @@ func ping(r *reactor, p p2p.Peer) {
 	out(map[string]any{"event": "ping", "size": *size, "n": len(lat), "min_us": lat[0].Microseconds(), "p50_us": lat[len(lat)/2].Microseconds(), "p90_us": lat[len(lat)*9/10].Microseconds(), "p99_us": lat[len(lat)*99/100].Microseconds()})
 }
 
-// handshakes dials -count times: TCP, SecretConnection, NodeInfo both ways, ID check, close.
+// handshakes dials -count times: TCP, SecretConnection, NodeInfo both ways, ID check; closes unless they are held.
 func handshakes() {
 	k := *count
 	if k == 0 {
@@ -319,7 +324,7 @@ func handshakes() {
 	must(err)
 	var lat []time.Duration
 	c0, t0 := cpu(), time.Now()
-	var peer tmp2p.DefaultNodeInfo
+	peer := p2p.DefaultNodeInfo{}.ToProto()
 	for i := 0; i < k; i++ {
 		nk := p2p.NodeKey{PrivKey: ed25519.GenPrivKey()}
 		s := time.Now()
@@ -334,11 +339,13 @@ func handshakes() {
 		ni := nodeInfo(nk, "127.0.0.1:1")
 		errc := make(chan error, 1)
 		go func() { _, err := protoio.NewDelimitedWriter(sc).WriteMsg(ni.ToProto()); errc <- err }()
-		_, err = protoio.NewDelimitedReader(sc, p2p.MaxNodeInfoSize()).ReadMsg(&peer)
+		_, err = protoio.NewDelimitedReader(sc, p2p.MaxNodeInfoSize()).ReadMsg(peer)
 		must(err)
 		must(<-errc)
 		lat = append(lat, time.Since(s))
-		c.Close()
+		if *mode != "hold" {
+			c.Close()
+		}
 	}
 	el := time.Since(t0).Seconds()
 	sort.Slice(lat, func(i, j int) bool { return lat[i] < lat[j] })

@@ -1,0 +1,105 @@
+package harness
+
+import (
+	"net"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Proxy carries TCP streams between two programs, and can fail them as networks do.
+type Proxy struct {
+	listener net.Listener
+	target   string
+
+	mu     sync.Mutex
+	wake   *sync.Cond
+	frozen bool
+	rate   int
+	open   []net.Conn
+}
+
+// StartProxy listens on `at` and carries every stream to `target`, until the test ends.
+func StartProxy(t testing.TB, at, target string) *Proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{listener: listener, target: target}
+	p.wake = sync.NewCond(&p.mu)
+	t.Cleanup(p.Cut)
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			one, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			other, err := net.Dial("tcp", target)
+			if err != nil {
+				one.Close()
+				continue
+			}
+			p.mu.Lock()
+			p.open = append(p.open, one, other)
+			p.mu.Unlock()
+			go p.carry(one, other)
+			go p.carry(other, one)
+		}
+	}()
+	return p
+}
+
+// Address is where it listens.
+func (p *Proxy) Address() string { return p.listener.Addr().String() }
+
+// Freeze carries nothing more, in either direction, and closes nothing: as a cable that was pulled.
+func (p *Proxy) Freeze() { p.set(func() { p.frozen = true }) }
+
+// Limit carries at most so many bytes a second in each direction.
+func (p *Proxy) Limit(bytesPerSecond int) { p.set(func() { p.rate = bytesPerSecond }) }
+
+// Cut closes every stream.
+func (p *Proxy) Cut() {
+	p.set(func() {
+		p.frozen = false
+		for _, conn := range p.open {
+			conn.Close()
+		}
+		p.open = nil
+	})
+}
+
+func (p *Proxy) set(change func()) {
+	p.mu.Lock()
+	change()
+	p.mu.Unlock()
+	p.wake.Broadcast()
+}
+
+func (p *Proxy) carry(from, to net.Conn) {
+	defer from.Close()
+	defer to.Close()
+	buffer := make([]byte, 16<<10)
+	for {
+		n, err := from.Read(buffer)
+		p.mu.Lock()
+		for p.frozen {
+			p.wake.Wait()
+		}
+		rate := p.rate
+		p.mu.Unlock()
+		if n > 0 {
+			if _, err := to.Write(buffer[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+		if rate > 0 {
+			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
+		}
+	}
+}

@@ -1,0 +1,116 @@
+package tendermint
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"kadwire/interop/harness"
+	"kadwire/interop/tendermint/comet"
+)
+
+// Timers of both sides. A minute of CometBFT's is 0.4 seconds here, so that 24 seconds have an hour's pings. A busy machine must have time
+// for a pong.
+const (
+	pingInterval = 400 * time.Millisecond
+	pongTimeout  = 380 * time.Millisecond
+)
+
+// TestAnHoursPings: sixty pings each way, every one is answered in time, and messages get through between them, whoever dialed.
+func TestAnHoursPings(t *testing.T) {
+	t.Parallel()
+	timers := []string{"--ping", "400", "--pong", "380"}
+	onMessage, echoes := collect()
+	sending := start(t, comet.Config{Listen: "127.45.1.2:26656", Network: network, Moniker: "send", OnMessage: onMessage, Ping: pingInterval, Pong: pongTimeout})
+	echoing, address := startPeer(t, "127.45.1.1:26656", "echo", timers...)
+	if err := sending.Dial(address); err != nil {
+		t.Fatal(err)
+	}
+	ours := []*harness.Process{echoing, dialPeer(t, sending.Address.String(), "echo", timers...)}
+	for range ours {
+		peer := nextPeer(t, sending, startup)
+		defer func() {
+			if !peer.IsRunning() {
+				t.Errorf("lost a peer: %s", <-sending.Gone())
+			}
+			sending.StopPeerGracefully(peer)
+			for _, p := range ours {
+				if p == ours[0] == peer.IsOutbound() {
+					checkPings(t, p)
+				}
+			}
+		}()
+	}
+	for end := time.Now().Add(65 * pingInterval); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+		for _, peer := range sending.Connected() {
+			checkEcho(t, peer, testChannel, []int{1000}, echoes)
+		}
+	}
+}
+
+// checkPings wants the counters of a connection that ended to show an hour's pings, and no pong amiss.
+func checkPings(t *testing.T, p *harness.Process) {
+	t.Helper()
+	gone := p.Until(startup, "peer_gone", func(e harness.Event) bool { return e.Text("event") == "peer_gone" })
+	sent, ponged, pinged := gone.Number("pings_sent"), gone.Number("pongs_received"), gone.Number("pings_received")
+	if sent < 60 || pinged < 60 || ponged < sent-1 || gone.Text("reason") != "closed by the peer" {
+		t.Errorf("pings and pongs: %v", gone)
+	}
+}
+
+// TestASilentPeerIsDropped: a cable is pulled. Whoever waits for a pong gives up in time, and says why.
+func TestASilentPeerIsDropped(t *testing.T) {
+	t.Run("CometBFT falls silent", func(t *testing.T) {
+		t.Parallel()
+		silent := start(t, comet.Config{Listen: "127.45.2.1:26656", Network: network, Moniker: "silent"})
+		cable := harness.StartProxy(t, "127.45.2.2:26656", "127.45.2.1:26656")
+		ours := dialPeer(t, string(silent.Address.ID)+"@"+cable.Address(), "sink", "--ping", "400", "--pong", "380")
+		nextPeer(t, silent, startup)
+		time.Sleep(time.Second)
+		cable.Freeze()
+		begin := time.Now()
+		gone := ours.Until(3*time.Second, "peer_gone", func(e harness.Event) bool { return e.Text("event") == "peer_gone" })
+		if took := time.Since(begin); !strings.Contains(gone.Text("reason"), "pong") || took > time.Second {
+			t.Errorf("after %v: %v", took, gone)
+		}
+	})
+	t.Run("we fall silent", func(t *testing.T) {
+		t.Parallel()
+		_, address := startPeer(t, "127.45.3.1:26656", "sink")
+		id, at, _ := strings.Cut(address, "@")
+		cable := harness.StartProxy(t, "127.45.3.2:26656", at)
+		waiting := start(t, comet.Config{Listen: "127.45.3.3:26656", Network: network, Moniker: "waiting", Ping: pingInterval, Pong: pongTimeout})
+		if err := waiting.Dial(id + "@" + cable.Address()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		cable.Freeze()
+		select {
+		case reason := <-waiting.Gone():
+			if !strings.Contains(reason, "pong timeout") {
+				t.Error(reason)
+			}
+		case <-time.After(3 * time.Second):
+			t.Error("CometBFT still waits")
+		}
+	})
+}
+
+// TestASlowReaderKeepsItsPeer: our program takes a message every half second while CometBFT sends a hundred: pongs go out all the same.
+func TestASlowReaderKeepsItsPeer(t *testing.T) {
+	t.Parallel()
+	_, address := startPeer(t, "127.45.4.1:26656", "sink", "--delay", "500")
+	sending := start(t, comet.Config{Listen: "127.45.4.2:26656", Network: network, Moniker: "send", Ping: pingInterval, Pong: pongTimeout})
+	if err := sending.Dial(address); err != nil {
+		t.Fatal(err)
+	}
+	peer := nextPeer(t, sending, startup)
+	for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if !comet.Send(peer, comet.TestChannel, make([]byte, 1500)) {
+			t.Fatalf("CometBFT cannot send any more: %v", sending.Connected())
+		}
+	}
+	if !peer.IsRunning() {
+		t.Errorf("CometBFT gave us up: %s", <-sending.Gone())
+	}
+}

@@ -1,0 +1,76 @@
+package tendermint
+
+import (
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"kadwire/interop/tendermint/comet"
+)
+
+// silentSockets is how many connect and say nothing: a CometBFT node of 40 inbound peers locks everybody out for 36 s.
+const silentSockets = 500
+
+// TestSilentSocketsKeepNobodyOut: they connect to `kadwire node`, say nothing, and come back whenever they are thrown out, from one IP or
+// from as many as they are. An honest CometBFT switch gets in at once.
+func TestSilentSocketsKeepNobodyOut(t *testing.T) {
+	for name, from := range map[string]func(i int) string{
+		"from one IP":  func(int) string { return "127.115.1.1" },
+		"from 500 IPs": func(i int) string { return fmt.Sprintf("127.%d.%d.%d", 116+i%3, i/250, 1+i%250) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, mconn := startNode(t, "127.119.1.1", network)
+			besiege(t, "127.119.1.1:26656", from)
+			for i := range 5 {
+				// CometBFT dials from 127.0.0.1.
+				honest := start(t, comet.Config{Listen: fmt.Sprintf("127.119.1.%d:26656", 10+i), Network: network, Moniker: "honest"})
+				begin := time.Now()
+				if err := honest.Dial(mconn); err != nil {
+					t.Fatal(err)
+				}
+				if took := time.Since(begin); took > 2*time.Second {
+					t.Errorf("switch %d got in after %v", i, took)
+				} else {
+					t.Logf("switch %d got in after %v", i, took)
+				}
+				time.Sleep(200 * time.Millisecond)
+				if len(honest.Connected()) != 1 {
+					t.Errorf("switch %d did not stay", i)
+				}
+			}
+		})
+	}
+}
+
+// besiege keeps so many silent sockets open until the test ends, and returns when all have been connected once.
+func besiege(t *testing.T, to string, from func(i int) string) {
+	var connected atomic.Int64
+	stop := make(chan struct{})
+	t.Cleanup(func() { close(stop) })
+	for i := range silentSockets {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from(i))}, Timeout: time.Second}
+		go func() {
+			for first := true; ; first = false {
+				conn, err := dialer.Dial("tcp", to)
+				if first {
+					connected.Add(1)
+				}
+				for err == nil { // until it is thrown out
+					conn.SetReadDeadline(time.Now().Add(time.Minute))
+					_, err = conn.Read(make([]byte, 64))
+				}
+				if conn != nil {
+					conn.Close()
+				}
+				select {
+				case <-stop:
+					return
+				case <-time.After(50 * time.Millisecond):
+				}
+			}
+		}()
+	}
+	waitUntil(t, 10*time.Second, "all silent sockets have connected", func() bool { return connected.Load() == silentSockets })
+}

@@ -1,0 +1,76 @@
+package tendermint
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"kadwire/interop/harness"
+	"kadwire/interop/tendermint/comet"
+)
+
+// ups counts how often a peer of this moniker came up.
+func ups(node *harness.Process, moniker string) (count int) {
+	for _, event := range node.Events() {
+		if event.Text("event") == "peer_up" && event.Text("moniker") == moniker {
+			count++
+		}
+	}
+	return count
+}
+
+// TestARestartedPeerIsFoundAgain: a persistent peer of our node goes away and comes back with its key, first where it was, then at
+// another port, from where it dials us.
+func TestARestartedPeerIsFoundAgain(t *testing.T) {
+	t.Parallel()
+	key := comet.NewKey()
+	cfg := comet.Config{Listen: "127.46.1.1:26656", Network: network, Moniker: "back", Key: key}
+	first, err := comet.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	node, mconn := startNode(t, "127.46.1.2", network, "--persistent-peers", first.Address.String())
+	waitUntil(t, startup, "the peer is up", func() bool { return ups(node, "back") == 1 })
+	first.Stop()
+	time.Sleep(3 * time.Second) // some dials in vain
+	second, err := comet.Start(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	waitUntil(t, startup, "the peer is up again", func() bool { return ups(node, "back") == 2 })
+	t.Logf("found again after %.1f s", time.Since(begin).Seconds())
+	second.Stop()
+	cfg.Listen = "127.46.1.1:26657"
+	third := start(t, cfg)
+	waitUntil(t, startup, "its end is noticed", func() bool { return third.Dial(mconn) == nil })
+	waitUntil(t, startup, "the peer is up at another port", func() bool { return ups(node, "back") == 3 })
+}
+
+// TestTwoChainsOnOneHost: nodes of two chains share an IP; each of ours keeps to its own, and the refusals of the other do it no harm.
+func TestTwoChainsOnOneHost(t *testing.T) {
+	t.Parallel()
+	chains := []string{"chain-a", "chain-b"}
+	var peers string
+	for i, chain := range chains {
+		s := start(t, comet.Config{Listen: fmt.Sprintf("127.46.2.1:%d", 26656+i), Network: chain, Moniker: chain})
+		peers += "," + s.Address.String()
+	}
+	for i, chain := range chains {
+		node, _ := startNode(t, fmt.Sprintf("127.46.2.%d", 2+i), chain, "--persistent-peers", peers[1:])
+		waitUntil(t, startup, "its own chain's peer is up", func() bool { return ups(node, chain) == 1 })
+		if n := ups(node, chains[1-i]); n != 0 {
+			t.Errorf("the other chain's came up %d times", n)
+		}
+	}
+}
+
+// TestAThinLine: 1 MB a second both ways, with pings on short timers that wait their turn behind the messages.
+func TestAThinLine(t *testing.T) {
+	t.Parallel()
+	echoing := start(t, comet.Config{Listen: "127.46.3.1:26656", Network: network, Moniker: "echo", OnMessage: echo})
+	line := harness.StartProxy(t, "127.46.3.2:26656", "127.46.3.1:26656")
+	line.Limit(1 << 20)
+	ours := dialPeer(t, string(echoing.Address.ID)+"@"+line.Address(), "echo-check", "--sizes", "1,400000,1,1000000,1", "--ping", "2000", "--pong", "1900", "--rate", "800000")
+	echoed(t, ours, time.Minute, 5)
+}
