@@ -1,5 +1,6 @@
-// versus measures kadwire beside go-ethereum v1.17.10 and CometBFT v0.38.26 on this machine, both sides in turns, and prints one table.
-// It is started by `run`, which builds everything; arguments name the parts to measure (discv4, flood, lookup, crawl, mconn), all without.
+// versus measures kadwire beside go-ethereum v1.17.10 and CometBFT v0.38.26 and v1.0.1 on this machine, all sides in turns, and prints one
+// table. It is started by `run`, which builds everything; arguments name the parts to measure (discv4, flood, lookup, crawl, mconn, idle,
+// book, pex), all without.
 package main
 
 import (
@@ -9,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 )
@@ -28,8 +30,20 @@ var builds = []string{"k256", "libsecp256k1"}
 func kadwireWith(build string) string { return filepath.Join(bin, "kadwire-"+build) }
 func example(name string) string      { return filepath.Join(release, "examples", name) }
 
-// rounds is how often each side is measured; they alternate.
-const rounds = 3
+// Trials may be shorter than a measurement worth keeping: VERSUS_ROUNDS, VERSUS_SECONDS.
+var (
+	// rounds is how often each side is measured; they alternate.
+	rounds = fromEnv("VERSUS_ROUNDS", 3)
+	// tcpSeconds is how long one round of a TCP measurement takes.
+	tcpSeconds = fromEnv("VERSUS_SECONDS", 2)
+)
+
+func fromEnv(name string, otherwise int) int {
+	if n, err := strconv.Atoi(os.Getenv(name)); err == nil && n > 0 {
+		return n
+	}
+	return otherwise
+}
 
 func main() {
 	if bin == "" || release == "" {
@@ -58,6 +72,12 @@ func main() {
 		secretConnection()
 		mconnection()
 		pingPong()
+	}
+	if wanted("idle") {
+		idle()
+	}
+	if wanted("pex") {
+		pex()
 	}
 	killAll()
 	fmt.Printf("\n`benches/versus/run`, %s, %d cores, %.0f s\n\n", time.Now().Format("2006-01-02"), runtime.NumCPU(), time.Since(begin).Seconds())

@@ -102,6 +102,11 @@ func (p *program) cpu() float64 {
 	return (user + system) / 100
 }
 
+// used is the processor time that a program which has ended used.
+func (p *program) used() float64 {
+	return (p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()).Seconds()
+}
+
 // rss is the memory the program has now, MB.
 func (p *program) rss() float64 {
 	raw, err := os.ReadFile("/proc/" + p.pid() + "/status")

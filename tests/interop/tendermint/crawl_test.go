@@ -1,6 +1,7 @@
 package tendermint
 
 import (
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
@@ -9,41 +10,71 @@ import (
 	"kadwire/interop/tendermint/comet"
 )
 
-// networkSize is the number of real CometBFT switches that are crawled.
-const networkSize = 60
+const (
+	// networkSize is the number of real CometBFT switches that are crawled.
+	networkSize = 100
+	// crawlWithin is what a crawl of them may take on a busy machine. A quiet one needs less than 3 s: benches/versus.
+	crawlWithin = 20 * time.Second
+)
 
-func TestCrawlFindsEverySwitchBehindAHub(t *testing.T)  { crawl(t, false) }
-func TestCrawlFindsEverySwitchBehindASeed(t *testing.T) { crawl(t, true) }
+// TestCrawlFindsEverySwitchBehindAHub: one switch knows all, the others found each other through it.
+func TestCrawlFindsEverySwitchBehindAHub(t *testing.T) { crawlBehindOne(t, false) }
 
-// crawl gives `kadwire crawl tendermint` the address of the one switch that all others know.
-func crawl(t *testing.T, seedMode bool) {
+// TestCrawlFindsEverySwitchBehindASeed: the one that all know is in seed mode, and answers once a connection.
+func TestCrawlFindsEverySwitchBehindASeed(t *testing.T) { crawlBehindOne(t, true) }
+
+func crawlBehindOne(t *testing.T, seedMode bool) {
 	switches, err := comet.StartNetwork(networkSize, network, t.TempDir(), 100, seedMode, time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(switches.Stop)
 	waitForBook(t, switches.Switches[0], networkSize-1, time.Minute)
+	crawl(t, switches, switches.Switches[0])
+}
 
+// TestCrawlFindsEverySwitchOfATree: each knew one other when it started; the crawl begins at the last leaf.
+func TestCrawlFindsEverySwitchOfATree(t *testing.T) {
+	switches, err := comet.StartTree(networkSize, network, t.TempDir(), 100, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(switches.Stop)
+	for i, s := range switches.Switches {
+		waitUntil(t, time.Minute, fmt.Sprintf("switch %d has a peer", i), func() bool { return len(s.Connected()) > 0 })
+	}
+	crawl(t, switches, switches.Switches[networkSize-1])
+}
+
+// crawl gives `kadwire crawl tendermint` the address of one switch, and wants all of them, with what each says of itself.
+func crawl(t *testing.T, switches *comet.Network, start *comet.Switch) {
+	t.Helper()
 	out := t.TempDir()
 	got := harness.Run(t, 3*time.Minute, "crawl tendermint", harness.Kadwire(t), "crawl", "tendermint",
-		"--seeds", switches.Switches[0].Address.String(), "--chain-id", network, "--out", out)
+		"--seeds", start.Address.String(), "--chain-id", network, "--out", out)
 	if got.Code != 0 {
 		t.Fatalf("exit %d: %s", got.Code, got.Stderr)
 	}
-	want, found := map[string]bool{}, map[string]bool{}
-	for _, s := range switches.Switches {
-		want[string(s.Address.ID)] = true
+	want, found := map[string]harness.Event{}, map[string]bool{}
+	for i, s := range switches.Switches {
+		listen := s.NetAddress().DialString()
+		want[string(s.Address.ID)] = harness.Event{
+			"address": s.Address.String(), "moniker": fmt.Sprintf("comet%d", i), "version": comet.Version, "network": network,
+			"channels": "3000", "listen_addr": listen, "reachable": true,
+		}
 	}
 	for i, line := range harness.Objects(t, filepath.Join(out, "nodes.ndjson")) {
 		id := line.Text("id")
-		if !want[id] || found[id] {
-			t.Errorf("nodes.ndjson:%d: %s is no switch of this network, or there twice", i+1, id)
+		wanted, ours := want[id]
+		if !ours || found[id] {
+			t.Fatalf("nodes.ndjson:%d: %s is no switch of this network, or there twice", i+1, id)
 		}
 		found[id] = true
-	}
-	t.Logf("found %d of %d real switches in %.1f s", len(found), networkSize, got.Took.Seconds())
-	if len(found) != networkSize {
-		t.Errorf("found %d of %d", len(found), networkSize)
+		for field, value := range wanted {
+			if line[field] != value {
+				t.Fatalf("nodes.ndjson:%d: %s is %v, want %v", i+1, field, line[field], value)
+			}
+		}
 	}
 	edges := harness.Objects(t, filepath.Join(out, "edges.ndjson"))
 	for i, edge := range edges {
@@ -57,6 +88,14 @@ func crawl(t *testing.T, seedMode bool) {
 		if int(summary.Number(field)) != n {
 			t.Errorf("crawl.json: %s is %v, want %d", field, summary[field], n)
 		}
+	}
+	t.Logf("found %d of %d real switches in %.1f s, %v of %v requests answered", len(found), networkSize, got.Took.Seconds(),
+		summary["answered"], summary["asked"])
+	if len(found) != networkSize {
+		t.Errorf("found %d of %d", len(found), networkSize)
+	}
+	if got.Took > crawlWithin {
+		t.Errorf("took %v", got.Took)
 	}
 }
 
