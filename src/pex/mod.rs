@@ -71,8 +71,8 @@ pub struct Pex {
 pub enum Action {
     /// Send this peer a request. If it cannot be sent, tell [`Pex::handle_unsent`].
     Ask(PeerId),
-    /// Send this peer a selection of the book.
-    Answer(PeerId),
+    /// Send this peer a selection of the book, in the version that it asked in.
+    Answer(PeerId, Version),
     /// Put what this peer answered into the book.
     Learned(PeerId, Vec<PeerAddress>),
     /// A peer that dialed us says it can be reached here: find out, and keep it.
@@ -81,6 +81,15 @@ pub enum Action {
     Report(PeerId, Report),
     /// Find out whether the book wants more addresses and tell [`Pex::handle_book`].
     CheckBook,
+}
+
+/// The messages of a request and its answer. We ask in the first, which everybody understands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// IP addresses: CometBFT 0.34–1.0, and what Tendermint v0.35 asks of nodes that speak MConnection.
+    V1,
+    /// URLs, 100 at most: Tendermint v0.35.
+    V2,
 }
 
 /// What has happened since the start; all values only grow.
@@ -96,6 +105,8 @@ pub struct Stats {
     pub unsolicited: u64,
     /// Messages that could not be decoded.
     pub malformed: u64,
+    /// Messages of a kind that we do not know.
+    pub unknown: u64,
     /// Addresses in the answers that we asked for.
     pub learned: u64,
     /// Entries of those answers that were no addresses.
@@ -157,36 +168,42 @@ impl Pex {
     pub fn handle_message(&mut self, now: Now, from: PeerId, message: &[u8]) {
         let Some(peer) = self.peers.get_mut(&from) else { return };
         match PexMessage::decode(message) {
-            Ok(PexMessage::Request) => match peer.allowance.request(now.monotonic) {
-                Verdict::Answer => {
-                    self.stats.answered += 1;
-                    self.actions.push_back(Action::Answer(from));
-                }
-                Verdict::Ignore => self.stats.too_frequent += 1,
-                Verdict::Insists => {
-                    self.stats.too_frequent += 1;
-                    self.misbehaved(from, "asks for addresses too often");
-                }
-            },
-            Ok(PexMessage::Addresses { .. }) if peer.due == 0 => {
+            Ok(PexMessage::Request) => self.handle_request(now, from, Version::V1),
+            Ok(PexMessage::RequestV2) => self.handle_request(now, from, Version::V2),
+            Ok(PexMessage::Addresses { .. } | PexMessage::AddressesV2 { .. }) if peer.due == 0 => {
                 self.stats.unsolicited += 1;
                 self.misbehaved(from, "sent addresses that nobody asked for");
             }
-            Ok(PexMessage::Addresses { addresses, skipped }) => {
+            Ok(PexMessage::Addresses { addresses, skipped } | PexMessage::AddressesV2 { addresses, skipped }) => {
                 peer.outstanding = false;
                 peer.due -= 1;
                 self.stats.learned += addresses.len() as u64;
                 self.stats.skipped += skipped as u64;
                 self.actions.push_back(Action::Learned(from, addresses));
             }
-            // Tendermint v0.35 has further messages, which are of no use to us and do no harm.
+            // Of a later version: of no use to us, and no harm.
             Err(PexError::UnknownMessage) => {
-                self.stats.malformed += 1;
+                self.stats.unknown += 1;
                 self.actions.push_back(Action::Report(from, Report::Bad));
             }
             Err(error) => {
                 self.stats.malformed += 1;
                 self.misbehaved(from, &error.to_string());
+            }
+        }
+    }
+
+    fn handle_request(&mut self, now: Now, from: PeerId, version: Version) {
+        let Some(peer) = self.peers.get_mut(&from) else { return };
+        match peer.allowance.request(now.monotonic) {
+            Verdict::Answer => {
+                self.stats.answered += 1;
+                self.actions.push_back(Action::Answer(from, version));
+            }
+            Verdict::Ignore => self.stats.too_frequent += 1,
+            Verdict::Insists => {
+                self.stats.too_frequent += 1;
+                self.misbehaved(from, "asks for addresses too often");
             }
         }
     }

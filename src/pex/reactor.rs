@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::debug;
 
-use super::{Action, Pex, Stats};
+use super::{Action, Pex, Stats, Version};
 use crate::{
     candidate::{Candidate, Source},
     router::{Channel, ChannelEvent, Handle, To, now},
@@ -54,8 +54,12 @@ async fn carry_out(pex: &mut Pex, action: Action, channel: &Channel, router: &Ha
                 pex.handle_unsent(&peer);
             }
         }
-        Action::Answer(peer) => {
-            let answer = PexMessage::addresses(router.advertise(peer).await);
+        Action::Answer(peer, version) => {
+            let addresses = router.advertise(peer).await;
+            let answer = match version {
+                Version::V1 => PexMessage::addresses(addresses),
+                Version::V2 => PexMessage::addresses_v2(addresses),
+            };
             if let Err(error) = channel.try_send(To::Peer(peer), answer.encode().into()) {
                 debug!(%peer, %error, "not answered");
             }

@@ -140,6 +140,44 @@ fn bytes_that_are_no_message_are_misbehaviour() {
 }
 
 #[test]
+fn who_asks_in_the_second_version_is_answered_in_it() {
+    let id = PeerId::Tendermint([1; 20]);
+    let named: PeerAddress = format!("{id}@seed.example.org:26656").parse().unwrap();
+    Story::new()
+        .up(9, true)
+        .expect([Action::Ask(self::id(9))])
+        .message(9, PexMessage::RequestV2)
+        .expect([Action::Answer(self::id(9), Version::V2)])
+        .message(9, PexMessage::addresses_v2(vec![named.clone(), address(2)]))
+        // The book refuses names, and says so.
+        .expect([Action::Learned(self::id(9), vec![named, address(2)])])
+        .message(9, PexMessage::addresses_v2(vec![]))
+        .expect([Action::Report(self::id(9), Report::Misbehaved)]);
+}
+
+#[test]
+fn both_versions_share_one_allowance() {
+    let mut story = Story::new();
+    story.book(false).up(9, true);
+    for version in [PexMessage::Request, PexMessage::RequestV2, PexMessage::Request, PexMessage::RequestV2] {
+        story.message(9, version);
+    }
+    let (v1, v2) = (Action::Answer(id(9), Version::V1), Action::Answer(id(9), Version::V2));
+    story.expect([v1.clone(), v2, v1]);
+}
+
+#[test]
+fn a_message_of_a_later_version_costs_score_only() {
+    let mut story = Story::new();
+    story.book(false).up(9, true);
+    for _ in 0..20 {
+        story.pex.handle_message(story.now, id(9), &[0x2a, 0]);
+        story.expect([Action::Report(id(9), Report::Bad)]);
+    }
+    assert_eq!((story.pex.stats().unknown, story.pex.stats().malformed), (20, 0));
+}
+
+#[test]
 fn an_answer_may_come_on_the_next_connection() {
     let mut story = Story::new();
     story.up(9, true).expect([Action::Ask(id(9))]).down(9);
@@ -163,7 +201,7 @@ fn reconnecting_gives_no_new_allowance() {
     let mut story = Story::new();
     story.book(false).up(9, true);
     for n in 0..10 {
-        let answered = if n < 3 { vec![Action::Answer(id(9))] } else { vec![] };
+        let answered = if n < 3 { vec![Action::Answer(id(9), Version::V1)] } else { vec![] };
         story.message(9, PexMessage::Request).expect_all(answered).down(9).up(9, true);
     }
 }
@@ -173,10 +211,10 @@ fn honest_askers_are_answered_and_insistent_ones_reported() {
     let mut story = Story::new();
     story.book(false).up(9, true).up(8, true);
     for second in (0..600).step_by(10) {
-        story.at(second).message(9, PexMessage::Request).expect([Action::Answer(id(9))]);
+        story.at(second).message(9, PexMessage::Request).expect([Action::Answer(id(9), Version::V1)]);
     }
     for _ in 0..3 {
-        story.message(8, PexMessage::Request).expect([Action::Answer(id(8))]);
+        story.message(8, PexMessage::Request).expect([Action::Answer(id(8), Version::V1)]);
     }
     for _ in 0..7 {
         story.message(8, PexMessage::Request).expect([]);

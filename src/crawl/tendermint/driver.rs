@@ -118,8 +118,10 @@ async fn answer(connection: &mut Connection) -> Result<Vec<PeerAddress>, &'stati
             continue;
         }
         match PexMessage::decode(&message) {
-            Ok(PexMessage::Addresses { addresses, .. }) => return Ok(addresses),
-            Ok(PexMessage::Request) => {}
+            Ok(PexMessage::Addresses { addresses, .. } | PexMessage::AddressesV2 { addresses, .. }) => {
+                return Ok(addresses);
+            }
+            Ok(PexMessage::Request | PexMessage::RequestV2) => {}
             Err(_) => return Err("bad_pex"),
         }
     }

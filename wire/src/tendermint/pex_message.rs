@@ -1,5 +1,6 @@
 //! Peer exchange messages of CometBFT 0.34–1.0 (`proto/tendermint/p2p/pex.proto`; the same bytes as Tendermint v0.35's first
-//! version). A malformed message is an error; a single address that cannot be a peer's is skipped and counted.
+//! version) and v0.35's second version, which has URLs in place of IPs. A malformed message is an error; a single address that cannot be a
+//! peer's is skipped and counted.
 
 use std::net::IpAddr;
 
@@ -18,6 +19,9 @@ pub const MAX_PEX_MESSAGE_SIZE: usize = 64_000;
 /// The most addresses in a message (CometBFT `maxGetSelection`).
 pub const MAX_PEX_ADDRESSES: usize = 250;
 
+/// The most addresses in a message of the second version, and what v0.35 takes of the first (Tendermint v0.35 `maxAddresses`).
+pub const MAX_PEX_ADDRESSES_V2: usize = 100;
+
 /// A message of the PEX channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PexMessage {
@@ -30,6 +34,15 @@ pub enum PexMessage {
         /// Entries that were no such address: a bad id, a name, an unusable IP, port 0. Not written.
         skipped: usize,
     },
+    /// The same request, for URLs.
+    RequestV2,
+    /// The answer in URLs, `mconn://<40 hex>@host:port`.
+    AddressesV2 {
+        /// Tendermint peers, in the order of the message. A host may be a name here.
+        addresses: Vec<PeerAddress>,
+        /// Entries that were no such URL: another scheme, no port, a path, an unusable IP. Not written.
+        skipped: usize,
+    },
 }
 
 impl PexMessage {
@@ -38,7 +51,12 @@ impl PexMessage {
         PexMessage::Addresses { addresses, skipped: 0 }
     }
 
-    /// Reads a message of at most 64,000 bytes and 250 entries; both limits are checked before anything is allocated.
+    /// An answer with these addresses, in URLs.
+    pub fn addresses_v2(addresses: Vec<PeerAddress>) -> Self {
+        PexMessage::AddressesV2 { addresses, skipped: 0 }
+    }
+
+    /// Reads a message of at most 64,000 bytes and 250 entries, 100 of the second version; both limits are checked before anything is allocated.
     pub fn decode(bytes: &[u8]) -> Result<Self, PexError> {
         if bytes.len() > MAX_PEX_MESSAGE_SIZE {
             return Err(PexError::TooLarge(bytes.len()));
@@ -51,17 +69,29 @@ impl PexMessage {
                     check(request)?;
                     Some(PexMessage::Request)
                 }
-                (2, Value::Bytes(list)) => Some(decode_addresses(list)?),
-                (1 | 2, _) => return Err(PexError::Undecodable("wrong wire type")),
-                // Also Tendermint v0.35's second version, whose messages have the numbers 3 and 4.
+                (2, Value::Bytes(list)) => {
+                    let read = |entry: &[u8]| NetAddress::decode(entry).map(|entry| entry.to_peer());
+                    let (addresses, skipped) = decode_list(list, MAX_PEX_ADDRESSES, read)?;
+                    Some(PexMessage::Addresses { addresses, skipped })
+                }
+                (3, Value::Bytes(request)) => {
+                    check(request)?;
+                    Some(PexMessage::RequestV2)
+                }
+                (4, Value::Bytes(list)) => {
+                    let read = |entry: &[u8]| PexAddressV2::decode(entry).map(|entry| entry.to_peer());
+                    let (addresses, skipped) = decode_list(list, MAX_PEX_ADDRESSES_V2, read)?;
+                    Some(PexMessage::AddressesV2 { addresses, skipped })
+                }
+                (1..=4, _) => return Err(PexError::Undecodable("wrong wire type")),
                 _ => message,
             };
         }
         message.ok_or(PexError::UnknownMessage)
     }
 
-    /// The bytes of the message. Of the addresses, those that are not Tendermint peers at an IP, and those beyond 250, are left
-    /// out.
+    /// The bytes of the message. Of the addresses, those that are not Tendermint peers at an IP (or, in the second version, a name), and
+    /// those beyond 250 (100), are left out.
     pub fn encode(&self) -> Vec<u8> {
         let sum = match self {
             PexMessage::Request => Sum::Request(PexRequest {}),
@@ -69,30 +99,40 @@ impl PexMessage {
                 let addrs = addresses.iter().filter_map(NetAddress::from_peer).take(MAX_PEX_ADDRESSES).collect();
                 Sum::Addrs(PexAddrs { addrs })
             }
+            PexMessage::RequestV2 => Sum::RequestV2(PexRequest {}),
+            PexMessage::AddressesV2 { addresses, .. } => {
+                let addresses =
+                    addresses.iter().filter_map(PexAddressV2::from_peer).take(MAX_PEX_ADDRESSES_V2).collect();
+                Sum::ResponseV2(PexResponseV2 { addresses })
+            }
         };
         ProtoMessage { sum: Some(sum) }.encode_to_vec()
     }
 }
 
-fn decode_addresses(list: &[u8]) -> Result<PexMessage, PexError> {
+/// The peers of a list, and how many entries were none. The limit is checked before an entry is decoded.
+fn decode_list(
+    list: &[u8],
+    most: usize,
+    read: impl Fn(&[u8]) -> Result<Option<PeerAddress>, prost::DecodeError>,
+) -> Result<(Vec<PeerAddress>, usize), PexError> {
     let (mut addresses, mut entries) = (Vec::new(), 0usize);
     let mut fields = Fields::new(list);
     while let Some((number, value)) = fields.next()? {
         match (number, value) {
             (1, Value::Bytes(entry)) => {
                 entries = entries.saturating_add(1);
-                if entries > MAX_PEX_ADDRESSES {
-                    return Err(PexError::TooManyAddresses);
+                if entries > most {
+                    return Err(PexError::TooManyAddresses(most));
                 }
-                let entry = NetAddress::decode(entry).map_err(|_| PexError::Undecodable("bad address entry"))?;
-                addresses.extend(entry.to_peer());
+                addresses.extend(read(entry).map_err(|_| PexError::Undecodable("bad address entry"))?);
             }
             (1, _) => return Err(PexError::Undecodable("wrong wire type")),
             _ => {}
         }
     }
     let skipped = entries.saturating_sub(addresses.len());
-    Ok(PexMessage::Addresses { addresses, skipped })
+    Ok((addresses, skipped))
 }
 
 fn check(message: &[u8]) -> Result<(), PexError> {
@@ -103,7 +143,7 @@ fn check(message: &[u8]) -> Result<(), PexError> {
 
 #[derive(Clone, PartialEq, Message)]
 struct ProtoMessage {
-    #[prost(oneof = "Sum", tags = "1, 2")]
+    #[prost(oneof = "Sum", tags = "1, 2, 3, 4")]
     sum: Option<Sum>,
 }
 
@@ -113,6 +153,10 @@ enum Sum {
     Request(PexRequest),
     #[prost(message, tag = "2")]
     Addrs(PexAddrs),
+    #[prost(message, tag = "3")]
+    RequestV2(PexRequest),
+    #[prost(message, tag = "4")]
+    ResponseV2(PexResponseV2),
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -147,6 +191,31 @@ impl NetAddress {
     }
 }
 
+#[derive(Clone, PartialEq, Message)]
+struct PexResponseV2 {
+    #[prost(message, repeated, tag = "1")]
+    addresses: Vec<PexAddressV2>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct PexAddressV2 {
+    #[prost(string, tag = "1")]
+    url: String,
+}
+
+impl PexAddressV2 {
+    fn from_peer(address: &PeerAddress) -> Option<Self> {
+        address.id().tendermint().filter(|_| *address.host() != Host::Memory)?;
+        Some(PexAddressV2 { url: format!("mconn://{address}") })
+    }
+
+    fn to_peer(&self) -> Option<PeerAddress> {
+        let address: PeerAddress = self.url.parse().ok()?;
+        address.id().tendermint().filter(|_| *address.host() != Host::Memory)?;
+        Some(address)
+    }
+}
+
 /// Why bytes are not a PEX message. Always the sender's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -154,13 +223,13 @@ pub enum PexError {
     /// More than 64,000 bytes.
     #[error("PEX message of {0} bytes, at most {MAX_PEX_MESSAGE_SIZE} are allowed")]
     TooLarge(usize),
-    /// More than 250 entries.
-    #[error("PEX message with more than {MAX_PEX_ADDRESSES} addresses")]
-    TooManyAddresses,
+    /// More than 250 entries, or 100 of the second version.
+    #[error("PEX message with more than {0} addresses")]
+    TooManyAddresses(usize),
     /// Not the protobuf message.
     #[error("PEX message cannot be decoded: {0}")]
     Undecodable(&'static str),
-    /// Neither a request nor addresses.
+    /// Neither a request nor addresses, of either version.
     #[error("unknown PEX message")]
     UnknownMessage,
 }
@@ -176,7 +245,7 @@ impl PexError {
     pub fn blame(&self) -> Blame {
         match self {
             PexError::Undecodable(_) | PexError::UnknownMessage => Blame::Malformed,
-            PexError::TooLarge(_) | PexError::TooManyAddresses => Blame::Misbehaved,
+            PexError::TooLarge(_) | PexError::TooManyAddresses(_) => Blame::Misbehaved,
         }
     }
 }
@@ -233,12 +302,12 @@ mod tests {
         let id = "ab".repeat(20);
         let many = |n| message(vec![entry(&id, "1.2.3.4", 1); n]);
         assert!(PexMessage::decode(&many(250)).is_ok());
-        assert_eq!(PexMessage::decode(&many(251)), Err(TooManyAddresses));
+        assert_eq!(PexMessage::decode(&many(251)), Err(TooManyAddresses(250)));
         // Entries of nothing count too: they are what fits best into 64,000 bytes.
-        assert_eq!(PexMessage::decode(&message(vec![NetAddress::default(); 20_000])), Err(TooManyAddresses));
+        assert_eq!(PexMessage::decode(&message(vec![NetAddress::default(); 20_000])), Err(TooManyAddresses(250)));
         assert_eq!(PexMessage::decode(&[0; 64_001]), Err(TooLarge(64_001)));
         assert_eq!(PexMessage::decode(&[]), Err(UnknownMessage));
-        assert_eq!(PexMessage::decode(&[0x1a, 0]), Err(UnknownMessage));
+        assert_eq!(PexMessage::decode(&[0x2a, 0]), Err(UnknownMessage));
         assert_eq!(PexMessage::decode(&[0x08, 0]), Err(Undecodable("wrong wire type")));
         assert_eq!(PexMessage::decode(&[0x12, 3, 0x0a, 1, 0xff]), Err(Undecodable("bad address entry")));
         let PexMessage::Addresses { addresses, .. } = PexMessage::decode(&many(250)).unwrap() else { unreachable!() };
@@ -246,12 +315,78 @@ mod tests {
         assert_eq!(too_many.encode(), many(250));
     }
 
+    fn message_v2(urls: &[String]) -> Vec<u8> {
+        let addresses = urls.iter().map(|url| PexAddressV2 { url: url.clone() }).collect();
+        ProtoMessage { sum: Some(Sum::ResponseV2(PexResponseV2 { addresses })) }.encode_to_vec()
+    }
+
+    /// Made by hand from `pex.proto` of Tendermint v0.35: pex_request_v2 = 3, pex_response_v2 = 4, addresses = 1, url = 1.
+    #[test]
+    fn the_second_version_has_urls() {
+        assert_eq!(PexMessage::RequestV2.encode(), [0x1a, 0]);
+        assert_eq!(PexMessage::decode(&[0x1a, 0]), Ok(PexMessage::RequestV2));
+        let id = "ab".repeat(20);
+        let url = format!("mconn://{id}@1.2.3.4:26656");
+        let bytes = [&[0x22, 66, 0x0a, 64, 0x0a, 62], url.as_bytes()].concat();
+        let address: PeerAddress = url.parse().unwrap();
+        let message = PexMessage::addresses_v2(vec![address]);
+        assert_eq!((url.len(), message.encode()), (62, bytes.clone()));
+        assert_eq!(PexMessage::decode(&bytes), Ok(message));
+    }
+
+    #[test]
+    fn urls_that_are_no_tendermint_peers_are_skipped() {
+        let id = "ab".repeat(20);
+        let good = [
+            "mconn://ID@1.2.3.4:1",
+            "MConn://ID@[2001:db8::1]:65535",
+            "ID@seed.example.org:26656",
+            "tcp://ID@1.2.3.4:1",
+        ];
+        let bad = [
+            "",
+            "memory:ID",
+            "quic://ID@1.2.3.4:1",
+            "mconn://1.2.3.4:1",
+            "mconn://ID@1.2.3.4",
+            "mconn://ID@1.2.3.4:0",
+            "mconn://ID@1.2.3.4:1/path",
+            "mconn://ID@224.0.0.1:1",
+            "mconn://ID00@1.2.3.4:1",
+            "http://x",
+        ];
+        let urls: Vec<String> = good.iter().chain(&bad).map(|url| url.replace("ID", &id)).collect();
+        let enode = format!("enode://{}@1.2.3.4:1", "ab".repeat(64));
+        let Ok(PexMessage::AddressesV2 { addresses, skipped }) =
+            PexMessage::decode(&message_v2(&[urls, vec![enode]].concat()))
+        else {
+            panic!("not an answer")
+        };
+        assert_eq!((addresses.len(), skipped), (good.len(), bad.len() + 1));
+        assert_eq!(addresses[2], format!("{id}@seed.example.org:26656").parse().unwrap());
+    }
+
+    #[test]
+    fn an_answer_in_urls_has_a_hundred_at_most() {
+        let url = format!("mconn://{}@1.2.3.4:1", "ab".repeat(20));
+        assert!(PexMessage::decode(&message_v2(&vec![url.clone(); 100])).is_ok());
+        assert_eq!(PexMessage::decode(&message_v2(&vec![url.clone(); 101])), Err(PexError::TooManyAddresses(100)));
+        assert_eq!(PexMessage::decode(&[0x22, 3, 0x0a, 1, 0xff]), Err(PexError::Undecodable("bad address entry")));
+        assert_eq!(PexMessage::decode(&[0x18, 0]), Err(PexError::Undecodable("wrong wire type")));
+        let too_many = PexMessage::addresses_v2(vec![url.parse().unwrap(); 250]);
+        assert_eq!(too_many.encode(), message_v2(&vec![url; 100]));
+        // Nobody outside this process can dial what is in its memory.
+        assert_eq!(PexMessage::addresses_v2(vec![PeerAddress::memory([1; 20])]).encode(), [0x22, 0]);
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_answered(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = PexMessage::decode(&bytes);
-            let wrapped = [&[0x12, bytes.len().min(127) as u8], &bytes[..bytes.len().min(127)]].concat();
-            let _ = PexMessage::decode(&wrapped);
+            for list in [0x12, 0x22] {
+                let wrapped = [&[list, bytes.len().min(127) as u8], &bytes[..bytes.len().min(127)]].concat();
+                let _ = PexMessage::decode(&wrapped);
+            }
         }
 
         #[test]
@@ -259,7 +394,10 @@ mod tests {
             let peers = peers.into_iter().filter_map(|(id, ip, port)| {
                 PeerAddress::new(PeerId::Tendermint(id), Host::Ip(ip.into()), port).ok()
             });
-            let message = PexMessage::addresses(peers.collect());
+            let peers: Vec<_> = peers.collect();
+            let message = PexMessage::addresses(peers.clone());
+            prop_assert_eq!(PexMessage::decode(&message.encode()), Ok(message));
+            let message = PexMessage::addresses_v2(peers.into_iter().take(MAX_PEX_ADDRESSES_V2).collect());
             prop_assert_eq!(PexMessage::decode(&message.encode()), Ok(message));
         }
     }
