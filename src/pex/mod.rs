@@ -19,7 +19,7 @@ use std::{
 use kadwire_discovery::Now;
 use kadwire_wire::{
     address::{PeerAddress, PeerId},
-    tendermint::pex_message::{PexError, PexMessage},
+    tendermint::pex_message::{MAX_PEX_ADDRESSES, MAX_PEX_ADDRESSES_V2, PexError, PexMessage},
 };
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::IteratorRandom};
 use tracing::debug;
@@ -71,8 +71,15 @@ pub struct Pex {
 pub enum Action {
     /// Send this peer a request. If it cannot be sent, tell [`Pex::handle_unsent`].
     Ask(PeerId),
-    /// Send this peer a selection of the book, in the version that it asked in.
-    Answer(PeerId, Version),
+    /// Send this peer a selection of the book.
+    Answer {
+        /// Whom.
+        to: PeerId,
+        /// In which messages: those that it asked in.
+        version: Version,
+        /// The most addresses that it takes.
+        most: usize,
+    },
     /// Put what this peer answered into the book.
     Learned(PeerId, Vec<PeerAddress>),
     /// A peer that dialed us says it can be reached here: find out, and keep it.
@@ -117,6 +124,8 @@ pub struct Stats {
 
 #[derive(Debug)]
 struct Peer {
+    /// The most addresses that it takes in one answer.
+    takes: usize,
     /// A request is on its way on this connection and not answered.
     outstanding: bool,
     /// Answers that may come: to that request, and to those on earlier connections.
@@ -152,6 +161,14 @@ impl Pex {
         } else if let Some(address) = reachable_at {
             self.stats.introduced += 1;
             self.actions.push_back(Action::Introduced(address));
+        }
+    }
+
+    /// Notes that `peer` takes no more than so many addresses in one answer: Tendermint v0.35 hangs up on whoever sends it more than 100, in
+    /// either version, and does not say which it is but in its version.
+    pub fn limit_answers(&mut self, peer: &PeerId, most: usize) {
+        if let Some(peer) = self.peers.get_mut(peer) {
+            peer.takes = most;
         }
     }
 
@@ -198,7 +215,11 @@ impl Pex {
         match peer.allowance.request(now.monotonic) {
             Verdict::Answer => {
                 self.stats.answered += 1;
-                self.actions.push_back(Action::Answer(from, version));
+                let most = match version {
+                    Version::V1 => peer.takes,
+                    Version::V2 => MAX_PEX_ADDRESSES_V2,
+                };
+                self.actions.push_back(Action::Answer { to: from, version, most });
             }
             Verdict::Ignore => self.stats.too_frequent += 1,
             Verdict::Insists => {
@@ -276,7 +297,8 @@ impl Pex {
 
 impl Peer {
     fn new(now: Instant) -> Self {
-        Peer { outstanding: false, due: 0, last_asked: None, allowance: Allowance::new(now) }
+        let allowance = Allowance::new(now);
+        Peer { takes: MAX_PEX_ADDRESSES, outstanding: false, due: 0, last_asked: None, allowance }
     }
 
     /// One request at a time, and none so soon after the last that the peer would call it too soon.

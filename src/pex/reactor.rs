@@ -1,7 +1,7 @@
 //! The loop that carries a [`Pex`] machine: its channel on one side, the router with the book on the other.
 
 use kadwire_wire::{
-    tendermint::pex_message::{MAX_PEX_MESSAGE_SIZE, PEX_CHANNEL, PexMessage},
+    tendermint::pex_message::{MAX_PEX_ADDRESSES_V2, MAX_PEX_MESSAGE_SIZE, PEX_CHANNEL, PexMessage},
     transport::{ChannelSpec, Direction},
 };
 use tokio::{
@@ -15,6 +15,9 @@ use crate::{
     candidate::{Candidate, Source},
     router::{Channel, ChannelEvent, Handle, To, now},
 };
+
+/// How the version of a node begins that takes 100 addresses and no more.
+const TENDERMINT_V0_35: &str = "0.35.";
 
 /// What the channel must be opened with: priority 1, 10 messages waiting, 64,000 bytes (CometBFT `pex_reactor.go`, `GetChannels`).
 pub fn channel_spec() -> ChannelSpec {
@@ -36,6 +39,9 @@ pub async fn run(mut channel: Channel, router: Handle, seed: u64, stats: watch::
             event = channel.next() => match event {
                 Some(ChannelEvent::Up(peer)) => {
                     pex.handle_peer_up(now(), peer.id, peer.direction == Direction::Outbound, peer.reachable_at());
+                    if peer.node_info.version.starts_with(TENDERMINT_V0_35) {
+                        pex.limit_answers(&peer.id, MAX_PEX_ADDRESSES_V2);
+                    }
                 }
                 Some(ChannelEvent::Message(envelope)) => pex.handle_message(now(), envelope.from, &envelope.message),
                 Some(ChannelEvent::Down(peer, _)) => pex.handle_peer_down(now(), peer.id),
@@ -54,8 +60,9 @@ async fn carry_out(pex: &mut Pex, action: Action, channel: &Channel, router: &Ha
                 pex.handle_unsent(&peer);
             }
         }
-        Action::Answer(peer, version) => {
-            let addresses = router.advertise(peer).await;
+        Action::Answer { to: peer, version, most } => {
+            let mut addresses = router.advertise(peer).await;
+            addresses.truncate(most);
             let answer = match version {
                 Version::V1 => PexMessage::addresses(addresses),
                 Version::V2 => PexMessage::addresses_v2(addresses),

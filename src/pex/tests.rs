@@ -14,6 +14,14 @@ fn addresses(n: u8) -> PexMessage {
     PexMessage::addresses((1..=n).map(address).collect())
 }
 
+fn answer(to: PeerId) -> Action {
+    Action::Answer { to, version: Version::V1, most: 250 }
+}
+
+fn answer_v2(to: PeerId) -> Action {
+    Action::Answer { to, version: Version::V2, most: 100 }
+}
+
 /// A machine, its virtual time, and what it last asked for.
 struct Story {
     pex: Pex,
@@ -147,7 +155,7 @@ fn who_asks_in_the_second_version_is_answered_in_it() {
         .up(9, true)
         .expect([Action::Ask(self::id(9))])
         .message(9, PexMessage::RequestV2)
-        .expect([Action::Answer(self::id(9), Version::V2)])
+        .expect([answer_v2(self::id(9))])
         .message(9, PexMessage::addresses_v2(vec![named.clone(), address(2)]))
         // The book refuses names, and says so.
         .expect([Action::Learned(self::id(9), vec![named, address(2)])])
@@ -162,8 +170,16 @@ fn both_versions_share_one_allowance() {
     for version in [PexMessage::Request, PexMessage::RequestV2, PexMessage::Request, PexMessage::RequestV2] {
         story.message(9, version);
     }
-    let (v1, v2) = (Action::Answer(id(9), Version::V1), Action::Answer(id(9), Version::V2));
-    story.expect([v1.clone(), v2, v1]);
+    story.expect([answer(id(9)), answer_v2(id(9)), answer(id(9))]);
+}
+
+#[test]
+fn tendermint_0_35_is_sent_a_hundred_addresses_in_either_version() {
+    let mut story = Story::new();
+    story.book(false).up(9, true);
+    story.pex.limit_answers(&id(9), 100);
+    story.message(9, PexMessage::Request).message(9, PexMessage::RequestV2);
+    story.expect([Action::Answer { to: id(9), version: Version::V1, most: 100 }, answer_v2(id(9))]);
 }
 
 #[test]
@@ -201,7 +217,7 @@ fn reconnecting_gives_no_new_allowance() {
     let mut story = Story::new();
     story.book(false).up(9, true);
     for n in 0..10 {
-        let answered = if n < 3 { vec![Action::Answer(id(9), Version::V1)] } else { vec![] };
+        let answered = if n < 3 { vec![answer(id(9))] } else { vec![] };
         story.message(9, PexMessage::Request).expect_all(answered).down(9).up(9, true);
     }
 }
@@ -211,16 +227,51 @@ fn honest_askers_are_answered_and_insistent_ones_reported() {
     let mut story = Story::new();
     story.book(false).up(9, true).up(8, true);
     for second in (0..600).step_by(10) {
-        story.at(second).message(9, PexMessage::Request).expect([Action::Answer(id(9), Version::V1)]);
+        story.at(second).message(9, PexMessage::Request).expect([answer(id(9))]);
     }
     for _ in 0..3 {
-        story.message(8, PexMessage::Request).expect([Action::Answer(id(8), Version::V1)]);
+        story.message(8, PexMessage::Request).expect([answer(id(8))]);
     }
     for _ in 0..7 {
         story.message(8, PexMessage::Request).expect([]);
     }
     story.message(8, PexMessage::Request).expect([Action::Report(id(8), Report::Misbehaved)]);
     assert_eq!(story.pex.stats().too_frequent, 8);
+}
+
+/// CometBFT asks whom it dialed at once; its first round comes after up to 30 s, at a phase of its own, and then every 30 s. Each message
+/// is up to 2 s on its way.
+#[test]
+fn cometbfts_own_client_is_always_answered_whatever_its_phase() {
+    for phase in 0..30 {
+        let mut rng = StdRng::seed_from_u64(phase);
+        let mut story = Story::new();
+        story.book(false).up(9, false);
+        story.expect([Action::Introduced(PeerAddress::memory([9; 20]))]);
+        story.message(9, PexMessage::Request).expect([answer(id(9))]);
+        for round in 0..100 {
+            let delay = rng.random_range(0..2_000);
+            story.now = story.start.after(Duration::from_millis((phase + 30 * round) * 1_000 + delay));
+            story.message(9, PexMessage::Request).expect([answer(id(9))]);
+        }
+        assert_eq!(story.pex.stats().too_frequent, 0, "phase {phase}");
+    }
+}
+
+/// A client that loses its connection dials again after 5 to 8 s (CometBFT `reconnectToPeer`) and asks each time (cometbft #4620).
+#[test]
+fn a_client_that_reconnects_again_and_again_is_not_banned() {
+    for every in [5, 6, 8, 13] {
+        let mut story = Story::new();
+        story.book(false);
+        for second in (0..600).step_by(every) {
+            story.at(second).up(9, false).message(9, PexMessage::Request).down(9);
+        }
+        let done: Vec<_> = std::iter::from_fn(|| story.pex.poll_action()).collect();
+        assert!(!done.contains(&Action::Report(id(9), Report::Misbehaved)), "every {every} s");
+        let answered = done.iter().filter(|action| **action == answer(id(9))).count();
+        assert!(answered >= 600 / 13, "every {every} s: {answered}");
+    }
 }
 
 #[test]

@@ -29,6 +29,9 @@ func MconnPeer(t testing.TB) string { return fromEnv(t, "MCONN_PEER_BIN") }
 // Discv4Lookup is the path of kadwire-discovery's example discv4_lookup: DISCV4_LOOKUP_BIN.
 func Discv4Lookup(t testing.TB) string { return fromEnv(t, "DISCV4_LOOKUP_BIN") }
 
+// AddressBook is the path of kadwire's example address_book: ADDRESS_BOOK_BIN.
+func AddressBook(t testing.TB) string { return fromEnv(t, "ADDRESS_BOOK_BIN") }
+
 func fromEnv(t testing.TB, name string) string {
 	t.Helper()
 	path := os.Getenv(name)
