@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn fill(path: &Path, count: u32) -> Result<(), Box<dyn Error>> {
     let mut book = Book::new(BookConfig { seed: 1, ..BookConfig::default() });
     for n in 0..count {
-        let (address, from) = (address(n)?, address(n % 997)?);
+        let (address, from) = (address(n)?, address(n % 997 * 64)?);
         book.add(now(), &address, &Origin { id: from.id(), socket: from.socket_addr() })?;
         if n % 3 == 0 {
             book.mark_good(now(), &address.id());

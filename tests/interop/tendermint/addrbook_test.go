@@ -131,7 +131,7 @@ func TestOursReadsCometBFTsAddressBook(t *testing.T) {
 		return &p2p.NetAddress{ID: p2p.ID(fmt.Sprintf("%040x", n+1)), IP: net.IPv4(44, byte(n>>8), byte(n), 1), Port: 26656}
 	}
 	for n := range addresses {
-		if err := book.AddAddress(at(n), at(n%997)); err != nil {
+		if err := book.AddAddress(at(n), at(n%997*64)); err != nil {
 			t.Fatal(err)
 		}
 		if n%3 == 0 {
