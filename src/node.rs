@@ -180,7 +180,13 @@ impl NodeBuilder {
             Some(mut discovery) => {
                 let node_id = config.node_key.id();
                 discovery.tendermint = public.map(|public| TendermintEntry { node_id, tcp_port: public.port() });
+                let external = config.external_address.map(|address| address.ip()).filter(|ip| !ip.is_unspecified());
                 discovery.advertise_ips.extend(plan.explicit_ips());
+                // What the operator gave discovery itself goes before.
+                let same_family = |ip: &IpAddr| external.is_some_and(|external| external.is_ipv4() == ip.is_ipv4());
+                if !discovery.advertise_ips.iter().any(same_family) {
+                    discovery.advertise_ips.extend(external);
+                }
                 let discovery = Discovery::bind(discovery).await?;
                 setup.discover(walk::Walk::new(discovery.clone()));
                 nat = Nat::start(&plan, discovery.clone(), bound.map(|bound| bound.port()));

@@ -46,7 +46,7 @@ enum Command {
     Crawl(crawl::Args),
     Devnet(devnet::Args),
     Key(key::Args),
-    Node(node::Args),
+    Node(Box<node::Args>),
 }
 
 impl Command {
@@ -79,7 +79,7 @@ fn run(cli: Cli) -> Result<exit::Exit, Failure> {
         Command::Crawl(args) => crawl::run(args),
         Command::Devnet(args) => devnet::run(args),
         Command::Key(args) => key::run(args),
-        Command::Node(args) => node::run(args),
+        Command::Node(args) => node::run(*args),
     }
 }
 

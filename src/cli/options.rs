@@ -15,12 +15,17 @@ use super::exit::Failure;
 /// How others reach us.
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct NatFlags {
-    /// How others reach us: none, any, upnp, pmp[:GATEWAY], stun[:HOST[:PORT]] or extip:IP; once for IPv4 and once for IPv6
-    #[arg(long = "nat", value_name = "NAT", default_value = "none")]
+    /// How others reach us: none (the default), any, upnp, pmp[:GATEWAY], stun[:HOST[:PORT]] or extip:IP; once for IPv4 and once for IPv6
+    #[arg(long = "nat", value_name = "NAT")]
     methods: Vec<Method>,
 }
 
 impl NatFlags {
+    /// Whether there are any.
+    pub(super) fn given(&self) -> bool {
+        !self.methods.is_empty()
+    }
+
     /// What the flags say, for a node that listens at `listen`.
     pub(super) fn plan(&self, listen: Listen) -> Result<Plan, Failure> {
         let plan = Plan::new(self.methods.iter().cloned()).map_err(|conflict| Failure::usage("--nat", conflict))?;

@@ -19,7 +19,11 @@ use kadwire_discovery::is_public;
 use kadwire_wire::{
     Host,
     address::{PeerAddress, PeerId},
-    tendermint::{key::NodeKey, mconnection::MConnectionConfig, node_info::NodeInfo},
+    tendermint::{
+        key::NodeKey,
+        mconnection::{MConnectionConfig, QueueKind},
+        node_info::NodeInfo,
+    },
 };
 
 pub use duration::parse_duration;
@@ -79,7 +83,8 @@ pub struct NodeConfig {
     pub handshake_timeout: Duration,
     /// From the dial to the stream (`dial_timeout`).
     pub dial_timeout: Duration,
-    /// The longest that a message may wait to share a write with later ones (`flush_throttle_timeout`).
+    /// The longest that a message may wait to share a write with later ones (`flush_throttle_timeout`). Always kept, and without
+    /// effect: what is queued is written at once.
     pub flush_throttle_timeout: Duration,
     /// Data in one packet, in bytes (`max_packet_msg_payload_size`); both ends must agree: Tendermint 0.35 has 1400.
     pub max_packet_msg_payload_size: usize,
@@ -87,57 +92,13 @@ pub struct NodeConfig {
     pub send_rate: u64,
     /// Bytes per second that are read from one connection at most; 0 is no limit (`recv_rate`).
     pub recv_rate: u64,
-    /// In which order envelopes of several channels wait for a peer (`queue_type`, Tendermint).
-    pub queue_type: QueueType,
+    /// Which channel of a connection sends next (`queue_type`, Tendermint).
+    pub queue_type: QueueKind,
     /// Accepted and without effect (`disable_legacy`, Tendermint): there is no old stack to switch off.
     pub disable_legacy: bool,
     /// Where the node's choices (whom to dial, what to tell, where addresses go in the book) start. For tests; by default they
     /// start at random, so that nobody can foresee them.
     pub random_seed: Option<u64>,
-}
-
-/// In which order envelopes of several channels wait for a peer (ADR-062, `queue_type`).
-///
-/// What the wire has today is [`QueueType::Priority`]: each channel has its queue, and the next packet is of the channel that was
-/// sent least for its priority. The others are read and checked, and refused at the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum QueueType {
-    /// As they came.
-    Fifo,
-    /// By the priority of their channels.
-    #[default]
-    Priority,
-    /// Weighted deficit round robin: each channel its share of the bytes.
-    Wdrr,
-    /// By priority alone, within a short time.
-    SimplePriority,
-}
-
-impl QueueType {
-    /// Every type with its name in `config.toml`.
-    pub const NAMES: [(QueueType, &str); 4] = [
-        (QueueType::Fifo, "fifo"),
-        (QueueType::Priority, "priority"),
-        (QueueType::Wdrr, "wdrr"),
-        (QueueType::SimplePriority, "simple-priority"),
-    ];
-
-    /// Its name in `config.toml`.
-    pub fn name(self) -> &'static str {
-        Self::NAMES.iter().find(|(queue_type, _)| *queue_type == self).map_or("", |(_, name)| name)
-    }
-}
-
-impl std::str::FromStr for QueueType {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let named = Self::NAMES.iter().find(|(_, name)| *name == text);
-        named.map(|(queue_type, _)| *queue_type).ok_or_else(|| {
-            let names = Self::NAMES.map(|(_, name)| name).join(", ");
-            format!("{text:?} is no queue type: want one of {names}")
-        })
-    }
 }
 
 /// CometBFT's default port.
@@ -178,7 +139,7 @@ impl NodeConfig {
             max_packet_msg_payload_size: 1024,
             send_rate: 5_120_000,
             recv_rate: 5_120_000,
-            queue_type: QueueType::Priority,
+            queue_type: QueueKind::Priority,
             disable_legacy: false,
             random_seed: None,
         }
@@ -190,6 +151,7 @@ impl NodeConfig {
             send_rate: self.send_rate,
             recv_rate: self.recv_rate,
             max_packet_payload: self.max_packet_msg_payload_size,
+            queue: self.queue_type,
             ..MConnectionConfig::default()
         }
     }
@@ -223,10 +185,6 @@ impl NodeConfig {
         self.mconnection()
             .validate(&[])
             .map_err(|error| ConfigError::new("max_packet_msg_payload_size", error.to_string()))?;
-        if self.queue_type != QueueType::Priority {
-            let name = self.queue_type.name();
-            return Err(ConfigError::new("queue_type", format!("{name} is not there yet: want priority")));
-        }
         if self.persistent_peers.len() > self.max_connections {
             let (peers, most) = (self.persistent_peers.len(), self.max_connections);
             let problem = format!("{most} is less than the {peers} persistent_peers: raise it, or name fewer");

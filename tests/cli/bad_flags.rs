@@ -10,6 +10,7 @@ fn a_bad_flag_is_answered_by_one_line_and_exit_code_2() {
     let no_curve_point = format!("enode://{}@127.0.0.1:1", "ab".repeat(64));
     let tendermint = format!("{}@127.0.0.1:1", "ab".repeat(20));
     let private = format!("enode://{}@10.1.2.3:1", SecretKey::from_bytes(&[1; 32]).unwrap().public());
+    let ethereum_id = "ab".repeat(64);
     let ethereum = format!("enode://{}@127.0.0.1:1", "ab".repeat(64));
     let cases: &[(&[&str], &str)] = &[
         (&["no-such-command"], "no-such-command"),
@@ -39,6 +40,10 @@ fn a_bad_flag_is_answered_by_one_line_and_exit_code_2() {
         (&["node", "--seeds", "127.0.0.1:26656"], "--seeds"),
         (&["node", "--seeds", &ethereum], "id@host:port"),
         (&["node", "--persistent-peers", &ethereum], "--persistent-peers"),
+        (&["node", "--unconditional-peer-ids", &ethereum_id], "40 hex digits"),
+        (&["node", "--max-connections", "many"], "--max-connections"),
+        (&["node", "--max-connections", "0", "--persistent-peers", &tendermint], "max_connections"),
+        (&["node", "--pex", "perhaps"], "--pex"),
         (&["node", "--chain-id", ""], "network"),
         (&["node", "--moniker", "caf\u{e9}"], "moniker"),
         (&["node", "--nodekey", "zz"], "--nodekey"),

@@ -5,5 +5,6 @@ mod bootnode;
 mod closed_stdout;
 mod crawl;
 mod devnet;
+mod home;
 mod node;
 mod process;

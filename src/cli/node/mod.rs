@@ -8,13 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use kadwire::config::NodeConfig;
+use kadwire::config::{DEFAULT_PORT, NodeConfig, home::Loaded};
 use kadwire::nat::Plan;
 use kadwire::node::Node;
 use kadwire::router::{Channel, ChannelEvent, ChannelSender, Peer, To};
 use kadwire_wire::tendermint::key::NodeKey;
 use kadwire_wire::transport::Direction;
-use kadwire_wire::{PeerAddress, PeerId};
 use rand::Rng;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
@@ -22,15 +21,20 @@ use tracing::{info, warn};
 use super::bootnode::kept_key;
 use super::bootnodes::Bootnodes;
 use super::exit::{Exit, Failure};
-use super::options::{List, Listen, NatFlags, NodeKeyFlags, ReachFlags};
+use super::options::{Listen, NatFlags, NodeKeyFlags, ReachFlags};
 use super::random;
 use super::shutdown::{self, Shutdown};
 
 mod events;
 mod gossip;
+mod p2p;
 
 use events::Event;
 use gossip::Gossip;
+use p2p::P2pFlags;
+
+/// The chain of a node that is given none.
+const DEFAULT_CHAIN: &str = "kadwire";
 
 /// Messages on their way to peers. Beyond that new ones are dropped: a slow peer must not keep us from hearing the others.
 const MAX_FORWARDING: usize = 256;
@@ -45,10 +49,6 @@ pub(super) struct Args {
     #[arg(long, value_name = "IP:PORT", default_value = ":30303")]
     addr: Listen,
 
-    /// TCP address to listen on, for peers; likewise
-    #[arg(long, value_name = "IP:PORT", default_value = ":26656")]
-    laddr: Listen,
-
     #[command(flatten)]
     nat: NatFlags,
 
@@ -56,24 +56,19 @@ pub(super) struct Args {
     #[arg(long, value_name = "ENODE|ENR,…", default_value = "")]
     bootnodes: Bootnodes,
 
-    /// Tendermint peers that are asked for addresses when nobody is known
-    #[arg(long, value_name = "ID@HOST:PORT,…", default_value = "")]
-    seeds: List<PeerAddress>,
+    #[command(flatten)]
+    p2p: P2pFlags,
 
-    /// Tendermint peers to stay connected with
-    #[arg(long, alias = "persistent_peers", value_name = "ID@HOST:PORT,…", default_value = "")]
-    persistent_peers: List<PeerAddress>,
+    /// The chain: nodes of another network are no peers (that of the home folder's genesis.json, else kadwire)
+    #[arg(long, visible_alias = "network", value_name = "ID")]
+    chain_id: Option<String>,
 
-    /// The chain: nodes of another network are no peers
-    #[arg(long, visible_alias = "network", value_name = "ID", default_value = "kadwire")]
-    chain_id: String,
+    /// Home folder of a CometBFT node: reads config/config.toml, config/node_key.json and config/genesis.json
+    #[arg(long, value_name = "DIR")]
+    home: Option<PathBuf>,
 
-    /// Our name
-    #[arg(long, value_name = "NAME", default_value = "kadwire")]
-    moniker: String,
-
-    /// Where keys, the node database and the address book are kept; without, nothing is
-    #[arg(long, visible_alias = "home", value_name = "DIR")]
+    /// Where keys, the node database and the address book are kept; without it and --home, nothing is
+    #[arg(long, value_name = "DIR")]
     datadir: Option<PathBuf>,
 
     #[command(flatten)]
@@ -82,50 +77,37 @@ pub(super) struct Args {
     #[command(flatten)]
     reach: ReachFlags,
 
-    /// Most peers that dialed us
-    #[arg(long, alias = "max_num_inbound_peers", value_name = "N", default_value_t = 40)]
-    max_num_inbound_peers: usize,
-
-    /// Most peers that we dial
-    #[arg(long, alias = "max_num_outbound_peers", value_name = "N", default_value_t = 10)]
-    max_num_outbound_peers: usize,
-
-    /// Only publicly routable addresses enter the address book; by default unless we are on a private or loopback address ourselves
-    #[arg(long, alias = "addr_book_strict", value_name = "BOOL")]
-    addr_book_strict: Option<bool>,
-
-    /// Let several peers have the same IP
-    #[arg(
-        long,
-        alias = "allow_duplicate_ip",
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true"
-    )]
-    allow_duplicate_ip: Option<bool>,
-
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(args: Args) -> Result<Exit, Failure> {
-    shutdown::runtime()?.block_on(serve(args))
+    let plan = args.nat.plan(args.addr)?;
+    // A home folder is read before anything runs: names in it are looked up.
+    let node = args.node(&plan)?;
+    let discovery = args.discovery()?;
+    shutdown::runtime()?.block_on(serve(args, plan, node, discovery))
 }
 
-async fn serve(args: Args) -> Result<Exit, Failure> {
+async fn serve(
+    args: Args,
+    plan: Plan,
+    node: NodeConfig,
+    mut discovery: kadwire_discovery::Config,
+) -> Result<Exit, Failure> {
     let mut shutdown = Shutdown::new()?;
-    let plan = args.nat.plan(args.addr)?;
     let reach = args.reach.reach(args.addr);
     args.bootnodes.check(&reach)?;
-    let (mut discovery, config) = args.configs(&plan)?;
     discovery.bootnodes = args.bootnodes.resolve(&reach).await;
-    if args.datadir.is_none() {
+    if args.datadir.is_none() && args.home.is_none() {
         warn!("this identity lasts until exit: keep one with --datadir");
     }
-    let mut builder = Node::builder(config);
-    builder.with_discovery(discovery).with_nat(plan).with_pex();
+    let mut builder = Node::builder(node);
+    builder.with_discovery(discovery).with_pex();
+    if args.nat.given() {
+        builder.with_nat(plan);
+    }
     let mut channel = builder.channel(gossip::channel());
     let node = builder.start().await.map_err(|error| Failure::Failed(error.to_string()))?;
     let talk = talk(&node, &mut channel, args.json);
@@ -231,39 +213,66 @@ fn peer_up(peer: &Peer, peers: usize) -> Event {
 }
 
 impl Args {
-    fn configs(&self, plan: &Plan) -> Result<(kadwire_discovery::Config, NodeConfig), Failure> {
-        for (flag, peers) in [("--seeds", &self.seeds.0), ("--persistent-peers", &self.persistent_peers.0)] {
-            if let Some(other) = peers.iter().find(|peer| !matches!(peer.id(), PeerId::Tendermint(_))) {
-                return Err(Failure::usage(flag, format!("{other} is not a Tendermint address: want id@host:port")));
-            }
-        }
+    /// The discovery side, whose bootnodes are still to come.
+    fn discovery(&self) -> Result<kadwire_discovery::Config, Failure> {
+        let datadir = self.datadir.clone().or_else(|| self.home.as_ref().map(|home| home.join("data")));
         let key = match self.key.key()? {
             Some(key) => key,
-            None => kept_key(self.datadir.as_deref())?,
+            None => kept_key(datadir.as_deref())?,
         };
         let mut discovery = kadwire_discovery::Config::new(key, self.addr.address());
         discovery.netrestrict.clone_from(&self.reach.netrestrict.0);
         discovery.public_only = self.reach.public_only;
-        discovery.node_db = self.datadir.as_ref().map(|dir| dir.join("nodes.db"));
+        discovery.node_db = datadir.map(|dir| dir.join("nodes.db"));
+        Ok(discovery)
+    }
 
-        let mut node = NodeConfig::new(tendermint_key(self.datadir.as_deref())?, &self.chain_id);
-        node.moniker.clone_from(&self.moniker);
-        node.laddr = self.laddr.address();
-        let explicit = plan.explicit_ips().first().copied();
-        // Port 0: the one we listen on.
-        node.external_address = explicit.map(|ip| SocketAddr::new(ip, 0));
-        node.seeds.clone_from(&self.seeds.0);
-        node.persistent_peers.clone_from(&self.persistent_peers.0);
-        node.max_num_inbound_peers = self.max_num_inbound_peers;
-        node.max_num_outbound_peers = self.max_num_outbound_peers;
+    /// The Tendermint side: the flags, else the home folder, else the defaults.
+    fn node(&self, plan: &Plan) -> Result<NodeConfig, Failure> {
+        let mut node = match &self.home {
+            Some(home) => self.at_home(home)?,
+            None => NodeConfig {
+                laddr: Listen::EveryInterface(DEFAULT_PORT).address(),
+                addr_book_file: self.datadir.as_ref().map(|dir| dir.join("addrbook.json")),
+                ..NodeConfig::new(tendermint_key(self.datadir.as_deref())?, DEFAULT_CHAIN)
+            },
+        };
+        if let Some(chain_id) = &self.chain_id {
+            node.network.clone_from(chain_id);
+        }
+        self.p2p.apply(&mut node)?;
+        if let Some(ip) = plan.explicit_ips().first() {
+            // Port 0: the one we listen on.
+            node.external_address = Some(SocketAddr::new(*ip, 0));
+        }
         node.netrestrict.clone_from(&self.reach.netrestrict.0);
         node.public_only = self.reach.public_only;
-        node.addr_book_file = self.datadir.as_ref().map(|dir| dir.join("addrbook.json"));
-        node.allow_duplicate_ip = self.allow_duplicate_ip.unwrap_or(node.allow_duplicate_ip);
-        node.addr_book_strict =
-            self.addr_book_strict.unwrap_or_else(|| !is_private(explicit.unwrap_or(node.laddr.ip())));
+        if self.home.is_none() && self.p2p.addr_book_strict.is_none() {
+            let own = node.external_address.unwrap_or(node.laddr);
+            node.addr_book_strict = !is_private(own.ip());
+        }
         node.validate().map_err(|error| Failure::Usage(error.to_string()))?;
-        Ok((discovery, node))
+        Ok(node)
+    }
+
+    fn at_home(&self, home: &Path) -> Result<NodeConfig, Failure> {
+        let loaded = kadwire::config::home::load(home, &mut random::generator());
+        let Loaded { config, warnings } = loaded.map_err(|error| Failure::Failed(error.to_string()))?;
+        for warning in warnings {
+            warn!("{warning}");
+        }
+        if config.seed_mode {
+            let home = home.display();
+            let problem = format!(
+                "{home}/config/config.toml asks for a seed: run `kadwire seed --home {home}`, or set it to false"
+            );
+            return Err(Failure::of("seed_mode", problem));
+        }
+        if config.network.is_empty() && self.chain_id.is_none() {
+            let problem = format!("needed: there is no {}", home.join("config/genesis.json").display());
+            return Err(Failure::usage("--chain-id", problem));
+        }
+        Ok(config)
     }
 }
 
