@@ -24,7 +24,7 @@ limits by primitives: about 800,000/s of 1 KB, about 700 MB/s
 ";
 
 /// Bytes that are carried in one go, as the driver does.
-const BATCH: usize = 190 * 1024;
+const BATCH: usize = 380 * 1024;
 
 const CHANNEL: u8 = 0x30;
 

@@ -7,6 +7,8 @@
 //! mconn_peer dial id@ip:port --mode flood --size 1024 --seconds 5
 //! mconn_peer dial id@ip:port --mode ping --size 64 --count 1000
 //! mconn_peer dial id@ip:port --mode handshake --count 100
+//! mconn_peer listen --laddr 127.0.0.1:0 --mode idle --count 1000      and, in another process:
+//! mconn_peer dial id@ip:port --mode idle --count 1000 --size 65536    what a connection holds that has carried one message and rests
 //! ```
 //!
 //! Also: `--network NAME` (interop-test), `--channels ID[:PRIORITY],…` (0x30; `--channel ID` for one), `--payload BYTES` (1024),
@@ -198,7 +200,9 @@ async fn run(options: Options) -> Result<(), String> {
     config.mconnection.pong_timeout = millis(options.pong, config.mconnection.pong_timeout);
     let transport = TendermintTransport::bind(config).await.map_err(|error| error.to_string())?;
     match &options.dial {
+        None if options.mode == "idle" => idle(&transport, None, &options).await,
         None => listen(&transport, &options).await,
+        Some(address) if options.mode == "idle" => idle(&transport, Some(address), &options).await,
         Some(address) if options.mode == "handshake" => handshakes(&transport, address, options.count).await,
         Some(address) => {
             let connection = transport.dial(address).await.map_err(|error| error.to_string())?;
@@ -415,6 +419,52 @@ async fn handshakes(transport: &TendermintTransport, address: &PeerAddress, coun
     }
     print_times("handshake", 0, times);
     Ok(())
+}
+
+/// Connections that have carried one message and do nothing: what does each hold on this side? Linux only.
+async fn idle(transport: &TendermintTransport, dial: Option<&PeerAddress>, options: &Options) -> Result<(), String> {
+    if dial.is_none() {
+        println!("{}", transport.address().ok_or("--laddr: an address that peers can dial is needed")?);
+    }
+    let message = bytes_value(&vec![7; options.size]);
+    let (mut connections, mut before) = (Vec::with_capacity(options.count), 0);
+    for n in 0..options.count {
+        let mut connection = match dial {
+            Some(address) => transport.dial(address).await.map_err(|error| error.to_string())?,
+            None => {
+                let incoming = transport.accept().await.map_err(|error| error.to_string())?;
+                incoming.handshake().await.map_err(|error| error.to_string())?
+            }
+        };
+        match dial {
+            Some(_) => connection.send(options.channel, message.clone()).await.map_err(|error| error.to_string())?,
+            None => drop(connection.recv().await.ok_or("connection ended")?),
+        }
+        connections.push(connection);
+        // What the first ones need for all is not counted.
+        if n < options.count / 10 {
+            before = resident()?;
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (after, counted) = (resident()?, options.count - options.count / 10);
+    let each = after.saturating_sub(before) / counted.max(1) as u64;
+    println!(
+        "{}",
+        serde_json::json!({ "event": "idle", "connections": options.count, "rss": after, "rss_each": each })
+    );
+    for connection in &connections {
+        connection.closed().await;
+    }
+    Ok(())
+}
+
+/// The process's resident memory, in bytes.
+fn resident() -> Result<u64, String> {
+    let status = std::fs::read_to_string("/proc/self/status").map_err(|error| error.to_string())?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().map_err(|_| "VmRSS is no number")?;
+    Ok(kib * 1024)
 }
 
 fn print_times(event: &str, size: usize, mut times: Vec<f64>) {

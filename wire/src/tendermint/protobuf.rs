@@ -77,7 +77,17 @@ impl<'a> Fields<'a> {
 }
 
 /// Reads a varint: its value and length in bytes. `None` if it is not complete, an error if it exceeds 64 bits.
+#[inline]
 pub(crate) fn read_varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, ()> {
+    match bytes {
+        // Nearly all have one or two bytes.
+        [byte @ ..0x80, ..] => Ok(Some(((*byte).into(), 1))),
+        [low, high @ ..0x80, ..] => Ok(Some((u64::from(low & 0x7f) | u64::from(*high) << 7, 2))),
+        _ => read_long_varint(bytes),
+    }
+}
+
+fn read_long_varint(bytes: &[u8]) -> Result<Option<(u64, usize)>, ()> {
     let mut value = 0u64;
     for (index, &byte) in bytes.iter().enumerate().take(MAX_VARINT) {
         // The tenth byte has room for one bit.

@@ -13,6 +13,9 @@ use super::{
 /// The first allocation for a message of several packets, in bytes (CometBFT `defaultRecvBufferCapacity`).
 const FIRST_RECEIVE_BUFFER: usize = 4096;
 
+/// The first allocation is larger if the last message was, up to this, in bytes: messages of one channel are much alike.
+const MAX_FIRST_RECEIVE_BUFFER: usize = 1 << 20;
+
 /// An empty queue keeps room for this many messages; more is given back.
 const KEPT_CAPACITY: usize = 16;
 
@@ -30,6 +33,8 @@ pub(super) struct Channel {
     pub(super) sent: usize,
     /// The message whose packets are arriving.
     receiving: Vec<u8>,
+    /// The bytes to allocate for the next message of several packets.
+    first_buffer: usize,
 }
 
 #[derive(Debug)]
@@ -50,12 +55,19 @@ impl Channel {
             credit: 0,
             sent: 0,
             receiving: Vec::new(),
+            first_buffer: FIRST_RECEIVE_BUFFER,
         }
     }
 
     /// Messages queued or begun.
     pub(super) fn pending(&self) -> usize {
         self.queue.len().saturating_add(usize::from(self.sending.is_some()))
+    }
+
+    /// Bytes allocated for the message that is arriving.
+    #[cfg(test)]
+    pub(super) fn receiving(&self) -> usize {
+        self.receiving.capacity()
     }
 
     pub(super) fn queue(&mut self, number: u64, message: Bytes) {
@@ -96,7 +108,7 @@ impl Channel {
     }
 
     /// Takes the data of one packet; gives the message if this was its last. Memory grows with what has arrived, at most
-    /// twofold, never beyond the channel's limit.
+    /// twofold (a new message begins with what the last one had), never beyond the channel's limit.
     pub(super) fn receive(&mut self, eof: bool, data: &[u8]) -> Result<Option<Bytes>, MConnectionError> {
         let max = self.spec.max_message_size;
         let len = self.receiving.len().saturating_add(data.len());
@@ -108,11 +120,15 @@ impl Channel {
         }
         let capacity = self.receiving.capacity();
         if len > capacity {
-            let grown = capacity.saturating_mul(2).max(FIRST_RECEIVE_BUFFER).min(max).max(len);
+            let grown = capacity.saturating_mul(2).max(self.first_buffer).min(max).max(len);
             self.receiving.reserve_exact(grown.saturating_sub(self.receiving.len()));
         }
         self.receiving.extend_from_slice(data);
-        Ok(eof.then(|| Bytes::from(std::mem::take(&mut self.receiving))))
+        if !eof {
+            return Ok(None);
+        }
+        self.first_buffer = len.clamp(FIRST_RECEIVE_BUFFER, MAX_FIRST_RECEIVE_BUFFER);
+        Ok(Some(Bytes::from(std::mem::take(&mut self.receiving))))
     }
 }
 

@@ -141,7 +141,42 @@ const fn varint_size(value: usize) -> usize {
 }
 
 /// Reads one packet, without its length prefix. Of several in one message the last counts, as for the generated decoders.
+#[inline]
 pub(super) fn decode(bytes: &[u8]) -> Result<Packet<'_>, MConnectionError> {
+    decode_usual(bytes).map_or_else(|| decode_any(bytes), Ok)
+}
+
+/// A message packet exactly as every encoder writes it: nearly all packets. `None` is for [`decode_any`] to judge.
+#[inline]
+fn decode_usual(bytes: &[u8]) -> Option<Packet<'_>> {
+    let content = all_behind(bytes, TAG_MESSAGE)?;
+    let (channel, rest) = match content {
+        [TAG_CHANNEL, low @ ..0x80, rest @ ..] => (*low, rest),
+        [TAG_CHANNEL, low, 1, rest @ ..] => (*low, rest),
+        _ => (0, content),
+    };
+    let (eof, rest) = match rest {
+        [TAG_EOF, 1, rest @ ..] => (true, rest),
+        _ => (false, rest),
+    };
+    let data = if rest.is_empty() { rest } else { all_behind(rest, TAG_DATA)? };
+    Some(Packet::Message { channel: channel.into(), eof, data })
+}
+
+/// The content of a field that fills all of `bytes`, if its length has one or two bytes.
+#[inline]
+fn all_behind(bytes: &[u8], tag: u8) -> Option<&[u8]> {
+    let (len, content) = match bytes {
+        [first, len @ ..0x80, content @ ..] if *first == tag => (usize::from(*len), content),
+        [first, low, high @ 1..0x80, content @ ..] if *first == tag => {
+            (usize::from(low & 0x7f) | usize::from(*high) << 7, content)
+        }
+        _ => return None,
+    };
+    (content.len() == len).then_some(content)
+}
+
+fn decode_any(bytes: &[u8]) -> Result<Packet<'_>, MConnectionError> {
     let mut fields = Fields::new(bytes);
     let mut packet = None;
     while let Some((number, value)) = fields.next()? {
@@ -285,7 +320,29 @@ mod tests {
             prop_assert_eq!(written, ours.len());
             let (len, prefix) = read_varint(&ours).unwrap().unwrap();
             prop_assert_eq!(len as usize + prefix, ours.len());
-            prop_assert_eq!(decode(&ours[prefix..]), Ok(Packet::Message { channel: channel.into(), eof, data: &data }));
+            let packet = Packet::Message { channel: channel.into(), eof, data: &data };
+            prop_assert_eq!((decode_any(&ours[prefix..]), decode_usual(&ours[prefix..])), (Ok(packet), Some(packet)));
+        }
+
+        /// The short way never says anything else than the long one, also of packets that were tampered with.
+        #[test]
+        fn the_usual_packet_is_read_as_any_other(
+            channel: u8, eof: bool, data in proptest::collection::vec(any::<u8>(), 0..300),
+            changes in proptest::collection::vec((0usize..12, any::<u8>()), 0..4), cut in 0usize..20,
+        ) {
+            let mut bytes = Vec::new();
+            put_message(&mut bytes, channel, eof, &data);
+            let (_, prefix) = read_varint(&bytes).unwrap().unwrap();
+            bytes.drain(..prefix);
+            for (at, byte) in changes {
+                if let Some(place) = bytes.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            bytes.truncate(bytes.len().saturating_sub(cut.saturating_sub(10)));
+            if let Some(packet) = decode_usual(&bytes) {
+                prop_assert_eq!(decode_any(&bytes), Ok(packet));
+            }
         }
 
         #[test]

@@ -276,7 +276,50 @@ fn queues_and_configurations_have_limits() {
     assert_eq!(refused(|_| (), &[ChannelSpec { send_queue: 0, ..A }]), ConfigError::SendQueue(A.id));
 }
 
+impl MConnection {
+    /// Bytes allocated for what has not become a message yet.
+    fn held(&self) -> usize {
+        self.partial.capacity() + self.channels.iter().map(Channel::receiving).sum::<usize>()
+    }
+}
+
 proptest! {
+    /// Packets and things that look like packets, in any pieces: what they hold here follows what came, not what they claim.
+    #[test]
+    fn any_packets_in_any_pieces_are_answered_and_never_hoarded(
+        packets in proptest::collection::vec((0u8..4, any::<bool>(), 0usize..1200), 0..20),
+        changes in proptest::collection::vec((any::<u16>(), any::<u8>()), 0..3),
+        claim in any::<u64>(), cuts in proptest::collection::vec(1usize..1500, 1..5),
+    ) {
+        let mut stream = Vec::new();
+        for (kind, eof, len) in packets {
+            match kind {
+                0 => stream.extend(PING),
+                1 => stream.extend(packet(A.id, eof, &vec![1; len])),
+                2 => stream.extend(packet(B.id, eof, &vec![2; len.min(1023)])),
+                // A packet that claims more data than it has.
+                _ => stream.extend([6, 0x1a, 4, 0x08, A.id, 0x1a, len as u8 | 1]),
+            }
+        }
+        prost::encoding::encode_varint(claim, &mut stream);
+        for (at, byte) in changes {
+            let at = usize::from(at) % stream.len();
+            stream[at] = byte;
+        }
+        let mut pair = Pair::new(unlimited());
+        let (mut rest, mut cuts, mut came) = (stream.as_slice(), cuts.iter().cycle(), 0);
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rest.len().min(*cuts.next().unwrap()));
+            came += now.len();
+            let alive = pair.right_reads(now).is_ok();
+            prop_assert!(pair.right.held() <= 2 * came + 2 * 4096, "{} of {came}", pair.right.held());
+            if !alive {
+                break;
+            }
+            rest = later;
+        }
+    }
+
     #[test]
     fn any_bytes_are_answered(pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..200), 0..10)) {
         let mut pair = Pair::new(unlimited());

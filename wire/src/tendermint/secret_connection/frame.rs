@@ -73,8 +73,10 @@ impl Cipher {
 /// Outgoing frames: put plaintext in, seal, write [`sealed`](Self::sealed) to the stream, clear.
 #[derive(Debug, Default)]
 pub struct SealBuffer {
-    /// Whole frames in their place on the wire.
+    /// Whole frames in their place on the wire, then memory that was used before.
     bytes: Vec<u8>,
+    /// Where the frames end.
+    end: usize,
     /// Bytes at the front that are sealed.
     sealed: usize,
     /// Free data bytes in the last frame, if it is not sealed.
@@ -87,26 +89,32 @@ impl SealBuffer {
     pub fn put(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
             if self.free == 0 {
-                // Fresh frames are zero, so padding is in place.
-                self.bytes.resize(self.bytes.len().saturating_add(SEALED_SIZE), 0);
+                self.end = self.end.saturating_add(SEALED_SIZE);
+                if self.bytes.len() < self.end {
+                    self.bytes.resize(self.end, 0);
+                }
                 self.free = DATA_SIZE;
             }
             let (now, later) = data.split_at(data.len().min(self.free));
-            let end = self.bytes.len().saturating_sub(TAG_SIZE);
-            let start = end.saturating_sub(self.free);
-            let Some((place, _)) = self.bytes.get_mut(start..end).and_then(|rest| rest.split_at_mut_checked(now.len()))
-            else {
-                return;
-            };
+            let Some((place, _)) = self.free_place().split_at_mut_checked(now.len()) else { return };
             place.copy_from_slice(now);
             self.free = self.free.saturating_sub(now.len());
             data = later;
         }
     }
 
+    /// What is free in the last frame.
+    fn free_place(&mut self) -> &mut [u8] {
+        let end = self.end.saturating_sub(TAG_SIZE);
+        self.bytes.get_mut(end.saturating_sub(self.free)..end).unwrap_or_default()
+    }
+
     /// Seals all that was put since the last call; the last frame is closed even if it is not full.
     pub fn seal(&mut self, sealer: &mut Sealer) -> Result<(), FrameError> {
-        let frames = self.bytes.get_mut(self.sealed..).unwrap_or_default();
+        if self.free > 0 {
+            self.free_place().fill(0);
+        }
+        let frames = self.bytes.get_mut(self.sealed..self.end).unwrap_or_default();
         let mut left = frames.len();
         for frame in frames.chunks_exact_mut(SEALED_SIZE) {
             left = left.saturating_sub(SEALED_SIZE);
@@ -121,8 +129,7 @@ impl SealBuffer {
             let tag = sealed.map_err(|_| FrameError::NonceExhausted)?;
             tag_place.copy_from_slice(tag.as_ref());
         }
-        self.sealed = self.bytes.len();
-        self.free = 0;
+        (self.sealed, self.free) = (self.end, 0);
         Ok(())
     }
 
@@ -133,18 +140,17 @@ impl SealBuffer {
 
     /// Whether nothing was put in since the last [`clear`](Self::clear).
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.end == 0
     }
 
     /// The size on the wire of what was put in, in bytes.
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.end
     }
 
     /// Forgets everything and keeps the memory.
     pub fn clear(&mut self) {
-        self.bytes.clear();
-        (self.sealed, self.free) = (0, 0);
+        (self.end, self.sealed, self.free) = (0, 0, 0);
     }
 
     /// Forgets everything and gives the memory back.
@@ -241,6 +247,11 @@ impl OpenBuffer {
         self.sealed_start < self.bytes.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Gives back the memory that what is in it does not need: a part of a frame must not hold a large buffer.
     pub fn release(&mut self) {
         if self.is_empty() {
@@ -325,6 +336,30 @@ mod tests {
         open.spare(0).extend_from_slice(buffer.sealed());
         open.open(&mut opener).unwrap();
         assert_eq!(open.plaintext(), b"onetwo");
+    }
+
+    /// The memory of a cleared buffer is used again: nothing of what it held may show.
+    #[test]
+    fn the_rest_of_a_frame_is_zero_whatever_was_there_before() {
+        let (mut sealer, mut opener) = pair();
+        let mut buffer = SealBuffer::default();
+        buffer.put(&[0xee; 3000]);
+        buffer.seal(&mut sealer).unwrap();
+        buffer.clear();
+        assert!(buffer.is_empty() && buffer.sealed().is_empty());
+        let mut frame = [0xee; PLAIN_SIZE];
+        buffer.put(b"small");
+        buffer.seal(&mut sealer).unwrap();
+        assert_eq!((buffer.len(), buffer.sealed().len()), (SEALED_SIZE, SEALED_SIZE));
+        for n in 0..4u8 {
+            let nonce = opener.cipher.next_nonce().unwrap();
+            if n == 3 {
+                let mut sealed = buffer.sealed().to_vec();
+                frame.copy_from_slice(opener.cipher.key.open_in_place(nonce, Aad::empty(), &mut sealed).unwrap());
+            }
+        }
+        assert_eq!(frame[..9], *b"\x05\0\0\0small");
+        assert_eq!(frame[9..], [0; PLAIN_SIZE - 9]);
     }
 
     #[test]
@@ -431,6 +466,29 @@ mod tests {
             got.extend_from_slice(open.plaintext());
             prop_assert_eq!(got, parts.concat());
             prop_assert!(!open.is_mid_frame());
+        }
+
+        /// Read in any pieces; memory follows what was read.
+        #[test]
+        fn any_bytes_in_any_pieces_are_answered_and_never_hoarded(
+            honest in 0usize..3000,
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..1500), 0..6),
+        ) {
+            let (mut sealer, mut opener) = pair();
+            let (mut open, mut read) = (OpenBuffer::default(), 0);
+            let good = seal(&mut sealer, &[&vec![7; honest]]);
+            let pieces = good.chunks(700).map(<[u8]>::to_vec).chain(pieces);
+            for piece in pieces {
+                read += piece.len();
+                open.spare(piece.len()).extend_from_slice(&piece);
+                let whole = read.saturating_sub(good.len()) >= SEALED_SIZE;
+                prop_assert_eq!(open.open(&mut opener), if whole { Err(FrameError::Decrypt) } else { Ok(()) });
+                prop_assert!(open.capacity() <= 2 * read + SEALED_SIZE);
+                if whole {
+                    break;
+                }
+            }
+            prop_assert_eq!(open.plaintext(), vec![7; honest]);
         }
 
         #[test]
