@@ -139,8 +139,9 @@ impl Host {
 
 /// A peer that can be dialed: its identity, and where it says it listens.
 ///
-/// Text forms read: `mconn://<40 hex>@host:port` (also `tcp://`), `<40 hex>@host:port`, `enode://<128 hex>@host:port`
-/// (a `?discport=` is dropped), `memory:<40 hex>`. Ids in upper case are lowered. Printed: `<40 hex>@host:port`, which every
+/// Text forms read: `mconn://<40 hex>@host:port` (also `tcp://`; ADR-062 allows a path, which means nothing to MConn and is
+/// dropped), `<40 hex>@host:port`, `enode://<128 hex>@host:port` (a `?discport=` is dropped), `memory:<40 hex>`. Ids in upper case
+/// are lowered. Printed: `<40 hex>@host:port`, which every
 /// Tendermint release reads, `enode://…`, `memory:…`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerAddress {
@@ -241,7 +242,7 @@ impl FromStr for PeerAddress {
         };
         let (id, place) = rest.split_once('@').ok_or(AddressError::MissingId)?;
         let (id, place) = match scheme.as_str() {
-            "mconn" | "tcp" => (PeerId::Tendermint(parse_hex(id)?), place),
+            "mconn" | "tcp" => (PeerId::Tendermint(parse_hex(id)?), without_path(place)),
             "enode" => (PeerId::Ethereum(parse_hex(id)?), without_discport(place)?),
             _ => return Err(AddressError::UnknownScheme),
         };
@@ -287,6 +288,11 @@ pub(crate) fn parse_host_port(text: &str) -> Result<(&str, u16), AddressError> {
         return Err(AddressError::BadPort);
     }
     Ok((host, port.parse().map_err(|_| AddressError::BadPort)?))
+}
+
+/// Drops the path of a URL, with its query and fragment.
+fn without_path(place: &str) -> &str {
+    place.split(['/', '?', '#']).next().unwrap_or_default()
 }
 
 /// Drops the UDP port of an enode URL, which no TCP dialer needs.
@@ -396,7 +402,7 @@ mod tests {
             (format!("{ID}@1.2.3.4:0"), BadPort),
             (format!("{ID}@1.2.3.4:+1"), BadPort),
             (format!("{ID}@1.2.3.4:65536"), BadPort),
-            (format!("{ID}@1.2.3.4:1/path"), BadPort),
+            (format!("{ID}@1.2.3.4/path:1"), BadPort),
             (format!("{ID}@::1:26656"), BadHost),
             (format!("{ID}@[1.2.3.4]:26656"), BadHost),
             (format!("{ID}@[::1:26656"), BadHost),
@@ -416,6 +422,45 @@ mod tests {
             assert_eq!(parse(&text), Err(error), "{text}");
         }
         assert!(parse(&format!("{ID}@{}:1", name(127))).is_ok());
+    }
+
+    /// The table of Tendermint v0.35.9 (`internal/p2p/address_test.go`, TestParseNodeAddress). Where this differs: a port is needed, as in
+    /// CometBFT (v0.35 dials 26657 without one, its RPC's); names are ASCII; an IP must be one that can be dialed; there is one text
+    /// for an address, so that one without a path is equal to one with it.
+    #[test]
+    fn node_addresses_of_adr_062() {
+        const USER: &str = "00112233445566778899aabbccddeeff00112233";
+        for (text, expected) in [
+            ("mconn://USER@127.0.0.1:26657/some/path?foo=bar", Ok("USER@127.0.0.1:26657")),
+            ("TCP://USER@hostname.DOMAIN:8080/Path/%f0%9f%91%8B#Anchor", Ok("USER@hostname.domain:8080")),
+            ("USER@127.0.0.1", Err(AddressError::BadPort)),
+            ("USER@hostname.domain", Err(AddressError::BadPort)),
+            ("USER@hostname.domain:80", Ok("USER@hostname.domain:80")),
+            ("USER@%F0%9F%91%8B", Err(AddressError::BadPort)),
+            ("USER@%F0%9F%91%8B:80/path", Err(AddressError::BadHost)),
+            ("USER@127.0.0.1:26657", Ok("USER@127.0.0.1:26657")),
+            ("USER@127.0.0.1:26657/path", Ok("USER@127.0.0.1:26657")),
+            ("USER@0.0.0.0:0", Err(AddressError::UnusableIp([0, 0, 0, 0].into()))),
+            ("memory:USER", Ok("memory:USER")),
+            ("USER@[1::]", Err(AddressError::BadHost)),
+            ("mconn://USER@[fd80:b10c::2]:26657", Ok("USER@[fd80:b10c::2]:26657")),
+            ("", Err(AddressError::MissingId)),
+            ("127.0.0.1", Err(AddressError::MissingId)),
+            ("hostname", Err(AddressError::MissingId)),
+            ("scheme:", Err(AddressError::MissingId)),
+            ("memory:foo", Err(AddressError::BadId)),
+            ("USER@%F%F0", Err(AddressError::BadPort)),
+            ("//USER@127.0.0.1", Err(AddressError::BadId)),
+            ("://USER@127.0.0.1", Err(AddressError::UnknownScheme)),
+            ("mconn://foo@127.0.0.1", Err(AddressError::BadId)),
+            ("mconn://USER@127.0.0.1:65536", Err(AddressError::BadPort)),
+            ("mconn://USER@:80", Err(AddressError::BadHost)),
+        ] {
+            for user in [USER.to_owned(), USER.to_uppercase()] {
+                let found = parse(&text.replace("USER", &user)).map(|address| address.to_string());
+                assert_eq!(found, expected.map(|text| text.replace("USER", USER)), "{text}");
+            }
+        }
     }
 
     proptest! {

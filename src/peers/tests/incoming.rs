@@ -25,6 +25,27 @@ fn silent_sockets_do_not_keep_an_honest_peer_out() {
     rounds.accepted([1]).expect_taken().expect_up([1]);
 }
 
+/// CometBFT with its defaults lets nobody in for 36 s.
+#[test]
+fn five_hundred_silent_sockets_keep_no_honest_peer_out_wherever_they_come_from() {
+    let ip_of = |from: &str, n: u32| match from {
+        "one host" => "51.1.1.1".parse().unwrap(),
+        "loopback" => "127.0.0.1".parse().unwrap(),
+        _ => std::net::IpAddr::from((0x3000_0000 + n).to_be_bytes()),
+    };
+    for (from, held) in [("one host", 8), ("loopback", 100), ("five hundred hosts", 500)] {
+        let mut rounds = Rounds::new(Slots::default());
+        let silent = (0..500_u32).filter(|n| {
+            let connection = ConnectionId(1_000_000 + u64::from(*n));
+            rounds.manager.handle_incoming(rounds.now, connection, Some(ip_of(from, *n))).is_ok()
+        });
+        assert_eq!(silent.count(), held, "{from}");
+        // No time has passed. All places of peers are still free, and taken by those who prove who they are.
+        let rounds = rounds.accepted([1, 2, 3]).expect_taken().expect_up([1, 2, 3]);
+        assert_eq!((rounds.manager.stats().half_open, rounds.manager.stats().inbound), (held, 3));
+    }
+}
+
 #[test]
 fn a_handshake_that_was_cut_is_not_taken_afterwards() {
     Rounds::new(Slots { half_open: 1, ..Slots::default() })

@@ -1,10 +1,12 @@
 //! The peer policy as a whole, as tables of rounds.
 
 mod answers;
+mod calls;
 mod crossing;
 mod incoming;
 mod interleavings;
 mod network;
+mod patience;
 mod rounds;
 mod slots;
 mod transitions;

@@ -1,11 +1,15 @@
-//! The lifecycle of ADR-062 (disconnected, dialing, connected, ready, evicting), row by row.
+//! The lifecycle of ADR-062, row by row. Where it has sets (dialing, connected, ready, evict, evicting), this has one state a peer; *upgrading*
+//! is no state of the peer that may have to leave: who leaves is looked for again when the better one is there. *Evict* is *evicting* at once.
 
 use kadwire_wire::Blame;
 
 use super::{OWN, Rounds, secs};
 use crate::{
-    dial::{WhyNot, tests::id},
-    peers::{Because, Config, Report, Slots, State},
+    dial::{
+        WhyNot,
+        tests::{address, id},
+    },
+    peers::{Because, Config, ConnectionId, Report, Slots, State},
 };
 
 /// Where a peer is in its life.
@@ -13,6 +17,7 @@ use crate::{
 enum Life {
     Disconnected,
     Dialing,
+    Connected,
     Ready,
     Evicting,
 }
@@ -21,13 +26,20 @@ use Life::*;
 fn life(rounds: &Rounds, n: u32) -> Life {
     match rounds.manager.connection_state(&id(n)) {
         Some(State::Closing) => Evicting,
-        Some(State::Connected | State::Ready) => Ready,
+        Some(State::Connected) => Connected,
+        Some(State::Ready) => Ready,
         None if rounds.manager.is_dialing(&id(n)) => Dialing,
         None => Disconnected,
     }
 }
 
 type Step = fn(Rounds) -> Rounds;
+
+/// A peer with a higher score than all others.
+const BETTER: u32 = 9;
+
+/// A connection that the test itself makes.
+const LATER: ConnectionId = ConnectionId(77);
 
 /// What happens to peer 1, and its life before and after.
 const TRANSITIONS: &[(&str, &[(Step, Life)])] = &[
@@ -38,6 +50,22 @@ const TRANSITIONS: &[(&str, &[(Step, Life)])] = &[
             (|r| r.discovered([1]), Dialing),
             (|r| r.dialed([1]).expect_up([1]), Ready),
             (|r| r.closed([1]).expect_down([1]), Disconnected),
+        ],
+    ),
+    (
+        "connected first, ready once its queues are there",
+        &[
+            (|r| r.discovered([1]), Dialing),
+            (
+                |r| {
+                    r.then(|m, now| m.handle_dialed(now, LATER, &address(1), address(1).socket_addr()).unwrap())
+                        .expect_up([])
+                },
+                Connected,
+            ),
+            (|r| r.then(|m, _| m.handle_ready(LATER)).expect_up([1]), Ready),
+            (|r| r.then(|m, _| m.handle_ready(LATER)).expect_up([]), Ready),
+            (|r| r.then(|m, now| m.handle_closed(now, LATER, Blame::Local)).expect_down([1]), Disconnected),
         ],
     ),
     (
@@ -78,6 +106,24 @@ const TRANSITIONS: &[(&str, &[(Step, Life)])] = &[
         ],
     ),
     (
+        "a better one is dialed for its place",
+        &[
+            (|r| r.connected([1]).told(1, [BETTER]).expect_dials([BETTER]), Ready),
+            (|r| r.failed([BETTER]), Ready), // its place is its own again
+            (|r| r.after(secs(60)).expect_dials([BETTER]), Ready),
+            (|r| r.dialed([BETTER]).expect_closes([(1, Because::Evicted)]), Evicting),
+            (|r| r.closed([1]).expect_peers([BETTER]), Disconnected),
+        ],
+    ),
+    (
+        "it leaves by itself while a better one is dialed",
+        &[
+            (|r| r.connected([1]).told(1, [BETTER]).expect_dials([BETTER]), Ready),
+            (|r| r.closed([1]), Disconnected),
+            (|r| r.dialed([BETTER]).expect_taken().expect_closes([]), Disconnected),
+        ],
+    ),
+    (
         "the end, and the cool-down of 2 s",
         &[
             (|r| r.persistent([1]).dialed([1]).after(secs(60)), Ready),
@@ -106,10 +152,7 @@ const TRANSITIONS: &[(&str, &[(Step, Life)])] = &[
         &[
             (|r| r.connected([1]), Ready),
             (|r| r.closed([1]).expect_down([1]), Disconnected),
-            (
-                |r| r.then(|m, now| m.handle_closed(now, crate::peers::ConnectionId(2), Blame::Local)).expect_down([]),
-                Disconnected,
-            ),
+            (|r| r.then(|m, now| m.handle_closed(now, ConnectionId(2), Blame::Local)).expect_down([]), Disconnected),
         ],
     ),
 ];
@@ -117,7 +160,8 @@ const TRANSITIONS: &[(&str, &[(Step, Life)])] = &[
 #[test]
 fn every_transition_of_adr_062() {
     for (name, steps) in TRANSITIONS {
-        let mut rounds = Rounds::new(Slots { inbound: 3, ..Slots::default() });
+        let slots = Slots { inbound: 3, outbound: 1, upgrade: 1, ..Slots::default() };
+        let mut rounds = Rounds::with(slots, |config| config.scores = [(id(BETTER), 10)].into());
         for (at, (step, after)) in steps.iter().enumerate() {
             rounds = step(rounds);
             assert_eq!(life(&rounds, 1), *after, "{name}, step {at}");
@@ -130,9 +174,8 @@ fn a_peer_that_never_got_ready_is_told_to_nobody() {
     Rounds::new(Slots::default())
         .discovered([1])
         .then(|manager, now| {
-            let at = crate::dial::tests::address(1);
-            assert_eq!(manager.handle_dialed(now, crate::peers::ConnectionId(77), &at, at.socket_addr()), Ok(()));
-            manager.handle_closed(now, crate::peers::ConnectionId(77), Blame::Local);
+            assert_eq!(manager.handle_dialed(now, LATER, &address(1), address(1).socket_addr()), Ok(()));
+            manager.handle_closed(now, LATER, Blame::Local);
         })
         .expect_up([])
         .expect_down([]);

@@ -96,6 +96,19 @@ fn persistent_and_unconditional_peers_need_no_place_and_never_leave() {
 }
 
 #[test]
+fn a_persistent_peer_is_one_whoever_dials() {
+    Rounds::new(Slots { inbound: 1, ..Slots::default() })
+        .persistent([1])
+        .failed([1])
+        .accepted([2, 1])
+        .expect_taken()
+        .expect_closes([])
+        .accepted([3])
+        .expect_refused(WhyNot::NoSlots) // the place is that of 2
+        .expect_peers([1, 2]);
+}
+
+#[test]
 fn a_known_better_peer_is_dialed_when_all_outbound_places_are_taken() {
     Rounds::with(Slots { outbound: 2, upgrade: 1, ..Slots::default() }, scores([(3, 10), (4, 10), (5, -1)]))
         .connected([1, 2])

@@ -27,6 +27,7 @@ mod connection;
 mod error;
 mod link;
 mod memory;
+mod resolve;
 mod tendermint;
 
 use std::{fmt, future::Future, net::IpAddr, net::SocketAddr};
@@ -37,6 +38,7 @@ pub use crate::tendermint::mconnection::ChannelSpec;
 pub use connection::{Connection, Direction, Receiver, SendError, Sender, TrySendError};
 pub use error::{AcceptError, BindError, CloseReason, DialError, HandshakeError};
 pub use memory::{MemoryConfig, MemoryError, MemoryNetwork, MemoryTransport};
+pub use resolve::resolve;
 pub use tendermint::{TendermintConfig, TendermintTransport};
 
 use crate::{PeerAddress, stats::TransportStats, tendermint::node_info::NodeInfo};

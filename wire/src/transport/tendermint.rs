@@ -19,10 +19,10 @@ use tokio::{
 
 use super::{
     AcceptError, BindError, ChannelSpec, Connection, DialError, Direction, Endpoint, HandshakeError, Incoming,
-    IncomingStream, Transport,
+    IncomingStream, Transport, resolve,
 };
 use crate::{
-    Host, PeerAddress,
+    PeerAddress,
     stats::TransportStats,
     tendermint::{key::NodeKey, mconnection::MConnectionConfig, node_info::NodeInfo},
 };
@@ -35,9 +35,6 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Streams that the system completes before we accept them.
 const BACKLOG: u32 = 1024;
-
-/// Of the addresses of a name, this many are tried.
-const MAX_RESOLVED: usize = 8;
 
 /// How a node talks to Tendermint peers over TCP.
 #[derive(Clone, Debug)]
@@ -138,22 +135,12 @@ impl TendermintTransport {
     async fn connect(&self, address: &PeerAddress) -> Result<TcpStream, DialError> {
         let Local { config, .. } = &*self.local;
         let timed_out = |_| DialError::Timeout(config.dial_timeout);
-        let addresses: Vec<SocketAddr> = match address.host() {
-            Host::Ip(ip) => vec![SocketAddr::new(*ip, address.port())],
-            Host::Name(name) => {
-                let lookup = tokio::net::lookup_host((name.as_str(), address.port()));
-                let found = timeout(config.dial_timeout, lookup).await.map_err(timed_out)?;
-                let found: Vec<_> =
-                    found.map_err(|error| DialError::Resolve(error.kind()))?.take(MAX_RESOLVED).collect();
-                if found.is_empty() {
-                    return Err(DialError::Resolve(io::ErrorKind::NotFound));
-                }
-                found
-            }
-            Host::Memory => return Err(DialError::Unsupported),
-        };
-        let allowed: Vec<SocketAddr> =
-            addresses.into_iter().filter(|address| (config.may_dial)(address.ip().to_canonical())).collect();
+        let found = timeout(config.dial_timeout, resolve(address)).await.map_err(timed_out)??;
+        let found: Vec<SocketAddr> = found.iter().filter_map(Endpoint::socket_addr).collect();
+        if found.is_empty() {
+            return Err(DialError::Unsupported);
+        }
+        let allowed: Vec<SocketAddr> = found.into_iter().filter(|socket| (config.may_dial)(socket.ip())).collect();
         if allowed.is_empty() {
             return Err(DialError::NotAllowed);
         }
