@@ -437,7 +437,7 @@ async fn idle(transport: &TendermintTransport, dial: Option<&PeerAddress>, optio
             }
         };
         match dial {
-            Some(_) => connection.send(options.channel, message.clone()).await.map_err(|error| error.to_string())?,
+            Some(_) => connection.send(options.channel(), message.clone()).await.map_err(|error| error.to_string())?,
             None => drop(connection.recv().await.ok_or("connection ended")?),
         }
         connections.push(connection);
