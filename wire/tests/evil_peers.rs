@@ -83,6 +83,15 @@ async fn node_info_must_be_true_valid_and_fitting() {
     let other_net = Incompatibility::Network { ours: "test-net".into(), theirs: "other".into() };
     let claimed = key(9).id();
     let cases = [
+        // Of several faults the first in CometBFT's order is named: the NodeInfo's own, its id, what does not fit.
+        (
+            RawPeer::node_info(2, |i| (i.id, i.tx_index, i.network) = (claimed, "yes".into(), "other".into())),
+            NodeInfo(NodeInfoError::TxIndex),
+        ),
+        (
+            RawPeer::node_info(2, |i| (i.id, i.network) = (claimed, "other".into())),
+            NodeInfoId { claimed, proven: key(2).id() },
+        ),
         (RawPeer::node_info(2, |i| i.id = claimed), NodeInfoId { claimed, proven: key(2).id() }),
         (RawPeer::node_info(2, |i| i.network = "other".into()), Incompatible(other_net)),
         (RawPeer::node_info(2, |i| i.channels = vec![0x77]), Incompatible(Incompatibility::NoCommonChannel)),
@@ -107,7 +116,7 @@ async fn node_info_must_be_true_valid_and_fitting() {
     }
     let itself = refusal(&node, async {
         let mut peer = RawPeer::dial(there, 1).await;
-        peer.write(&RawPeer::node_info(1, |_| ())).await;
+        peer.write(&RawPeer::node_info(1, |i| i.network = "other".into())).await;
         while peer.read_some().await.is_some() {}
     });
     assert_eq!(itself.await, SelfConnection);

@@ -204,6 +204,20 @@ async fn closing_and_dropping_are_seen_by_the_other_side() {
     assert!(matches!(soon("end", to_b.closed()).await, CloseReason::Remote | CloseReason::Io(_)));
 }
 
+/// As after a panic: a connection is over when its task is, whatever ended the task.
+#[test]
+fn a_connection_whose_task_is_gone_is_over() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (to_b, _to_a) = runtime.block_on(async {
+        let (a, b) = (node(1, [127, 114, 0, 1]).await, node(2, [127, 114, 0, 2]).await);
+        connect(&a, &b).await
+    });
+    drop(runtime);
+    let reason = to_b.sender.close_reason();
+    assert_eq!(reason, Some(CloseReason::requested("the connection's task was dropped")));
+    assert_eq!(to_b.sender.try_send(CHANNEL, Bytes::new()), Err(SendError::Closed.into()));
+}
+
 #[tokio::test]
 async fn a_dial_that_fails_says_why() {
     let (a, b) = (node(1, [127, 0, 0, 1]).await, node(2, [127, 0, 0, 2]).await);

@@ -115,6 +115,13 @@ impl Sender {
         self.link.channel(channel).is_some_and(|(_, shared, places)| shared && places.available_permits() > 0)
     }
 
+    /// Messages of a channel that wait to be written, the one that was begun included (CometBFT `SendQueueSize`).
+    pub fn queued(&self, channel: u8) -> usize {
+        self.link
+            .channel(channel)
+            .map_or(0, |(spec, _, places)| spec.send_queue.saturating_sub(places.available_permits()))
+    }
+
     /// Whether both sides have the channel.
     pub fn has_channel(&self, channel: u8) -> bool {
         self.link.channel(channel).is_some_and(|(_, shared, _)| shared)

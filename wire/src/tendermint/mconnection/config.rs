@@ -90,3 +90,22 @@ pub enum ConfigError {
     #[error("channel {0:#04x} is declared twice")]
     DuplicateChannel(u8),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CometBFT's node configuration; and the rule that its constructor panics without.
+    #[test]
+    fn the_defaults_are_cometbfts_and_pong_is_less_than_ping() {
+        let config = MConnectionConfig::default();
+        assert_eq!((config.ping_interval.as_secs(), config.pong_timeout.as_secs()), (60, 45));
+        assert_eq!((config.send_rate, config.recv_rate, config.max_packet_payload), (5_120_000, 5_120_000, 1024));
+        assert_eq!(config.validate(&[ChannelSpec::new(0)]), Ok(()));
+        let (ping, pong) = (config.ping_interval, config.pong_timeout);
+        for (ping_interval, pong_timeout) in [(ping, ping), (pong, ping), (ping, Duration::ZERO)] {
+            let config = MConnectionConfig { ping_interval, pong_timeout, ..config };
+            assert_eq!(config.validate(&[]), Err(ConfigError::PongTimeout));
+        }
+    }
+}

@@ -110,6 +110,43 @@ fn the_stream_may_be_cut_at_every_byte() {
     assert_eq!(messages, whole);
 }
 
+/// CometBFT's flush throttle is an upper bound that is never reached here.
+#[test]
+fn nothing_waits_for_more_to_fill_a_write() {
+    let mut pair = Pair::new(unlimited());
+    for n in 0..3 {
+        pair.left.send(A.id, vec![n; 64].into()).unwrap();
+        let bytes = pair.left_writes();
+        assert_eq!(pair.right_reads(&bytes).unwrap(), [(A.id, vec![n; 64].into())]);
+    }
+}
+
+#[test]
+fn pieces_of_several_messages_come_interleaved() {
+    let mut pair = Pair::new(unlimited());
+    let pieces =
+        [(A, false, "a1 "), (B, false, "b1 "), (A, false, "a2 "), (B, true, "b2"), (A, true, ""), (A, true, "next")];
+    let bytes: Vec<u8> = pieces.iter().flat_map(|(spec, eof, data)| packet(spec.id, *eof, data.as_bytes())).collect();
+    let messages = [(B.id, "b1 b2".into()), (A.id, "a1 a2 ".into()), (A.id, "next".into())];
+    assert_eq!(pair.right_reads(&bytes).unwrap(), messages);
+}
+
+/// Tendermint v0.35 has packets of 1400 bytes of data; both sides must be told so.
+#[test]
+fn the_packet_size_is_a_setting_and_the_reader_keeps_it() {
+    let v035 = MConnectionConfig { max_packet_payload: 1400, ..unlimited() };
+    let mut pair = Pair::new(v035);
+    pair.left.send(A.id, vec![3; 3000].into()).unwrap();
+    let bytes = pair.left_writes();
+    assert_eq!(pair.left.stats().packets_sent, 3);
+    assert_eq!(pair.right_reads(&bytes).unwrap(), [(A.id, vec![3; 3000].into())]);
+    let smaller = Pair::new(unlimited()).right_reads(&bytes);
+    assert_eq!(smaller, Err(MConnectionError::PacketTooLarge { len: 1408, max: 1034 }));
+    let full = packet(A.id, true, &[0; 1400]);
+    assert_eq!(full.len() - 2, 1410);
+    assert!(Pair::new(v035).right_reads(&full).is_ok());
+}
+
 #[test]
 fn a_ping_is_answered_and_a_late_pong_ends_the_connection() {
     let mut pair = Pair::new(MConnectionConfig::default());
@@ -220,6 +257,8 @@ fn a_broken_rule_ends_the_connection_after_what_came_before_it() {
         (packet(0x00, true, b""), UnknownChannel(0)),
         // 256 + 1 is not channel 1.
         (vec![5, 0x1a, 3, 0x08, 0x81, 0x02], UnknownChannel(257)),
+        // -1, as protobuf writes it.
+        (vec![13, 0x1a, 11, 0x08, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1], UnknownChannel(-1)),
         (packet(A.id, true, &[0; 1025]), PacketTooLarge { len: 1035, max }),
         (vec![0xff, 0xff, 0xff, 0xff, 0x0f], PacketTooLarge { len: u32::MAX.into(), max }),
         (vec![0xff; 10], Undecodable("bad length")),

@@ -134,6 +134,7 @@ async fn a_slow_receiver_blocks_the_sender_and_nothing_is_lost() {
     assert!(
         matches!(to_b.sender.try_send(0x30, message(sent)), Err(TrySendError::Full(_))) && !to_b.sender.can_send(0x30)
     );
+    assert_eq!((to_b.sender.queued(0x30), to_a.sender.queued(0x30), to_b.sender.queued(0x99)), (4, 0, 0));
     let blocked = to_b.send(0x30, message(sent));
     let (result, ()) = tokio::join!(blocked, async {
         for n in 0..=sent {
