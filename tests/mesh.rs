@@ -1,4 +1,4 @@
-//! Sixteen nodes that know one seed, in one process on a paused clock: peer exchange makes them a mesh, and the mesh carries
+//! Twenty nodes that know one seed, in one process on a paused clock: peer exchange makes them a mesh, and the mesh carries
 //! what one of them says to all.
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
@@ -16,7 +16,7 @@ use kadwire_wire::{
 };
 use tokio::{sync::watch, time::sleep};
 
-const NODES: u8 = 16;
+const NODES: u8 = 20;
 
 struct Member {
     node: Node,
@@ -63,7 +63,7 @@ async fn everybody_hears(members: &mut [Member], message: &'static str) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_seed_makes_sixteen_strangers_a_mesh() {
+async fn one_seed_makes_twenty_strangers_a_mesh() {
     let network = MemoryNetwork::new();
     let seed = member(&network, 1, None).await;
     let mut members = Vec::new();

@@ -20,6 +20,8 @@ pub enum Group {
     V6([u8; 4]),
     /// The first 36 bits of an address of Hurricane Electric's tunnels, which it hands out to everybody.
     HurricaneElectric([u8; 5]),
+    /// Four bits of a Tor onion key in OnionCat's network, fd87:d87e:eb43::/48: keys are free, so all of them are few groups.
+    Tor(u8),
 }
 
 impl Group {
@@ -53,7 +55,10 @@ impl Group {
     }
 
     fn v6(ip: Ipv6Addr) -> Self {
-        let [a, b, c, d, e, ..] = ip.octets();
+        let [a, b, c, d, e, _, key, ..] = ip.octets();
+        if let [0xfd87, 0xd87e, 0xeb43, ..] = ip.segments() {
+            return Group::Tor(key & 0x0f);
+        }
         if [a, b, c, d] == [0x20, 0x01, 0x04, 0x70] {
             return Group::HurricaneElectric([a, b, c, d, e & 0xf0]);
         }
@@ -69,6 +74,7 @@ impl Group {
             Group::V4(prefix) => prefix.to_vec(),
             Group::V6(prefix) => prefix.to_vec(),
             Group::HurricaneElectric(prefix) => [b"he".as_slice(), prefix].concat(),
+            Group::Tor(key) => [b"tor:".as_slice(), &[*key]].concat(),
         }
     }
 }
@@ -84,14 +90,18 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     }
 }
 
-/// Nothing that can be dialed is ever there: this network (0/8), multicast, the reserved 240/4, and IPv6's like. Refused by every book.
+/// Nothing that can be dialed is ever there: this network (0/8), multicast, the reserved 240/4, and IPv6's like, also by way of a
+/// translation. Refused by every book.
 pub(crate) fn is_special(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [first, ..] = ip.octets();
             first == 0 || first >= 224
         }
-        IpAddr::V6(ip) => ip.is_unspecified() || ip.is_multicast(),
+        IpAddr::V6(ip) => {
+            let embedded = embedded_v4(ip).is_some_and(|v4| is_special(IpAddr::V4(v4)));
+            ip.is_unspecified() || ip.is_multicast() || embedded
+        }
     }
 }
 
@@ -131,39 +141,70 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// The cases of CometBFT's `addrbook_test.go`, TestAddrBookGroupKey, not strict.
     #[test]
     fn groups_are_those_of_cometbft() {
-        // (address, strict, not strict); after addrbook_test.go:TestAddrBookGroupKey.
-        for (address, strict, lax) in [
-            ("127.0.0.1", Group::Local, Group::V4([127, 0])),
-            ("10.1.1.1", Group::Unroutable, Group::V4([10, 1])),
-            ("172.16.1.1", Group::Unroutable, Group::V4([172, 16])),
-            ("192.168.1.1", Group::Unroutable, Group::V4([192, 168])),
-            ("169.254.1.1", Group::Unroutable, Group::V4([169, 254])),
-            ("fe80::1", Group::Unroutable, Group::V6([0xfe, 0x80, 0, 0])),
-            ("fc00::1", Group::Unroutable, Group::V6([0xfc, 0, 0, 0])),
-            ("2001:10::1", Group::Unroutable, Group::V6([0x20, 1, 0, 0x10])),
-            ("173.194.115.66", Group::V4([173, 194]), Group::V4([173, 194])),
-            ("::ffff:173.194.115.66", Group::V4([173, 194]), Group::V4([173, 194])),
-            ("2002:0c01:0203::1", Group::V4([12, 1]), Group::V4([12, 1])),
-            ("2001:0:1234::a1b2:c3d4", Group::V4([0x5e, 0x4d]), Group::V4([0x5e, 0x4d])),
-            ("64:ff9b::0c01:203", Group::V4([12, 1]), Group::V4([12, 1])),
-            ("::ffff:0:0c01:203", Group::V4([12, 1]), Group::V4([12, 1])),
-            (
-                "2001:470:1f10:a1::2",
-                Group::HurricaneElectric([0x20, 1, 4, 0x70, 0x10]),
-                Group::HurricaneElectric([0x20, 1, 4, 0x70, 0x10]),
-            ),
-            ("2602:100:abcd::102", Group::V6([0x26, 2, 1, 0]), Group::V6([0x26, 2, 1, 0])),
+        let v4 = Group::V4([12, 1]);
+        let v6 = Group::V6([0x26, 2, 1, 0]);
+        let he = Group::HurricaneElectric([0x20, 1, 4, 0x70, 0x10]);
+        for (address, group) in [
+            ("12.1.2.3", v4),
+            ("173.1.2.3", Group::V4([173, 1])),
+            ("196.1.2.3", Group::V4([196, 1])),
+            ("2002:0c01:0203::", v4),
+            ("2001:0:1234::f3fe:fdfc", v4),
+            ("64:ff9b::0c01:0203", v4),
+            ("::ffff:0:0c01:0203", v4),
+            ("fd87:d87e:eb43:1234::5678", Group::Tor(2)),
+            ("fd87:d87e:eb43:1245::6789", Group::Tor(2)),
+            ("fd87:d87e:eb43:1345::6789", Group::Tor(3)),
+            ("2602:100::1", v6),
+            ("2602:0100::1234", v6),
+            ("2001:470:1f10:a1::2", he),
+            ("2001:0470:1f10:a1::2", he),
+            // Ours: the mapped form is the same address.
+            ("::ffff:12.1.9.9", v4),
         ] {
+            assert_eq!(Group::of_ip(ip(address), false), group, "{address}");
+            let strict = if matches!(group, Group::Tor(_)) { Group::Unroutable } else { group };
             assert_eq!(Group::of_ip(ip(address), true), strict, "{address} strict");
-            assert_eq!(Group::of_ip(ip(address), false), lax, "{address} not strict");
+        }
+    }
+
+    /// The same test's strict cases. Ours differ in 0/8, which is refused before it is grouped.
+    #[test]
+    fn a_strict_book_has_one_group_for_what_is_local_and_one_for_what_is_not_routable() {
+        for local in ["127.0.0.1", "::1"] {
+            assert_eq!(Group::of_ip(ip(local), true), Group::Local, "{local}");
+        }
+        for unroutable in [
+            "255.255.255.255",
+            "10.1.2.3",
+            "172.16.1.2",
+            "192.168.1.2",
+            "2001:db8::1234",
+            "169.254.1.2",
+            "fc00::1234",
+            "2001:10::1234",
+            "fe80::1234",
+        ] {
+            assert_eq!(Group::of_ip(ip(unroutable), true), Group::Unroutable, "{unroutable}");
+            assert!(!matches!(Group::of_ip(ip(unroutable), false), Group::Local | Group::Unroutable), "{unroutable}");
         }
     }
 
     #[test]
     fn special_and_unroutable_networks_are_known() {
-        for special in ["0.1.2.3", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "ff02::1"] {
+        for special in [
+            "0.1.2.3",
+            "224.0.0.1",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "ff02::1",
+            "64:ff9b::e000:1",
+            "2002:f000:0001::1",
+        ] {
             assert!(is_special(ip(special)) && !is_routable(ip(special)), "{special}");
         }
         for unroutable in

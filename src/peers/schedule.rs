@@ -129,7 +129,7 @@ impl PeerManager {
     /// An address from the book that may be dialed. The more peers there are, the more of them may be untried ones (CometBFT). If none of
     /// those looked at may be dialed, each side is looked at by itself: with few peers the bias leaves out the untried ones nine times of ten.
     fn pick(&mut self, now: Now, connected: usize) -> Option<PeerAddress> {
-        let bias = connected.min(8) * 10 + 10;
+        let bias = bias(connected);
         let most = self.book.len() * PICKS_PER_PLACE;
         let looks = (self.dialer.room(connected) * PICKS_PER_PLACE).max(MIN_PICKS).min(most);
         for bias in [bias, 100, 0] {
@@ -171,6 +171,11 @@ impl PeerManager {
     }
 }
 
+/// The weight of untried addresses against those that we reached, in percent (CometBFT, `ensurePeers`).
+fn bias(connected: usize) -> usize {
+    connected.min(8) * 10 + 10
+}
+
 /// What speaks against dialing a peer, apart from the dial scheduler's own reasons.
 pub(super) fn known<'a>(set: &'a PeerSet, book: &'a Book, now: Now) -> impl Fn(&PeerId) -> Result<(), WhyNot> + 'a {
     move |id| {
@@ -181,5 +186,15 @@ pub(super) fn known<'a>(set: &'a PeerSet, book: &'a Book, now: Now) -> impl Fn(&
             return Err(WhyNot::Banned);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_more_peers_the_more_untried_addresses_are_dialed() {
+        assert_eq!([0, 1, 7, 8, 100].map(bias), [10, 20, 80, 90, 90]);
     }
 }

@@ -82,8 +82,10 @@ pub enum Action {
     },
     /// Put what this peer answered into the book.
     Learned(PeerId, Vec<PeerAddress>),
-    /// A peer that dialed us says it can be reached here: find out, and keep it.
+    /// A peer that dialed us says it can be reached here, where we see it: find out, and keep it.
     Introduced(PeerAddress),
+    /// A peer that dialed us says it can be reached at this other IP: find out, and keep it only if it is there.
+    Declared(PeerAddress),
     /// Tell the peer manager about this peer.
     Report(PeerId, Report),
     /// Find out whether the book wants more addresses and tell [`Pex::handle_book`].
@@ -149,8 +151,15 @@ impl Pex {
     }
 
     /// A connection to `peer` stands. One that we dialed is asked while the book wants more; one that dialed us is not
-    /// (CometBFT `AddPeer`), but `reachable_at`, where it says it listens, is looked into.
-    pub fn handle_peer_up(&mut self, now: Now, peer: PeerId, dialed: bool, reachable_at: Option<PeerAddress>) {
+    /// (CometBFT `AddPeer`), but `reachable_at`, where it says it listens, and `declared_at`, another IP, are looked into.
+    pub fn handle_peer_up(
+        &mut self,
+        now: Now,
+        peer: PeerId,
+        dialed: bool,
+        reachable_at: Option<PeerAddress>,
+        declared_at: Option<PeerAddress>,
+    ) {
         let before = self.departed.remove(&peer).filter(|(at, _)| now.monotonic < *at + REMEMBERED);
         let before = before.map_or_else(|| Peer::new(now.monotonic), |(_, before)| before);
         self.peers.insert(peer, Peer { outstanding: false, ..before });
@@ -158,10 +167,11 @@ impl Pex {
             if self.wants_more {
                 self.ask(now, peer);
             }
-        } else if let Some(address) = reachable_at {
-            self.stats.introduced += 1;
-            self.actions.push_back(Action::Introduced(address));
+            return;
         }
+        self.stats.introduced += u64::from(reachable_at.is_some() || declared_at.is_some());
+        self.actions.extend(reachable_at.map(Action::Introduced));
+        self.actions.extend(declared_at.map(Action::Declared));
     }
 
     /// Notes that `peer` takes no more than so many addresses in one answer: Tendermint v0.35 hangs up on whoever sends it more than 100, in

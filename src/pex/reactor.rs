@@ -38,7 +38,8 @@ pub async fn run(mut channel: Channel, router: Handle, seed: u64, stats: watch::
             () = sleep_until(timeout) => pex.handle_timeout(now()),
             event = channel.next() => match event {
                 Some(ChannelEvent::Up(peer)) => {
-                    pex.handle_peer_up(now(), peer.id, peer.direction == Direction::Outbound, peer.reachable_at());
+                    let dialed = peer.direction == Direction::Outbound;
+                    pex.handle_peer_up(now(), peer.id, dialed, peer.reachable_at(), peer.declared_at());
                     if peer.node_info.version.starts_with(TENDERMINT_V0_35) {
                         pex.limit_answers(&peer.id, MAX_PEX_ADDRESSES_V2);
                     }
@@ -76,6 +77,7 @@ async fn carry_out(pex: &mut Pex, action: Action, channel: &Channel, router: &Ha
             router.add(Candidate::new(address.clone(), Source::Inbound)).await;
             router.probe(address).await;
         }
+        Action::Declared(address) => router.probe(address).await,
         Action::Report(peer, report) => router.report(peer, report).await,
         Action::CheckBook => {
             let wants_more = router.wants_addresses().await;

@@ -44,7 +44,7 @@ impl Story {
     }
 
     fn up(&mut self, peer: u8, dialed: bool) -> &mut Self {
-        self.pex.handle_peer_up(self.now, id(peer), dialed, Some(PeerAddress::memory([peer; 20])));
+        self.pex.handle_peer_up(self.now, id(peer), dialed, Some(PeerAddress::memory([peer; 20])), None);
         self
     }
 
@@ -90,6 +90,17 @@ fn a_dialed_peer_is_asked_at_once_and_its_answer_is_learned() {
 #[test]
 fn a_peer_that_dialed_us_is_not_asked_but_looked_into() {
     Story::new().up(9, false).expect([Action::Introduced(PeerAddress::memory([9; 20]))]);
+}
+
+/// A node with an `external_address`: neither what it declares nor what we see is believed before it is found there.
+#[test]
+fn an_address_that_a_peer_declares_is_looked_into_and_not_kept() {
+    let mut story = Story::new();
+    story.pex.handle_peer_up(story.now, id(9), false, Some(address(1)), Some(address(2)));
+    story.expect([Action::Introduced(address(1)), Action::Declared(address(2))]);
+    assert_eq!(story.pex.stats().introduced, 1);
+    story.pex.handle_peer_up(story.now, id(8), true, Some(address(1)), Some(address(2)));
+    story.expect([Action::Ask(id(8))]);
 }
 
 #[test]

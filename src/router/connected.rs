@@ -6,9 +6,11 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
+    net::IpAddr,
     sync::Arc,
 };
 
+use kadwire_discovery::is_public;
 use kadwire_wire::{
     address::{PeerAddress, PeerId},
     tendermint::node_info::NodeInfo,
@@ -71,6 +73,21 @@ impl Peer {
         let (_, port) = self.node_info.listen_addr.rsplit_once(':')?;
         PeerAddress::from_socket(self.id, (socket.ip(), port.parse().ok()?).into()).ok()
     }
+
+    /// Where the peer says it can be dialed (CometBFT, `external_address`), if that is another IP than the one we see. Its word proves
+    /// nothing: only a dial does.
+    pub fn declared_at(&self) -> Option<PeerAddress> {
+        let Endpoint::Socket(socket) = self.remote else { return None };
+        declared_at(self.id, &self.node_info.listen_addr, socket.ip().to_canonical())
+    }
+}
+
+/// A stranger cannot make us look into networks that are private to us: from a public IP, only public ones may be named.
+fn declared_at(id: PeerId, listen_addr: &str, seen: IpAddr) -> Option<PeerAddress> {
+    let place = listen_addr.strip_prefix("tcp://").unwrap_or(listen_addr);
+    let address: PeerAddress = format!("{id}@{place}").parse().ok()?;
+    let ip = address.ip()?;
+    (ip != seen && (is_public(ip) || !is_public(seen))).then_some(address)
 }
 
 /// Everybody connected, in the order of their ids.
@@ -166,4 +183,36 @@ pub(super) fn difference(
         });
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_may_declare_another_address_but_not_one_of_our_private_networks() {
+        let id = PeerId::Tendermint([7; 20]);
+        for (listen_addr, seen, declared) in [
+            ("tcp://5.6.7.8:26656", "9.9.9.9", Some("5.6.7.8:26656")),
+            ("5.6.7.8:1", "9.9.9.9", Some("5.6.7.8:1")),
+            ("tcp://[2600::1]:26656", "9.9.9.9", Some("[2600::1]:26656")),
+            // What we see anyway.
+            ("tcp://9.9.9.9:26656", "9.9.9.9", None),
+            ("tcp://0.0.0.0:26656", "9.9.9.9", None),
+            // Names lead anywhere.
+            ("tcp://node.example.org:26656", "9.9.9.9", None),
+            ("tcp://10.0.0.1:26656", "9.9.9.9", None),
+            ("tcp://127.0.0.1:26656", "9.9.9.9", None),
+            ("tcp://169.254.169.254:80", "9.9.9.9", None),
+            // Among ourselves all is private.
+            ("tcp://10.0.0.1:26656", "10.0.0.2", Some("10.0.0.1:26656")),
+            ("tcp://127.0.0.5:26656", "127.0.0.1", Some("127.0.0.5:26656")),
+            ("5.6.7.8", "9.9.9.9", None),
+            ("5.6.7.8:0", "9.9.9.9", None),
+            ("", "9.9.9.9", None),
+        ] {
+            let expected = declared.map(|place| format!("{id}@{place}").parse().unwrap());
+            assert_eq!(declared_at(id, listen_addr, seen.parse().unwrap()), expected, "{listen_addr} seen at {seen}");
+        }
+    }
 }

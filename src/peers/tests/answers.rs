@@ -96,3 +96,32 @@ fn what_failed_is_tried_again_after_its_pause_without_being_told_of_anew() {
         .after(secs(2))
         .expect_dials([2]);
 }
+
+#[test]
+fn whose_ban_is_over_is_dialed_again() {
+    let day = secs(24 * 60 * 60);
+    Rounds::new(Slots { outbound: 1, ..Slots::default() })
+        .accepted([1])
+        .told(1, [2])
+        .expect_dials([2])
+        .failed([2])
+        .then(|manager, now| manager.ban(now, &id(2), day))
+        .after(day - secs(1))
+        .expect_dials([])
+        .after(secs(2))
+        .expect_dials([2]);
+}
+
+#[test]
+fn one_answer_of_900_is_a_tenth_of_what_is_passed_on() {
+    Rounds::new(Slots { outbound: 20, ..Slots::default() })
+        .connected([21, 22, 23, 24, 25, 26, 27, 28, 29, 30])
+        .accepted([1])
+        .then(|manager, now| {
+            let told: Vec<_> = (0..900).map(|n| address(10_000 + n * 37)).collect();
+            assert_eq!(answer(manager, now, told).new, 100);
+            let answers: Vec<_> = (0..20).flat_map(|_| manager.advertise_with_bias(&id(9), 30)).collect();
+            let theirs = answers.iter().filter(|address| address.id() >= id(10_000)).count();
+            assert!(theirs > 0 && theirs * 10 <= answers.len(), "{theirs} of {}", answers.len());
+        });
+}
