@@ -320,6 +320,21 @@ impl PeerManager {
         self.book.mark_reached(now.wall, address);
     }
 
+    /// The same peer's probe found a listener that closed the stream without a word. A CometBFT node does that to every IP it is
+    /// connected with (`allow_duplicate_ip`, off by default), so no probe of one that dialed us ever succeeds. That it has the IP is
+    /// proven by its connection; who listens there is believed, but of one id an IP: who has an IP could answer for that one anyway.
+    pub fn handle_probe_refused(&mut self, now: Now, address: &PeerAddress) {
+        let (id, Some(ip)) = (address.id(), address.ip()) else { return };
+        let is_theirs = self.set.standing(&id).is_some_and(|peer| {
+            peer.direction == Direction::Inbound && peer.remote.is_some_and(|remote| remote.ip().to_canonical() == ip)
+        });
+        let is_taken =
+            |other: &PeerAddress| other.ip() == Some(ip) && other.id() != id && self.book.is_good(&other.id());
+        if is_theirs && !self.set.has_other_at(ip, &id) && !self.book.addresses().any(is_taken) {
+            self.book.mark_reached(now.wall, address);
+        }
+    }
+
     /// The connection has its queues: reactors are told.
     pub fn handle_ready(&mut self, connection: ConnectionId) {
         if let Some(ready) = self.set.ready(connection) {

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use kadwire_wire::address::PeerAddress;
+use kadwire_wire::{Blame, address::PeerAddress};
 
 use super::{Rounds, secs};
 use crate::{
@@ -59,6 +59,33 @@ fn nobody_speaks_for_others_and_only_connected_peers_are_heard() {
         assert_eq!(manager.advertise(&id(9)), [own_ip(26_656)]);
         assert_eq!(manager.advertise(&id(1)), [], "nobody is told of itself");
     });
+}
+
+#[test]
+fn one_that_refuses_our_ip_is_believed_to_listen_there_but_of_one_ip_only_one_is() {
+    let one_ip = |n: u32, port: u16| peer_at(n, &format!("44.1.1.1:{port}"));
+    let mut manager = PeerManager::new(Config::new(id(1_000)), Book::new(BookConfig::default()));
+    let now = kadwire_discovery::Now::read();
+    let come = |manager: &mut PeerManager, n: u32| {
+        let (connection, from) = (ConnectionId(n.into()), one_ip(n, 40_000).socket_addr());
+        manager.handle_incoming(now, connection, one_ip(n, 40_000).ip()).unwrap();
+        manager.handle_accepted(now, connection, id(n), from).unwrap();
+        manager.add(now, Candidate::new(one_ip(n, 26_656), Source::Inbound)).unwrap();
+        manager.handle_probe_refused(now, &one_ip(n, 26_656));
+    };
+    manager.handle_probe_refused(now, &one_ip(1, 26_656));
+    assert!(manager.book().is_empty(), "it is not connected");
+    come(&mut manager, 1);
+    manager.handle_probe_refused(now, &peer_at(1, "44.1.1.2:26656"));
+    assert_eq!(manager.advertise(&id(9)), [one_ip(1, 26_656)]);
+    // Others there, at once or one after the other, are not told of.
+    (2..=20).for_each(|n| come(&mut manager, n));
+    (1..=20).for_each(|n| manager.handle_closed(now, ConnectionId(n), Blame::Local));
+    for n in 21..=40 {
+        come(&mut manager, n);
+        manager.handle_closed(now, ConnectionId(n.into()), Blame::Local);
+    }
+    assert_eq!(manager.advertise(&id(9)), [one_ip(1, 26_656)]);
 }
 
 #[test]

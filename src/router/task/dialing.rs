@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kadwire_wire::{
     address::PeerAddress,
-    transport::{Connection, DialError, Transport},
+    transport::{Connection, DialError, HandshakeError, Transport},
 };
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -104,6 +104,10 @@ impl<T: Transport> Router<T> {
             Ok((address, Err(error))) => {
                 debug!(%address, %error, "is not where it says");
                 self.probes_failed += 1;
+                let reset = HandshakeError::Io(std::io::ErrorKind::ConnectionReset);
+                if [HandshakeError::Closed, reset].map(DialError::Handshake).contains(&error) {
+                    self.peers.handle_probe_refused(now(), &address);
+                }
             }
             Err(error) => warn!(%error, "a probe ended badly"),
         }

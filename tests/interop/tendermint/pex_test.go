@@ -37,6 +37,18 @@ func TestCometBFTNodesFindEachOtherThroughOurs(t *testing.T) {
 	}
 }
 
+// TestOnePerIP gives our node a CometBFT switch that refuses a second connection with an IP, as CometBFT does by default: our probe of
+// where it says it listens is closed at once. Another node of ours is told of it all the same, and has it as a peer.
+func TestOnePerIP(t *testing.T) {
+	t.Parallel()
+	_, mconn := startNode(t, "127.110.4.1", network)
+	s := start(t, comet.Config{Listen: "127.0.0.1:0", Network: network, Moniker: "one per IP", OnePerIP: true,
+		Pex: true, Dir: t.TempDir(), Seeds: []string{mconn}, EnsurePeers: ensurePeers})
+	waitUntil(t, 30*time.Second, "it has our node", func() bool { return s.Peers().Size() == 1 })
+	startNode(t, "127.110.4.2", network, "--seeds", mconn)
+	waitUntil(t, 60*time.Second, "it has the other one too", func() bool { return s.Peers().Size() == 2 })
+}
+
 // TestOurNodeLearnsFromCometBFT gives our node one CometBFT switch whose book has others: it asks, and dials them.
 func TestOurNodeLearnsFromCometBFT(t *testing.T) {
 	t.Parallel()

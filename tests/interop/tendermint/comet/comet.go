@@ -57,6 +57,8 @@ type Config struct {
 	// hangs up on whoever asks it twice in 10 s.
 	EnsurePeers time.Duration
 	MaxInbound  int
+	// OnePerIP refuses a second connection with an IP, as a node does by default (allow_duplicate_ip = false).
+	OnePerIP bool
 	Log         log.Logger
 }
 
@@ -137,6 +139,9 @@ func Start(cfg Config) (*Switch, error) {
 	}
 	s := &Switch{Address: address, watcher: newWatcher(cfg.Channels, cfg.OnMessage)}
 	s.transport = p2p.NewMultiplexTransport(info, key, mconnConfig)
+	if cfg.OnePerIP {
+		p2p.MultiplexTransportConnFilters(p2p.ConnDuplicateIPFilter())(s.transport)
+	}
 	s.Switch = p2p.NewSwitch(p2pConfig, s.transport)
 	s.SetLogger(logger)
 	s.AddReactor("TEST", s.watcher)
