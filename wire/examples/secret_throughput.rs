@@ -28,7 +28,7 @@ use tokio::{
 type Failure = Box<dyn Error>;
 
 /// Read at most this much at once.
-const READ: usize = 64 * 1024;
+const READ: usize = 256 * 1024;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
