@@ -126,8 +126,9 @@ async fn a_receiver_that_does_not_take_messages_stops_the_sender_and_loses_nothi
 
 /// What happens before the next timer: with the clock paused, a runtime that is never idle lets the sockets work and no time pass.
 async fn settled<T>(what: &str, future: impl Future<Output = T>) -> T {
+    // Seconds, but only for what does not come.
     let settle = async {
-        for _ in 0..1_000 {
+        for _ in 0..1_000_000 {
             tokio::task::yield_now().await;
         }
     };

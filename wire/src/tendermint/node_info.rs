@@ -383,5 +383,17 @@ mod tests {
             flipped[at] ^= 1 << bit;
             let _ = NodeInfo::decode(&flipped);
         }
+
+        /// A field that claims more than there is is refused, whichever it is and whatever it claims.
+        #[test]
+        fn a_claim_is_held_against_what_is_there(
+            field in 1u32..9, rest in proptest::collection::vec(any::<u8>(), 0..100), more in 1u64..,
+        ) {
+            let mut bytes = info().encode();
+            prost::encoding::encode_key(field, prost::encoding::WireType::LengthDelimited, &mut bytes);
+            prost::encoding::encode_varint(more.saturating_add(rest.len() as u64), &mut bytes);
+            bytes.extend(rest);
+            prop_assert_eq!(NodeInfo::decode(&bytes), Err(NodeInfoError::Undecodable));
+        }
     }
 }

@@ -342,6 +342,7 @@ mod tests {
             "MConn://ID@[2001:db8::1]:65535",
             "ID@seed.example.org:26656",
             "tcp://ID@1.2.3.4:1",
+            "mconn://ID@1.2.3.4:1/path",
         ];
         let bad = [
             "",
@@ -350,7 +351,6 @@ mod tests {
             "mconn://1.2.3.4:1",
             "mconn://ID@1.2.3.4",
             "mconn://ID@1.2.3.4:0",
-            "mconn://ID@1.2.3.4:1/path",
             "mconn://ID@224.0.0.1:1",
             "mconn://ID00@1.2.3.4:1",
             "http://x",

@@ -7,6 +7,10 @@
 //!
 //! Messages are cut into packets; packets of different channels interleave as [`QueueKind`] says. Nothing is held back to fill a
 //! write: what is queued goes out at the next `poll_transmit`, so CometBFT's flush throttle is only an upper bound here.
+//!
+//! Different from CometBFT, with the same bytes on the wire: a write has as many packets as budget and rate allow, not ten; a rate is a
+//! token bucket of a tenth of a second, not samples of that length; a full packet of a channel from 0x80 has a byte less, as
+//! CometBFT's readers leave no room for the longer id.
 
 mod channel;
 mod config;
