@@ -68,6 +68,12 @@ impl Handle {
         self.ask(|reply| Command::Dial(address, reply)).await
     }
 
+    /// No longer keeps a persistent peer: if it is connected it takes a place from now on, or leaves if there is none. (One is added by
+    /// [`Handle::add`] with [`Source::Config`](crate::candidate::Source::Config).)
+    pub async fn remove_persistent(&self, peer: PeerId) {
+        self.tell(Command::RemovePersistent(peer)).await;
+    }
+
     /// Ends the connection with a peer, if there is one.
     pub async fn disconnect(&self, peer: PeerId) {
         self.tell(Command::Disconnect(peer)).await;
@@ -111,6 +117,8 @@ pub(crate) enum Command {
     WantsAddresses(oneshot::Sender<bool>),
     /// Dial this address now.
     Dial(PeerAddress, oneshot::Sender<Result<(), peers::WhyNot>>),
+    /// Keep this peer no longer.
+    RemovePersistent(PeerId),
     /// End the connection with this peer.
     Disconnect(PeerId),
     /// The counters.

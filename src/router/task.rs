@@ -197,6 +197,7 @@ impl<T: Transport> Router<T> {
             Command::Advertise(to, reply) => drop(reply.send(self.peers.advertise(&to))),
             Command::WantsAddresses(reply) => drop(reply.send(self.peers.book().need_more())),
             Command::Dial(address, reply) => drop(reply.send(self.peers.dial(now, address))),
+            Command::RemovePersistent(peer) => self.peers.remove_persistent(now, &peer),
             Command::Disconnect(peer) => self.peers.disconnect(now, &peer),
             Command::Stats(reply) => drop(reply.send(self.stats())),
         }

@@ -13,7 +13,10 @@ use super::{OWN, secs};
 use crate::{
     book::{Book, BookConfig},
     candidate::{Candidate, Source},
-    dial::tests::{address, id},
+    dial::{
+        WhyNot,
+        tests::{address, id},
+    },
     peers::{Action, Config, ConnectionId, Direction, Event, PeerManager, Report, Slots},
 };
 
@@ -36,6 +39,7 @@ enum Happens {
     Knock(u32),
     Accepted(usize, u32),
     NotAccepted(usize),
+    Filtered(usize, bool, bool),
     Ready(usize),
     Closed(usize, bool),
     Reported(u32, u8),
@@ -58,6 +62,7 @@ fn happens() -> impl Strategy<Value = Happens> {
         3 => peer.clone().prop_map(Knock),
         4 => (any::<usize>(), 1..25_u32).prop_map(|(at, n)| Accepted(at, if n == 24 { OWN } else { n })),
         1 => any::<usize>().prop_map(NotAccepted),
+        1 => any::<(usize, bool, bool)>().prop_map(|(at, dialed, answered)| Filtered(at, dialed, answered)),
         3 => any::<usize>().prop_map(Ready),
         3 => any::<(usize, bool)>().prop_map(|(at, blame)| Closed(at, blame)),
         2 => (peer.clone(), any::<u8>()).prop_map(|(n, what)| Reported(n, what)),
@@ -152,6 +157,16 @@ impl World {
             Happens::NotAccepted(at) => {
                 let Some(connection) = self.take_half_open(at) else { return };
                 self.manager.handle_incoming_failed(connection);
+            }
+            Happens::Filtered(at, dialed, answered) => {
+                let why = if answered { WhyNot::Filtered } else { WhyNot::FilterTimeout };
+                if dialed {
+                    let Some(dialed) = self.take_dial(at) else { return };
+                    self.manager.handle_dialed_filtered(now, &dialed, why);
+                } else {
+                    let Some(connection) = self.take_half_open(at) else { return };
+                    self.manager.handle_incoming_filtered(connection, why);
+                }
             }
             Happens::Ready(at) => {
                 let Some(connection) = self.nth_open(at) else { return };

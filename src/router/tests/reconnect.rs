@@ -43,3 +43,28 @@ async fn a_hundred_dead_peers_are_no_hot_loop() {
     sleep(Duration::from_secs(301)).await;
     assert_eq!((one.peers(), late.peers()), (vec![id(77)], vec![id(1)]));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_persistent_peer_may_be_named_and_given_up_while_the_node_runs() {
+    let world = World::default();
+    let (one, two) = (world.dialing(1, []), world.dialing(2, []));
+    let handle = one.router.handle();
+    handle.add(Candidate::new(address(2), Source::Config)).await;
+    sleep(SOON).await;
+    assert_eq!((one.peers(), two.peers()), (vec![id(2)], vec![id(1)]));
+    handle.disconnect(id(2)).await;
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(one.peers(), [id(2)], "it is kept");
+
+    handle.remove_persistent(id(2)).await;
+    sleep(SOON).await;
+    assert_eq!(one.peers(), [id(2)], "there is a place for it");
+    handle.disconnect(id(2)).await;
+    sleep(SOON).await;
+    let dials = one.stats().await.peers.dials;
+    two.router.stop().await;
+    sleep(Duration::from_secs(3_600)).await;
+    // The book knows where it was, tries as long as it does for anybody, and gives up.
+    let stats = one.stats().await.peers;
+    assert!(one.peers().is_empty() && stats.dials - dials <= 17, "{stats:?}");
+}

@@ -94,6 +94,23 @@ async fn a_filter_that_does_not_answer_is_a_no_and_keeps_nobody_else_waiting() {
     assert_eq!((one.peers(), stats.half_open, stats.refusals.of(WhyNot::FilterTimeout)), (vec![id(3)], 0, 1));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_filter_that_panics_refuses_and_leaves_nothing_behind() {
+    let world = World::default();
+    let panics_about_two = |setup: &mut Setup| {
+        setup.filter_by_id(|peer| async move {
+            assert!(peer != id(2), "as asked for by the test");
+            Ok(())
+        });
+    };
+    let one = world.node(1, Change { setup: panics_about_two, ..Change::default() });
+    let (two, _three) = (world.dialing(2, [1]), world.dialing(3, [1]));
+    assert_eq!(one.router.handle().dial(address(2)).await, Some(Ok(())));
+    sleep(SOON).await;
+    let stats = one.stats().await.peers;
+    assert_eq!((one.peers(), two.peers(), stats.half_open, stats.dialing), (vec![id(3)], vec![], 0, 0));
+}
+
 /// What the log says, for a test to read.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
