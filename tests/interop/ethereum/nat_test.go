@@ -3,6 +3,8 @@ package ethereum
 import (
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -111,13 +113,20 @@ func TestGatewayGivesAnotherPort(t *testing.T) {
 	}
 }
 
-// A node has its TCP port mapped too, and says in its record (pair tm) where that is.
+// A node has its TCP port mapped too, and says in its record (pair tm) where that is. Its config.toml asks for it; a flag would do as well.
 func TestGatewayMapsTheNodesPorts(t *testing.T) {
 	l := newNatLab(t)
 	l.openGateway()
 	upnpc := program(t, "upnpc", "miniupnpc")
 	l.must(l.inside, upnpc, "-a", neighbourIP, "26656", "26656", "TCP")
-	p := l.start(l.lan, harness.Kadwire(t), "node", "--json", "--chain-id", "nat", "--nat", "upnp", "--addr", ":30303", "--laddr", ":26656")
+	home := t.TempDir()
+	if err := os.Mkdir(filepath.Join(home, "config"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(home, "config", "config.toml"), []byte("[p2p]\nupnp = true\nladdr = \"tcp://:26656\"\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := l.start(l.lan, harness.Kadwire(t), "node", "--json", "--chain-id", "nat", "--home", home, "--addr", ":30303")
 	listening := p.Until(startup, "listening", func(e harness.Event) bool { return e.Text("event") == "listening" })
 	node := mustParse(t, listening.Text("enr"))
 	within(t, 10*time.Second, "both mappings", func() bool {
