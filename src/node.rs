@@ -234,7 +234,7 @@ fn policy(config: &NodeConfig, own: impl Iterator<Item = SocketAddr>, seed: u64)
         slots: Slots {
             inbound: config.max_num_inbound_peers,
             outbound: config.max_num_outbound_peers,
-            total: config.max_connections,
+            total: config.most_connections(),
             per_ip: usize::try_from(config.max_incoming_connection_attempts).unwrap_or(usize::MAX),
             ..Slots::default()
         },

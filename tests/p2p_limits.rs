@@ -114,7 +114,7 @@ async fn of_those_who_dial_us_so_many_get_in_and_the_unconditional_ones() {
 #[tokio::test(start_paused = true)]
 async fn there_are_so_many_connections_in_all() {
     let network = MemoryNetwork::new();
-    let limited = NodeConfig { max_connections: 3, max_num_outbound_peers: 1, ..config(1) };
+    let limited = NodeConfig { max_connections: Some(3), max_num_outbound_peers: 1, ..config(1) };
     let hub = start(&network, limited).await;
     let mut others = Vec::new();
     for n in 2..=6 {
@@ -122,6 +122,16 @@ async fn there_are_so_many_connections_in_all() {
     }
     sleep(secs(60)).await;
     assert_eq!(hub.0.peers().len(), 2, "the outbound place is not for those who dial us");
+}
+
+#[test]
+fn without_a_word_about_all_connections_the_two_sides_are_not_cut() {
+    let most = |inbound, persistent| {
+        let sides =
+            NodeConfig { max_num_inbound_peers: inbound, persistent_peers: vec![at(2); persistent], ..config(1) };
+        sides.most_connections()
+    };
+    assert_eq!([most(40, 0), most(40, 20), most(200, 0), most(usize::MAX, 1)], [64, 70, 210, usize::MAX]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,7 +34,7 @@ const KEYS: [(&str, Setter); 25] = [
     ("addr_book_strict", |c, value, _| value.flag().map(|it| c.addr_book_strict = it)),
     ("max_num_inbound_peers", |c, value, _| value.number().map(|it| c.max_num_inbound_peers = it)),
     ("max_num_outbound_peers", |c, value, _| value.number().map(|it| c.max_num_outbound_peers = it)),
-    ("max_connections", |c, value, _| value.number().map(|it| c.max_connections = it)),
+    ("max_connections", |c, value, _| value.number().map(|it| c.max_connections = Some(it))),
     ("max_incoming_connection_attempts", |c, value, _| {
         value.number().map(|it| c.max_incoming_connection_attempts = it)
     }),

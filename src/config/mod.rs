@@ -57,8 +57,9 @@ pub struct NodeConfig {
     /// Peers that we dialed, persistent ones apart (`max_num_outbound_peers`).
     pub max_num_outbound_peers: usize,
     /// Peers in all, persistent ones included; only unconditional ones are taken beyond (`max_connections`, Tendermint). The places
-    /// of the outbound side are kept free for it.
-    pub max_connections: usize,
+    /// of the outbound side are kept free for it. `None`, the default, is 64 or, if that is more, what the two sides and the persistent
+    /// peers come to: CometBFT does not have this key, and does not cut what its two limits allow.
+    pub max_connections: Option<usize>,
     /// Attempts of one IP to connect within 10 s, and its open connections (`max_incoming_connection_attempts`, Tendermint).
     pub max_incoming_connection_attempts: u32,
     /// Whether two peers may have the same IP (`allow_duplicate_ip`). Off, it is for loopback too; the operator's own peers
@@ -104,6 +105,9 @@ pub struct NodeConfig {
 /// CometBFT's default port.
 pub const DEFAULT_PORT: u16 = 26656;
 
+/// Tendermint's `max-connections` unless it is given.
+const DEFAULT_MAX_CONNECTIONS: usize = 64;
+
 /// Longest chain id (CometBFT `types.MaxChainIDLen`), in bytes.
 const MAX_NETWORK: usize = 50;
 
@@ -123,7 +127,7 @@ impl NodeConfig {
             private_peer_ids: Vec::new(),
             max_num_inbound_peers: 40,
             max_num_outbound_peers: 10,
-            max_connections: 64,
+            max_connections: None,
             max_incoming_connection_attempts: 100,
             allow_duplicate_ip: false,
             persistent_peers_max_dial_period: Duration::ZERO,
@@ -143,6 +147,13 @@ impl NodeConfig {
             disable_legacy: false,
             random_seed: None,
         }
+    }
+
+    /// How many peers there may be in all, unconditional ones apart.
+    pub fn most_connections(&self) -> usize {
+        let needed = [self.max_num_outbound_peers, self.persistent_peers.len()];
+        let needed = needed.into_iter().fold(self.max_num_inbound_peers, usize::saturating_add);
+        self.max_connections.unwrap_or(needed.max(DEFAULT_MAX_CONNECTIONS))
     }
 
     /// What each connection is told.
@@ -185,8 +196,8 @@ impl NodeConfig {
         self.mconnection()
             .validate(&[])
             .map_err(|error| ConfigError::new("max_packet_msg_payload_size", error.to_string()))?;
-        if self.persistent_peers.len() > self.max_connections {
-            let (peers, most) = (self.persistent_peers.len(), self.max_connections);
+        let (peers, most) = (self.persistent_peers.len(), self.most_connections());
+        if peers > most {
             let problem = format!("{most} is less than the {peers} persistent_peers: raise it, or name fewer");
             return Err(ConfigError::new("max_connections", problem));
         }

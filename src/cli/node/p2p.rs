@@ -46,7 +46,7 @@ pub(super) struct P2pFlags {
     #[arg(long, alias = "max_num_outbound_peers", value_name = "N")]
     max_num_outbound_peers: Option<usize>,
 
-    /// Most peers in all (64)
+    /// Most peers in all (64, or what the other two limits and the persistent peers come to)
     #[arg(long, alias = "max_connections", value_name = "N")]
     max_connections: Option<usize>,
 
@@ -85,7 +85,7 @@ impl P2pFlags {
         put(&mut config.moniker, self.moniker.as_ref());
         put(&mut config.max_num_inbound_peers, self.max_num_inbound_peers.as_ref());
         put(&mut config.max_num_outbound_peers, self.max_num_outbound_peers.as_ref());
-        put(&mut config.max_connections, self.max_connections.as_ref());
+        config.max_connections = self.max_connections.or(config.max_connections);
         put(&mut config.pex, self.pex.as_ref());
         put(&mut config.allow_duplicate_ip, self.allow_duplicate_ip.as_ref());
         put(&mut config.addr_book_strict, self.addr_book_strict.as_ref());
