@@ -1,10 +1,15 @@
 //! Twenty nodes that know one seed, in one process on a paused clock: peer exchange makes them a mesh, and the mesh carries
 //! what one of them says to all.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
 use kadwire::{
+    book::{Book, BookConfig, Origin},
     config::NodeConfig,
     node::Node,
     router::{Channel, ChannelSender, Envelope, To},
@@ -129,4 +134,26 @@ async fn an_address_book_is_there_again_after_a_restart_without_the_seed() {
     sleep(Duration::from_secs(60)).await;
     let peers: BTreeSet<PeerId> = node.peers().iter().map(|peer| peer.id).collect();
     assert_eq!(peers, others.iter().map(|other| other.node.id()).collect());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_without_free_places_still_finds_out_who_is_there() {
+    let (network, folder) = (MemoryNetwork::new(), tempfile::tempdir().unwrap());
+    let other = member(&network, 1, None).await;
+    let path = folder.path().join("addrbook.json");
+    let mut book = Book::new(BookConfig { strict: false, ..BookConfig::default() });
+    let from = Origin { id: PeerId::Tendermint([5; 20]), socket: Some(SocketAddr::from(([10, 0, 5, 1], 26656))) };
+    book.add(UNIX_EPOCH, other.node.local_address(), &from).unwrap();
+    book.snapshot().write(&path).unwrap();
+    let config = NodeConfig {
+        laddr: SocketAddr::from(([10, 0, 9, 1], 26656)),
+        max_num_outbound_peers: 0,
+        addr_book_file: Some(path),
+        addr_book_strict: false,
+        ..NodeConfig::new(NodeKey::from_seed(&[9; 32]), "test")
+    };
+    let node = Node::builder(config).start_in(&network).await.unwrap();
+    sleep(Duration::from_secs(130)).await;
+    let stats = node.stats().await.router.unwrap();
+    assert_eq!((stats.probes_proven, stats.probes_failed, node.peers().len()), (1, 0, 0), "{stats:?}");
 }

@@ -39,6 +39,9 @@ const MAX_PER_ANSWER_AND_GROUP: usize = 32;
 /// Malformed bytes or broken rules on a connection lower the score by this much.
 const BLAMED: Score = 10;
 
+/// Addresses looked at for one feeler.
+const FEELER_LOOKS: usize = 16;
+
 /// The peer policy. See the module's documentation for how to drive it.
 #[derive(Debug)]
 pub struct PeerManager {
@@ -333,6 +336,20 @@ impl PeerManager {
         if is_theirs && !self.set.has_other_at(ip, &id) && !self.book.addresses().any(is_taken) {
             self.book.mark_reached(now.wall, address);
         }
+    }
+
+    /// Nobody was found there, or somebody else.
+    pub fn handle_probe_failed(&mut self, now: Now, address: &PeerAddress) {
+        self.book.mark_attempt(now.wall, address);
+    }
+
+    /// An address of the book, untried ones first, to find out whether it is there without taking a place: what we pass on is proven, and
+    /// what is dead makes room, also while all places are taken (Bitcoin Core's feelers).
+    pub fn feeler(&mut self, now: Now) -> Option<PeerAddress> {
+        (0..FEELER_LOOKS).find_map(|_| {
+            let address = self.book.pick(100)?.clone();
+            self.dialer.check_dial(now, &address, known(&self.set, &self.book, now)).is_ok().then_some(address)
+        })
     }
 
     /// The connection has its queues: reactors are told.

@@ -132,7 +132,7 @@ pub struct Stats {
     pub peers: peers::Stats,
     /// The transport's.
     pub transport: TransportStats,
-    /// Addresses that peers gave for themselves and at which we found them.
+    /// Addresses that peers gave for themselves, or that were tried as feelers, at which we found them.
     pub probes_proven: u64,
     /// Those at which we did not.
     pub probes_failed: u64,

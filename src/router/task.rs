@@ -43,6 +43,9 @@ use crate::{
 /// Between two writes of the address book (CometBFT `dumpAddressInterval`).
 const SAVE_INTERVAL: Duration = Duration::from_secs(120);
 
+/// Between two feelers (Bitcoin Core, `FEELER_INTERVAL`).
+const FEELER_INTERVAL: Duration = Duration::from_secs(120);
+
 /// Where the router's work comes from, besides its own tasks.
 pub(super) struct Sources {
     pub(super) commands: mpsc::Receiver<Command>,
@@ -119,6 +122,9 @@ impl<T: Transport> Router<T> {
         save.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // The first tick is at once, and there is nothing to save yet.
         save.tick().await;
+        let mut feel = interval(FEELER_INTERVAL);
+        feel.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        feel.tick().await;
         self.peers.handle_timeout(now());
         loop {
             self.carry_out();
@@ -138,6 +144,7 @@ impl<T: Transport> Router<T> {
                     self.peers.handle_timeout(now());
                 }
                 _ = save.tick() => self.save(),
+                _ = feel.tick() => self.feel(),
                 Some(candidate) = from.candidates.recv() => self.add(candidate),
                 Some(incoming) = from.incoming.recv() => self.handle_incoming(incoming),
             }

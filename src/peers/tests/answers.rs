@@ -152,3 +152,22 @@ fn one_answer_of_900_is_a_tenth_of_what_is_passed_on() {
             assert!(theirs > 0 && theirs * 10 <= answers.len(), "{theirs} of {}", answers.len());
         });
 }
+
+#[test]
+fn a_feeler_proves_an_address_without_taking_a_place() {
+    Rounds::new(Slots { outbound: 0, ..Slots::default() }).accepted([1]).told(1, [2, 3]).then(|manager, now| {
+        let felt = manager.feeler(now).unwrap();
+        manager.handle_probed(now, &felt);
+        let dead = manager.feeler(now).unwrap();
+        assert_ne!(felt, dead, "untried ones first");
+        manager.handle_probe_failed(now, &dead);
+        assert!(manager.book().is_good(&felt.id()) && !manager.book().is_good(&dead.id()));
+        assert_eq!(manager.advertise(&id(9)), [felt]);
+        assert_eq!(manager.stats().dials, 0);
+        // Who is connected is there anyway.
+        manager.ban(now, &dead.id(), secs(60));
+        manager.ban(now, &id(2), secs(60));
+        manager.ban(now, &id(3), secs(60));
+        assert_eq!(manager.feeler(now), None);
+    });
+}

@@ -74,6 +74,13 @@ impl<T: Transport> Router<T> {
         }
     }
 
+    /// Has one address of the book tried, if any is worth it.
+    pub(super) fn feel(&mut self) {
+        if let Some(address) = self.peers.feeler(now()) {
+            self.probe(address);
+        }
+    }
+
     /// Has an address tried that its peer gives for itself.
     pub(super) fn probe(&mut self, address: PeerAddress) {
         if self.to_probe.len() < PROBES_WAITING && !self.to_probe.contains(&address) {
@@ -104,6 +111,7 @@ impl<T: Transport> Router<T> {
             Ok((address, Err(error))) => {
                 debug!(%address, %error, "is not where it says");
                 self.probes_failed += 1;
+                self.peers.handle_probe_failed(now(), &address);
                 let reset = HandshakeError::Io(std::io::ErrorKind::ConnectionReset);
                 if [HandshakeError::Closed, reset].map(DialError::Handshake).contains(&error) {
                     self.peers.handle_probe_refused(now(), &address);
