@@ -63,3 +63,5 @@ pub mod node;
 pub mod peers;
 pub mod pex;
 pub mod router;
+pub mod seed;
+pub mod visit;

@@ -129,7 +129,8 @@ impl Book {
         Ok(Added::New)
     }
 
-    fn may_keep(&self, now: SystemTime, address: &PeerAddress) -> Result<(), NotAdded> {
+    /// Whether an address would be kept, whoever told us of it.
+    pub(crate) fn may_keep(&self, now: SystemTime, address: &PeerAddress) -> Result<(), NotAdded> {
         if self.bans.contains(now, &address.id()) {
             return Err(NotAdded::Banned);
         }

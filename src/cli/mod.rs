@@ -24,6 +24,7 @@ mod node;
 mod options;
 mod output;
 mod random;
+mod seed;
 mod shutdown;
 
 use exit::Failure;
@@ -47,13 +48,14 @@ enum Command {
     Devnet(devnet::Args),
     Key(key::Args),
     Node(Box<node::Args>),
+    Seed(Box<seed::Args>),
 }
 
 impl Command {
     /// Commands that serve tell operators what they do; a crawl shows its progress instead.
     fn default_verbosity(&self) -> u8 {
         match self {
-            Command::Bootnode(_) | Command::Node(_) => 3,
+            Command::Bootnode(_) | Command::Node(_) | Command::Seed(_) => 3,
             Command::Crawl(_) | Command::Devnet(_) | Command::Key(_) => 2,
         }
     }
@@ -80,6 +82,7 @@ fn run(cli: Cli) -> Result<exit::Exit, Failure> {
         Command::Devnet(args) => devnet::run(args),
         Command::Key(args) => key::run(args),
         Command::Node(args) => node::run(*args),
+        Command::Seed(args) => seed::run(*args),
     }
 }
 

@@ -24,11 +24,11 @@ use kadwire_wire::{
 };
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 
+pub(crate) use backoff::Backoff;
 pub use check::{Refusals, WhyNot};
+pub(crate) use expiring::Expiring;
 pub(crate) use queue::{MAX_PER_SUBNET, Subnet, is_lan};
 
-use backoff::Backoff;
-use expiring::Expiring;
 use queue::CandidateQueue;
 
 /// What the dial scheduler must be told once.

@@ -38,6 +38,9 @@ pub use manager::PeerManager;
 pub use score::{Report, Score};
 pub use set::{Connected, ConnectionId, Direction, State};
 
+pub(crate) use incoming::Incoming;
+pub(crate) use set::host;
+
 use crate::book::NotAdded;
 
 /// What the peer policy must be told once.

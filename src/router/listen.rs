@@ -8,13 +8,13 @@ use tokio::{sync::mpsc, time::sleep};
 use tracing::warn;
 
 /// Streams that may wait for the router's word; the others wait in the operating system's backlog.
-pub(super) const BACKLOG: usize = 64;
+pub(crate) const BACKLOG: usize = 64;
 
 /// After a failed accept (no file descriptors left, as a rule) comes a pause (go-ethereum `server.go`, `listenLoop`: 200 ms).
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Accepts until the transport is closed or the router is gone.
-pub(super) async fn run<T: Transport>(transport: Arc<T>, router: mpsc::Sender<Incoming>) {
+pub(crate) async fn run<T: Transport>(transport: Arc<T>, router: mpsc::Sender<Incoming>) {
     loop {
         match transport.accept().await {
             Ok(incoming) => {

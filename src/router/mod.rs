@@ -18,7 +18,7 @@ mod connected;
 mod discover;
 mod filter;
 mod handle;
-mod listen;
+pub(crate) mod listen;
 mod session;
 mod task;
 mod wrapper;

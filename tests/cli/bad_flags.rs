@@ -12,6 +12,8 @@ fn a_bad_flag_is_answered_by_one_line_and_exit_code_2() {
     let private = format!("enode://{}@10.1.2.3:1", SecretKey::from_bytes(&[1; 32]).unwrap().public());
     let ethereum_id = "ab".repeat(64);
     let ethereum = format!("enode://{}@127.0.0.1:1", "ab".repeat(64));
+    let dir = tempfile::tempdir().unwrap();
+    let home = dir.path().to_str().unwrap().to_owned();
     let cases: &[(&[&str], &str)] = &[
         (&["no-such-command"], "no-such-command"),
         (&["bootnode", "--no-such-flag"], "--no-such-flag"),
@@ -47,6 +49,16 @@ fn a_bad_flag_is_answered_by_one_line_and_exit_code_2() {
         (&["node", "--chain-id", ""], "network"),
         (&["node", "--moniker", "caf\u{e9}"], "moniker"),
         (&["node", "--nodekey", "zz"], "--nodekey"),
+        (&["seed", "--chain-id", "x"], "--home"),
+        (&["seed", "--home", &home, "--chain-id", "x", "--laddr", "nowhere"], "IP:PORT"),
+        (&["seed", "--home", &home], "--chain-id"),
+        (&["seed", "--home", &home, "--chain-id", "x", "--seeds", &ethereum], "seeds"),
+        (&["seed", "--home", &home, "--chain", "x"], "ID=tcp://IP:PORT"),
+        (&["seed", "--home", &home, "--chain", "../x=:1"], "folder"),
+        (&["seed", "--home", &home, "--chain", "x=:1", "--chain", "x=:2"], "twice"),
+        (&["seed", "--home", &home, "--chain", "x=:1", "--chain-id", "y"], "--chain-id"),
+        (&["seed", "--home", &home, "--chain-id", "x", "--recheck", "0"], "--recheck"),
+        (&["seed", "--home", &home, "--chain-id", "x", "--external-address", "here"], "203.0.113.7"),
         (&["devnet", "1"], "1"),
         (&["crawl", "tendermint", "--devnet", "3", "--chain-id", "x"], "--chain-id"),
         (&["crawl", "nowhere"], "nowhere"),

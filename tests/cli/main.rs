@@ -8,3 +8,4 @@ mod devnet;
 mod home;
 mod node;
 mod process;
+mod seed;

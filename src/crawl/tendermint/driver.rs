@@ -3,23 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use kadwire_discovery::Now;
-use kadwire_wire::tendermint::node_info::Incompatibility;
-use kadwire_wire::tendermint::pex_message::{MAX_PEX_MESSAGE_SIZE, PEX_CHANNEL, PexMessage};
-use kadwire_wire::transport::{ChannelSpec, CloseReason, Connection, DialError, HandshakeError, SendError, Transport};
+use kadwire_wire::transport::{CloseReason, Transport};
 use kadwire_wire::{PeerAddress, PeerId};
 use tokio::task::JoinSet;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::sleep_until;
 use tracing::debug;
 
-use super::{Config, Crawl, TendermintNode, UNANSWERED, Visit, Visited};
+use super::{Config, Crawl, TendermintNode, Visit, Visited};
 use crate::crawl::{Crawled, Progress};
-
-/// The only channel that a crawler's transport needs.
-pub fn channel() -> ChannelSpec {
-    ChannelSpec { id: PEX_CHANNEL, priority: 1, send_queue: 10, max_message_size: MAX_PEX_MESSAGE_SIZE }
-}
+pub use crate::visit::channel;
+use crate::visit::{Trouble, ask};
 
 /// Requests to one peer in one visit. CometBFT lets the first two pass, whenever they come, and hangs up at a third within ten seconds
 /// (`pex_reactor.go`, `receiveRequest`).
@@ -70,34 +64,27 @@ async fn call<T: Transport>(transport: &T, visit: &Visit, answer_timeout: Durati
         Ok(connection) => connection,
         Err(error) => {
             debug!(%address, %error, "not reached");
-            let (error, hopeless) = cause(&error);
-            return Visited { error: Some(error), hopeless, ..Visited::default() };
+            let trouble = Trouble::from(&error);
+            return Visited { error: Some(trouble.name()), hopeless: trouble.is_hopeless(), ..Visited::default() };
         }
     };
     let mut visited = Visited { node_info: Some(connection.node_info.clone()), ..Visited::default() };
     for _ in 0..REQUESTS {
-        if let Err(error) = request(&connection).await {
-            visited.hopeless = matches!(error, SendError::NotSharedByPeer(_));
-            visited.error = Some(if visited.hopeless { "no_pex" } else { "closed" });
-            break;
-        }
-        visited.asked += 1;
         let is_known_to_answer = *has_answered || !visited.answers.is_empty();
         let wait = if is_known_to_answer { answer_timeout.min(ANSWER_TIMEOUT_AGAIN) } else { answer_timeout };
-        match timeout(wait, answer(&mut connection)).await {
-            Ok(Ok(addresses)) => {
-                let more = Visited::is_sample(addresses.len());
-                visited.answers.push(addresses);
+        let answered = ask(&mut connection, wait).await;
+        visited.asked += u32::from(answered != Err(Trouble::NoPex));
+        match answered {
+            Ok(answer) => {
+                let more = Visited::is_sample(answer.addresses.len());
+                visited.answers.push(answer.addresses);
                 if !more {
                     break;
                 }
             }
-            Ok(Err(error)) => {
-                visited.error = Some(error);
-                break;
-            }
-            Err(_) => {
-                visited.error = Some(UNANSWERED);
+            Err(trouble) => {
+                visited.hopeless = trouble == Trouble::NoPex;
+                visited.error = Some(trouble.name());
                 break;
             }
         }
@@ -106,59 +93,14 @@ async fn call<T: Transport>(transport: &T, visit: &Visit, answer_timeout: Durati
     visited
 }
 
-async fn request(connection: &Connection) -> Result<(), SendError> {
-    connection.send(PEX_CHANNEL, Bytes::from(PexMessage::Request.encode())).await
-}
-
-/// The next answer; whatever else the peer says is passed over.
-async fn answer(connection: &mut Connection) -> Result<Vec<PeerAddress>, &'static str> {
-    loop {
-        let Some((channel, message)) = connection.recv().await else { return Err("closed") };
-        if channel != PEX_CHANNEL {
-            continue;
-        }
-        match PexMessage::decode(&message) {
-            Ok(PexMessage::Addresses { addresses, .. } | PexMessage::AddressesV2 { addresses, .. }) => {
-                return Ok(addresses);
-            }
-            Ok(PexMessage::Request | PexMessage::RequestV2) => {}
-            Err(_) => return Err("bad_pex"),
-        }
-    }
-}
-
-/// The cause of a dial that failed, and whether dialing the same address again is of no use.
-fn cause(error: &DialError) -> (&'static str, bool) {
-    use std::io::ErrorKind;
-    match error {
-        DialError::Unsupported => ("unsupported", true),
-        DialError::NotAllowed => ("not_allowed", true),
-        DialError::Resolve(_) => ("resolve", true),
-        DialError::Timeout(_) => ("timeout", false),
-        DialError::Connect(ErrorKind::ConnectionRefused) => ("refused", true),
-        DialError::Connect(ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => ("unreachable", true),
-        DialError::Connect(_) => ("connect", false),
-        DialError::Handshake(error) => match error {
-            HandshakeError::Timeout(_) => ("handshake_timeout", false),
-            HandshakeError::Closed => ("handshake_closed", false),
-            HandshakeError::Io(_) => ("handshake_closed", false),
-            HandshakeError::IdMismatch { .. } | HandshakeError::NodeInfoId { .. } => ("wrong_id", true),
-            HandshakeError::NodeInfo(_) => ("bad_node_info", true),
-            HandshakeError::SelfConnection => ("self", true),
-            HandshakeError::Incompatible(Incompatibility::Network { .. }) => ("wrong_network", true),
-            HandshakeError::Incompatible(Incompatibility::NoCommonChannel) => ("no_pex", true),
-            HandshakeError::Incompatible(_) => ("incompatible", true),
-            _ => ("handshake", false),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use bytes::Bytes;
     use kadwire_wire::tendermint::node_info::NodeInfo;
-    use kadwire_wire::transport::{MemoryConfig, MemoryNetwork, MemoryTransport};
+    use kadwire_wire::tendermint::pex_message::{PEX_CHANNEL, PexMessage};
+    use kadwire_wire::transport::{ChannelSpec, MemoryConfig, MemoryNetwork, MemoryTransport};
 
     use super::*;
 

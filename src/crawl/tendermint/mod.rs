@@ -22,6 +22,7 @@ pub use self::driver::{channel, crawl};
 pub use self::node::TendermintNode;
 use super::Progress;
 use super::topology::{Learned, Topology};
+use crate::visit::Trouble;
 
 /// Addresses remembered for one id: others may tell stale or false ones.
 const ADDRESSES: usize = 4;
@@ -41,7 +42,7 @@ const QUIET_ROUNDS_UNSURE: u32 = 4;
 
 /// The cause of a request that a peer lets go unanswered while it stays connected: it has been asked enough. Not so a peer that hangs up:
 /// a seed answers one request a connection (CometBFT `pex_reactor.go`, `Receive`), and answers again on the next.
-const UNANSWERED: &str = "answer_timeout";
+const UNANSWERED: &str = Trouble::Unanswered.name();
 
 /// What a Tendermint crawl needs to be told.
 #[derive(Debug, Clone)]

@@ -1,0 +1,332 @@
+//! Whom to visit, and what a visit changes.
+
+use std::{net::SocketAddr, time::Duration};
+
+use kadwire_discovery::Now;
+use kadwire_wire::{Host, PeerAddress, PeerId};
+use rand::{RngExt, seq::SliceRandom};
+use tracing::debug;
+
+use super::{
+    Lane, REQUEST_INTERVAL, Seed,
+    schedule::{Check, Claim},
+};
+use crate::{
+    book::{Added, Origin},
+    visit::{Answer, Trouble},
+};
+
+/// Addresses taken from one answer (Tendermint 0.35, `maxAddresses`): one answer of 900 owned 86 % of a CometBFT seed's gossip.
+const MAX_PER_ANSWER: usize = 100;
+
+/// Addresses of one group (/16 of IPv4, /32 of IPv6) taken from one answer.
+const MAX_PER_ANSWER_AND_GROUP: usize = 32;
+
+/// Visits in a row that fail before an address is served no more: one may have been bad luck.
+const DEMOTED_AFTER: u32 = 2;
+
+/// Visits in a row that fail before an address is given up: one that its own peer claims, one that was never reached (8: a quarter of an
+/// hour), one that was (CometBFT `maxAttemptsToDial`, 16: half a day). Whoever comes back dials us, or is told again.
+const CLAIM_GIVEN_UP_AFTER: u32 = 3;
+const GIVEN_UP_AFTER: u32 = 8;
+const REACHED_GIVEN_UP_AFTER: u32 = 16;
+
+/// The longest wait before an address that failed is visited again.
+const MAX_BACKOFF: Duration = Duration::from_secs(3_600);
+
+/// The longest wait before a configured seed is visited again while nobody is served (CometBFT dials its seeds every 30 s then).
+const LONELY_BACKOFF: Duration = Duration::from_secs(30);
+
+/// What lives at such an address is not what was said; it is not looked at again for so long, whoever repeats it.
+const WRONG_FOR: Duration = Duration::from_secs(3_600);
+
+/// How much rarer a configured name is resolved and visited again than an address: what it led to is visited anyway.
+const NAMES_RARER: u32 = 8;
+
+/// A guest is visited so long after it left: until then it may still see its old connection.
+pub(super) const AFTER_LEAVING: Duration = Duration::from_secs(1);
+
+/// Who breaks the rules is kept away for a day (CometBFT `defaultBanTime`).
+pub(super) const BAN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A visit to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// Whom to dial.
+    pub address: PeerAddress,
+    /// Whether to ask for addresses. Without, it is enough to see that the peer is there.
+    pub ask: bool,
+}
+
+/// What came of a visit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Visited {
+    /// The peer proved its identity and that it is of our network.
+    Reached {
+        /// Where the stream went.
+        remote: Option<SocketAddr>,
+        /// Its answer, if it was asked.
+        answer: Option<Result<Answer, Trouble>>,
+    },
+    /// It did not.
+    Failed(Trouble),
+}
+
+impl Seed {
+    /// Whom to visit now. Every visit must be followed by one [`Self::handle_visited`].
+    pub fn poll_visit(&mut self, now: Now) -> Option<Visit> {
+        while let Some(address) = self.schedule.poll(now.monotonic) {
+            if self.is_wanted(now, &address) {
+                self.stats.visits += 1;
+                let ask = !self.asked.contains(now.monotonic, &address.id());
+                return Some(Visit { address, ask });
+            }
+            self.let_go(&address);
+        }
+        None
+    }
+
+    /// The book may have let go of an address, or taken another one of that peer, since the visit was planned.
+    fn is_wanted(&self, now: Now, address: &PeerAddress) -> bool {
+        let id = address.id();
+        let claimed = self.schedule.check(address).is_some_and(|check| check.claim.is_some());
+        !self.book.is_banned(now.wall, &id)
+            && (claimed || self.is_seed(address) || self.book.address_of(&id) == Some(address))
+    }
+
+    fn is_seed(&self, address: &PeerAddress) -> bool {
+        self.config.seeds.contains(address)
+    }
+
+    /// Takes what came of a visit.
+    pub fn handle_visited(&mut self, now: Now, address: &PeerAddress, visited: Visited) {
+        if !self.schedule.landed(address, matches!(visited, Visited::Reached { .. })) {
+            return;
+        }
+        match visited {
+            Visited::Reached { remote, answer } => self.handle_reached(now, address, remote, answer),
+            Visited::Failed(trouble) => self.handle_failed(now, address, trouble),
+        }
+        self.release(now);
+    }
+
+    fn handle_reached(
+        &mut self,
+        now: Now,
+        address: &PeerAddress,
+        remote: Option<SocketAddr>,
+        answer: Option<Result<Answer, Trouble>>,
+    ) {
+        let id = address.id();
+        self.stats.reached += 1;
+        self.backoff.clear(address);
+        if answer.is_some() {
+            self.asked.insert(id, now.monotonic + REQUEST_INTERVAL);
+        }
+        if let Some(Err(Trouble::BadPex)) = answer {
+            debug!(%address, "its answer cannot be read: banned");
+            self.stats.malformed += 1;
+            self.ban(now, &id);
+            return self.let_go(address);
+        }
+        // A name is not passed on, but what it leads to.
+        let at = match address.host() {
+            Host::Name(_) => remote.and_then(|remote| PeerAddress::from_socket(id, remote).ok()),
+            _ => Some(address.clone()),
+        };
+        match at.filter(|at| self.keep(now, at)) {
+            Some(at) if at == *address => self.plan_recheck(now, at, 1),
+            kept => {
+                // Reached, but not to be kept: a private address in a strict book. Or a name.
+                kept.into_iter().for_each(|at| self.plan_recheck(now, at, 1));
+                match self.is_seed(address) {
+                    true => self.plan_recheck(now, address.clone(), NAMES_RARER),
+                    false => self.let_go(address),
+                }
+            }
+        }
+        if let Some(Ok(answer)) = answer {
+            let socket = remote.or(address.socket_addr());
+            self.learn(now, Origin { id, socket }, answer);
+        }
+    }
+
+    /// Keeps and serves a peer where it was reached, if the book takes it.
+    fn keep(&mut self, now: Now, at: &PeerAddress) -> bool {
+        self.book.mark_reached(now.wall, at);
+        let id = at.id();
+        let kept = self.book.address_of(&id) == Some(at);
+        if kept && self.served.insert(at.clone()) {
+            self.news = Some(now.monotonic);
+        }
+        kept
+    }
+
+    fn plan_recheck(&mut self, now: Now, address: PeerAddress, times: u32) {
+        let after = self.config.recheck_after * times;
+        // Spread by a tenth, so that those reached in one burst are not checked in one for ever.
+        let spread = self.rng.random_range(Duration::ZERO..=after / 10);
+        if let Some(check) = self.schedule.put(Lane::Recheck, now.monotonic + after - spread, address) {
+            (check.failures, check.trouble, check.claim) = (0, None, None);
+        }
+    }
+
+    fn handle_failed(&mut self, now: Now, address: &PeerAddress, trouble: Trouble) {
+        let id = address.id();
+        debug!(%address, %trouble, "not reached");
+        self.stats.failures.count(trouble);
+        if trouble == Trouble::OurselvesThere {
+            self.book.add_own(self.config.own_id, address.socket_addr());
+            return self.let_go(address);
+        }
+        let Some(check) = self.schedule.check_mut(address) else { return };
+        let claim = check.claim.take();
+        if let Some(Claim { or_else, is_here: true }) = claim {
+            // It is visited again when it has left, which it may have done by now.
+            self.schedule.forget(address);
+            let is_planned = match self.guests.has(&id) {
+                true => or_else.is_some_and(|other| self.introduce(now.monotonic, other, None, true)),
+                false => self.introduce(now.monotonic + AFTER_LEAVING, address.clone(), or_else, false),
+            };
+            if !is_planned {
+                self.guests.could_not_visit(&id);
+            }
+            return;
+        }
+        let failures = check.failures + 1;
+        (check.failures, check.trouble) = (failures, Some(trouble));
+        let is_claim = claim.is_some() && self.book.address_of(&id) != Some(address);
+        if let Some(Claim { or_else, .. }) = claim {
+            check.claim = Some(Claim { or_else: None, is_here: false });
+            if let Some(other) = or_else {
+                self.introduce(now.monotonic, other, None, false);
+            }
+        }
+        self.book.mark_attempt(now.wall, address);
+        let is_wrong = is_wrong(trouble);
+        if self.served.address_of(&id) == Some(address) && (is_wrong || failures >= DEMOTED_AFTER) {
+            debug!(%address, %trouble, "no longer served");
+            self.stats.demoted += 1;
+            self.served.remove(&id);
+            if self.served.len() == 0 {
+                self.call_seeds(now);
+            }
+        }
+        let is_seed = self.is_seed(address);
+        if is_wrong {
+            self.backoff.fail_for(now.monotonic, address, WRONG_FOR);
+        } else {
+            let longest = match is_seed {
+                true if self.served.len() == 0 => LONELY_BACKOFF,
+                true => self.config.recheck_after,
+                false => MAX_BACKOFF,
+            };
+            self.backoff.fail(now.monotonic, address, longest, &mut self.rng);
+        }
+        let patience = match () {
+            () if is_claim => CLAIM_GIVEN_UP_AFTER,
+            () if self.book.is_good(&id) => REACHED_GIVEN_UP_AFTER,
+            () => GIVEN_UP_AFTER,
+        };
+        if !is_seed && (is_wrong || failures >= patience) {
+            self.stats.dropped += 1;
+            self.book.remove(address);
+            return self.let_go(address);
+        }
+        let again = self.backoff.waits_until(now.monotonic, address).unwrap_or(now.monotonic);
+        self.schedule.put(Lane::Retry, again, address.clone());
+    }
+
+    /// Plans nothing more for an address, and does not serve it.
+    fn let_go(&mut self, address: &PeerAddress) {
+        self.schedule.forget(address);
+        let id = address.id();
+        if self.served.address_of(&id) == Some(address) {
+            self.served.remove(&id);
+        }
+        if self.book.address_of(&id).is_none() {
+            self.schedule.forget_source(&id);
+        }
+    }
+
+    /// Visits the configured seeds at once.
+    pub(super) fn call_seeds(&mut self, now: Now) {
+        for seed in self.config.seeds.clone() {
+            self.schedule.put(Lane::Introduced, now.monotonic, seed);
+        }
+    }
+
+    /// Visits at `when` an address that a peer gives for itself, unless that was done lately. Whether it will be visited then.
+    pub(super) fn introduce(
+        &mut self,
+        when: std::time::Instant,
+        address: PeerAddress,
+        or_else: Option<PeerAddress>,
+        is_here: bool,
+    ) -> bool {
+        let is_busy = |check: &Check| check.is_in_flight() || check.claim.is_some();
+        if self.served.address_of(&address.id()) == Some(&address) || self.schedule.check(&address).is_some_and(is_busy)
+        {
+            return true;
+        }
+        // What failed before waits as long as it must: a peer that calls again and again does not make us call back each time.
+        let allowed = self.backoff.waits_until(when, &address).unwrap_or(when);
+        match self.schedule.put(Lane::Introduced, allowed, address) {
+            Some(check) => {
+                check.claim = Some(Claim { or_else, is_here });
+                allowed == when
+            }
+            None => false,
+        }
+    }
+
+    /// Keeps a peer away for a day.
+    pub(super) fn ban(&mut self, now: Now, id: &PeerId) {
+        self.served.remove(id);
+        self.book.mark_bad(now.wall, id, BAN);
+    }
+
+    /// Takes up an answer: a random choice, bounded for each network and source.
+    fn learn(&mut self, now: Now, origin: Origin, answer: Answer) {
+        let Answer { mut addresses, skipped } = answer;
+        self.stats.skipped += skipped as u64;
+        addresses.shuffle(&mut self.rng);
+        let room = self.schedule.room_of(&origin.id).min(MAX_PER_ANSWER);
+        let (mut taken, mut of_group) = (0, std::collections::HashMap::new());
+        for address in addresses {
+            let in_group = match self.book.limited_group(&address) {
+                Some(group) => of_group.entry(group).or_insert(0_usize),
+                None => &mut 0,
+            };
+            if self.served.address_of(&address.id()) == Some(&address) {
+                // Old news costs no room.
+                continue;
+            }
+            if self.backoff.waits_until(now.monotonic, &address).is_some() {
+                // It failed lately. If it is not in the book, it was given up, and is not taken back because somebody repeats it.
+                self.stats.failed_lately += 1;
+                continue;
+            }
+            if taken >= room || *in_group >= MAX_PER_ANSWER_AND_GROUP {
+                self.stats.beyond += 1;
+                continue;
+            }
+            match self.book.add(now.wall, &address, &origin) {
+                Ok(Added::New) => {
+                    taken += 1;
+                    *in_group += 1;
+                    self.stats.learned += 1;
+                    self.schedule.put_fresh(origin.id, address);
+                }
+                Ok(Added::Known) => {}
+                Err(_) => self.stats.not_kept += 1,
+            }
+        }
+    }
+}
+
+/// Whether something else is there than was said, so that it makes no sense to look again soon.
+fn is_wrong(trouble: Trouble) -> bool {
+    use Trouble::{BadNodeInfo, Incompatible, NoPex, NotAllowed, Unsupported, WrongId, WrongNetwork};
+    matches!(trouble, WrongId | WrongNetwork | NoPex | BadNodeInfo | Incompatible | Unsupported | NotAllowed)
+}
