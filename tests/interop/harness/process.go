@@ -23,6 +23,9 @@ func Kadwire(t testing.TB) string { return fromEnv(t, "KADWIRE_BIN") }
 // Devp2p is the path of go-ethereum's devp2p tool: DEVP2P_BIN.
 func Devp2p(t testing.TB) string { return fromEnv(t, "DEVP2P_BIN") }
 
+// CometBFT is the path of a real CometBFT node: COMETBFT_BIN.
+func CometBFT(t testing.TB) string { return fromEnv(t, "COMETBFT_BIN") }
+
 // MconnPeer is the path of kadwire-wire's example mconn_peer: MCONN_PEER_BIN.
 func MconnPeer(t testing.TB) string { return fromEnv(t, "MCONN_PEER_BIN") }
 
