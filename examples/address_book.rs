@@ -2,11 +2,19 @@
 //!
 //! - `cargo run --example address_book -- fill FILE COUNT` keeps so many made-up addresses, marks every third good, and writes the file;
 //! - `cargo run --example address_book -- good FILE` reads a file, marks every address good, and writes it again.
+//! - `cargo run --release --example address_book -- time FILE COUNT` fills a book and says how long it takes to answer as a seed, to be
+//!   written, and how long it is not to be had meanwhile.
 //!
-//! Each prints one line of JSON: how many addresses were tried, are kept, were reached, and how many lines of the file were left out. The
-//! interop tests hold it against CometBFT's own book.
+//! Each prints one line of JSON: how many addresses were tried, are kept, were reached, and how many lines of the file were left out, or the
+//! times. The interop tests and `benches/versus` hold it against CometBFT's own book.
 
-use std::{error::Error, net::Ipv4Addr, path::Path, time::SystemTime};
+use std::{
+    error::Error,
+    hint::black_box,
+    net::Ipv4Addr,
+    path::Path,
+    time::{Instant, SystemTime},
+};
 
 use kadwire::book::{Book, BookConfig, Origin, file};
 use kadwire_wire::address::{PeerAddress, PeerId};
@@ -16,11 +24,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["fill", path, count] => fill(Path::new(path), count.parse()?),
         ["good", path] => good(Path::new(path)),
-        _ => Err("usage: address_book fill FILE COUNT | good FILE".into()),
+        ["time", path, count] => times(Path::new(path), count.parse()?),
+        _ => Err("usage: address_book fill FILE COUNT | good FILE | time FILE COUNT".into()),
     }
 }
 
 fn fill(path: &Path, count: u32) -> Result<(), Box<dyn Error>> {
+    let book = full(count)?;
+    book.snapshot().write(path)?;
+    report(count as usize, &book, 0);
+    Ok(())
+}
+
+fn full(count: u32) -> Result<Book, Box<dyn Error>> {
     let mut book = Book::new(BookConfig { seed: 1, ..BookConfig::default() });
     for n in 0..count {
         let (address, from) = (address(n)?, address(n % 997 * 64)?);
@@ -29,9 +45,32 @@ fn fill(path: &Path, count: u32) -> Result<(), Box<dyn Error>> {
             book.mark_good(now(), &address.id());
         }
     }
-    book.snapshot().write(path)?;
-    report(count as usize, &book, 0);
+    Ok(book)
+}
+
+fn times(path: &Path, count: u32) -> Result<(), Box<dyn Error>> {
+    let mut book = full(count)?;
+    let answer = average(200, || Ok(book.selection_with_bias(30)))?;
+    let held = average(10, || Ok(book.snapshot()))?;
+    let save = average(10, || Ok(book.snapshot().write(path)?))?;
+    println!(
+        r#"{{"kept":{},"answer_us":{:.3},"held_ms":{:.3},"save_ms":{:.3}}}"#,
+        book.len(),
+        answer * 1e6,
+        held * 1e3,
+        save * 1e3
+    );
     Ok(())
+}
+
+/// Seconds that one of so many calls takes.
+#[expect(clippy::disallowed_methods, reason = "driver: it measures time")]
+fn average<T>(calls: u32, mut call: impl FnMut() -> Result<T, Box<dyn Error>>) -> Result<f64, Box<dyn Error>> {
+    let started = Instant::now();
+    for _ in 0..calls {
+        black_box(call()?);
+    }
+    Ok(started.elapsed().as_secs_f64() / f64::from(calls))
 }
 
 fn good(path: &Path) -> Result<(), Box<dyn Error>> {

@@ -76,6 +76,9 @@ func main() {
 	if wanted("idle") {
 		idle()
 	}
+	if wanted("book") {
+		book()
+	}
 	if wanted("pex") {
 		pex()
 	}

@@ -43,3 +43,31 @@ func pex() {
 		report(seconds)
 	}
 }
+
+// bookSize is the number of addresses that are added to a book; some find no room.
+const bookSize = 10_000
+
+// book measures the address book alone: a seed's answer, and a save with its file.
+func book() {
+	answer := besideComets("address book of 10,000: a seed's answer", "ms", same("≤ 0.1 ms"), smallest)
+	save := besideComets("address book of 10,000: save", "ms", same("≤ 30 ms"), smallest)
+	held := besideComets("address book of 10,000: not to be had while it is saved", "ms", same("–"), smallest)
+	dir, err := os.MkdirTemp("", "versus")
+	must(err)
+	defer os.RemoveAll(dir)
+	for range rounds {
+		for i, version := range comets {
+			got := start("cometbench addrbook", cometBin(version, "cometbench"), "addrbook", "-n", fmt.Sprint(bookSize)).object(time.Minute, "save_ms")
+			answer.theirs(i, got.number("getselectionbias_ns")/1e6)
+			save.theirs(i, got.number("save_ms"))
+			held.theirs(i, got.number("save_ms"))
+		}
+		got := start("address_book time", example("address_book"), "time", filepath.Join(dir, "addrbook.json"), fmt.Sprint(bookSize)).object(time.Minute, "save_ms")
+		answer.ours(got.number("answer_us") / 1e3)
+		save.ours(got.number("save_ms"))
+		held.ours(got.number("held_ms"))
+	}
+	answer.report()
+	save.report()
+	held.report()
+}

@@ -2,8 +2,9 @@
 //!
 //! [`Crawl`] is a machine: [`Crawl::poll_visit`] says whom to dial, [`Crawl::handle_visited`] takes what came of it. A peer answers with a
 //! *sample* of its address book (CometBFT: 23 %, at least 32, at most 250 addresses; pex.md §2), so one answer of 32 or more need not be all it
-//! knows. When everybody has been visited, those are visited again, until rounds bring nothing new: two in a row, or four while some node was
-//! told only once (by Good and Turing's rule the chance that the next address is a new one is about the share of those told once).
+//! knows. Such a peer is visited again until its visits bring nothing new: two in a row, or four while some node was told only once (by Good
+//! and Turing's rule the chance that the next address is a new one is about the share of those told once). Who has not been visited yet comes
+//! first; but nobody waits for the others, of whom many are dead and take their time to show it.
 
 mod driver;
 mod node;
@@ -33,12 +34,12 @@ const LONGEST_ANSWER: usize = 250;
 /// A shorter answer is the whole book (CometBFT `minGetSelection`).
 const SHORTEST_SAMPLE: usize = 32;
 
-/// So many rounds in a row without news end the crawl. A node in one book of 100 escapes six samples of 32 in one case of ten, one in two
-/// such books in one of a hundred.
-const QUIET_ROUNDS: u32 = 2;
+/// So many visits in a row without news are enough for one peer, beside the first. A node in one book of 100 escapes six samples of 32 in one
+/// case of ten, one in two such books in one of a hundred.
+const QUIET_VISITS: u32 = 2;
 
 /// The same while some node was told only once.
-const QUIET_ROUNDS_UNSURE: u32 = 4;
+const QUIET_VISITS_UNSURE: u32 = 4;
 
 /// The cause of a request that a peer lets go unanswered while it stays connected: it has been asked enough. Not so a peer that hangs up:
 /// a seed answers one request a connection (CometBFT `pex_reactor.go`, `Receive`), and answers again on the next.
@@ -59,13 +60,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
+        // A visit is mostly waiting: CometBFT 0.38 holds every answer back for 100 ms.
         let crawl = super::Config {
-            parallel: 64,
+            parallel: 128,
             attempts: 2,
             retry_after: Duration::from_secs(1),
             ..super::Config::default()
         };
-        Config { crawl, visits: 32, revisit_after: Duration::from_millis(300), answer_timeout: Duration::from_secs(5) }
+        Config { crawl, visits: 32, revisit_after: Duration::from_millis(100), answer_timeout: Duration::from_secs(5) }
     }
 }
 
@@ -109,10 +111,13 @@ struct Standing {
     current: usize,
     /// Visits without an answer in a row, at the address in use.
     failed: u32,
+    /// Visits in a row, the first one apart, whose answers told nobody new.
+    quiet: u32,
     /// No address is left to try. Another one may yet be heard of.
     given_up: bool,
     visits: u32,
-    last_visit: Option<Instant>,
+    /// When the last visit ended.
+    left: Option<Instant>,
     /// Its last answer may not have been all.
     sampled: bool,
 }
@@ -123,9 +128,10 @@ impl Standing {
             addresses: vec![address],
             current: 0,
             failed: 0,
+            quiet: 0,
             given_up: false,
             visits: 0,
-            last_visit: None,
+            left: None,
             sampled: false,
         }
     }
@@ -145,10 +151,8 @@ pub struct Crawl {
     repeats: u64,
     in_flight: usize,
     reachable: usize,
-    /// Nodes first told in this round.
-    news: usize,
-    /// Rounds in a row without news.
-    quiet: u32,
+    /// Nodes that were told only once.
+    told_once: usize,
     over: bool,
     asked: u64,
     answered: u64,
@@ -167,8 +171,7 @@ impl Crawl {
             repeats: 0,
             in_flight: 0,
             reachable: 0,
-            news: 0,
-            quiet: 0,
+            told_once: 0,
             over: false,
             asked: 0,
             answered: 0,
@@ -177,21 +180,27 @@ impl Crawl {
 
     /// Adds a peer to start from.
     pub fn add(&mut self, now: Now, address: PeerAddress) {
+        self.learn(now, address);
+    }
+
+    /// Whether it is a node that was not known.
+    fn learn(&mut self, now: Now, address: PeerAddress) -> bool {
         let id = address.id();
         if id == self.own || id.tendermint().is_none() {
-            return;
+            return false;
         }
         let node =
             TendermintNode { address: address.clone(), node_info: None, first_seen: now.wall, error: None, told: 0 };
         match self.topology.add(node) {
             Learned::New => {
-                self.news += 1;
                 self.standing.insert(id, Standing::new(address));
                 self.fresh.push_back(id);
+                return true;
             }
             Learned::Known => self.note_address(id, address),
             Learned::Refused => {}
         }
+        false
     }
 
     /// Keeps another address of a peer that was not reached yet.
@@ -218,44 +227,38 @@ impl Crawl {
             return None;
         }
         if self.in_flight == 0 && self.fresh.is_empty() && self.again.is_empty() {
-            self.next_round(now);
+            // Somebody was told only once after others seemed to have told all.
+            let everybody: Vec<PeerId> = self.topology.nodes().iter().map(|node| node.address.id()).collect();
+            everybody.into_iter().for_each(|id| self.look_again(now, id));
             self.over = self.again.is_empty();
         }
-        let due = self.again.first_entry().filter(|entry| entry.key().0 <= now.monotonic);
-        let id = due.map(|entry| entry.remove()).or_else(|| self.fresh.pop_front())?;
+        let due =
+            || self.again.first_entry().filter(|entry| entry.key().0 <= now.monotonic).map(|entry| entry.remove());
+        let id = self.fresh.pop_front().or_else(due)?;
         let standing = self.standing.get_mut(&id)?;
         standing.visits += 1;
-        standing.last_visit = Some(now.monotonic);
         self.in_flight += 1;
         let address = standing.addresses.get(standing.current)?.clone();
         Some(Visit { address, has_answered: standing.sampled })
     }
 
-    /// Everybody was visited. Those whose answers were samples once more, if that is likely to bring something.
-    fn next_round(&mut self, now: Now) {
-        self.quiet = if self.news > 0 { 0 } else { self.quiet + 1 };
-        self.news = 0;
-        let told_once = self.topology.nodes().iter().any(|node| node.told == 1);
-        if self.quiet >= if told_once { QUIET_ROUNDS_UNSURE } else { QUIET_ROUNDS } {
-            return;
-        }
+    /// One visit more to a peer whose answers were samples, if that is likely to bring something.
+    fn look_again(&mut self, now: Now, id: PeerId) {
         let Config { visits, revisit_after, .. } = self.config;
-        for node in self.topology.nodes() {
-            let id = node.address.id();
-            let Some(standing) = self.standing.get(&id).filter(|standing| standing.sampled && standing.visits < visits)
-            else {
-                continue;
-            };
-            let due = standing.last_visit.map_or(now.monotonic, |last| last + revisit_after);
-            self.again.insert((due, self.repeats), id);
-            self.repeats += 1;
-        }
+        let enough = if self.told_once > 0 { QUIET_VISITS_UNSURE } else { QUIET_VISITS };
+        let worth_it = |standing: &&Standing| standing.sampled && standing.visits < visits && standing.quiet < enough;
+        let Some(standing) = self.standing.get(&id).filter(worth_it) else { return };
+        let wait = if standing.failed > 0 { self.config.crawl.retry_after * standing.failed } else { revisit_after };
+        let due = standing.left.map_or(now.monotonic, |left| left + wait);
+        self.again.insert((due, self.repeats), id);
+        self.repeats += 1;
     }
 
     /// Takes what came of a visit to `id`.
     pub fn handle_visited(&mut self, now: Now, id: PeerId, visited: Visited) {
         let (Some(node), Some(standing)) = (self.topology.node_mut(&id), self.standing.get_mut(&id)) else { return };
         self.in_flight -= 1;
+        standing.left = Some(now.monotonic);
         self.asked += u64::from(visited.asked);
         self.answered += visited.answers.len() as u64;
         if let Some(info) = visited.node_info {
@@ -275,12 +278,20 @@ impl Crawl {
         let is_sample = visited.answers.iter().any(|answer| Visited::is_sample(answer.len()));
         standing.sampled = is_sample && visited.error != Some(UNANSWERED);
         standing.failed = 0;
+        let is_first = standing.visits == 1;
+        let mut news = false;
         for answer in visited.answers {
-            self.handle_answer(now, id, answer);
+            news |= self.handle_answer(now, id, answer);
         }
+        if let Some(standing) = self.standing.get_mut(&id) {
+            standing.quiet = if news || is_first { 0 } else { standing.quiet + 1 };
+        }
+        self.look_again(now, id);
     }
 
-    fn handle_answer(&mut self, now: Now, id: PeerId, answer: Vec<PeerAddress>) {
+    /// Whether it told of anybody new.
+    fn handle_answer(&mut self, now: Now, id: PeerId, answer: Vec<PeerAddress>) -> bool {
+        let mut news = false;
         // What stands in a whole book needs no second sample to be sure of.
         let weight = if Visited::is_sample(answer.len()) { 1 } else { 2 };
         for address in answer.into_iter().take(LONGEST_ANSWER) {
@@ -288,23 +299,26 @@ impl Crawl {
             if told == id {
                 continue;
             }
-            self.add(now, address);
+            news |= self.learn(now, address);
             self.topology.connect(id, told);
             if let Some(node) = self.topology.node_mut(&told) {
+                self.told_once -= usize::from(node.told == 1);
                 node.told = node.told.saturating_add(weight);
+                self.told_once += usize::from(node.told == 1);
             }
         }
+        news
     }
 
     fn handle_failure(&mut self, now: Now, id: PeerId, error: &'static str, hopeless: bool) {
         let (Some(node), Some(standing)) = (self.topology.node_mut(&id), self.standing.get_mut(&id)) else { return };
+        standing.failed += 1;
         if standing.sampled {
-            // It did answer in an earlier round.
-            standing.sampled = error != UNANSWERED && !hopeless;
-            return;
+            // It did answer earlier.
+            standing.sampled = error != UNANSWERED && !hopeless && standing.failed < self.config.crawl.attempts;
+            return self.look_again(now, id);
         }
         node.error = Some(error);
-        standing.failed += 1;
         if hopeless || standing.failed >= self.config.crawl.attempts {
             if standing.current + 1 >= standing.addresses.len() {
                 standing.given_up = true;

@@ -9,6 +9,9 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 use super::*;
 use crate::crawl::output::Describe;
 
+/// How long a visit takes: two answers, each held back by CometBFT's flush time.
+const VISIT: Duration = Duration::from_millis(250);
+
 struct Scripted {
     address: PeerAddress,
     book: Vec<PeerAddress>,
@@ -19,6 +22,8 @@ struct Scripted {
     /// Hangs up after one answer, as a CometBFT seed does.
     seed: bool,
     online: bool,
+    /// How long a visit to it takes.
+    takes: Duration,
 }
 
 struct Network {
@@ -27,6 +32,7 @@ struct Network {
     place: HashMap<PeerId, usize>,
     now: Now,
     visits: usize,
+    last_answer: Instant,
 }
 
 fn address(number: usize) -> PeerAddress {
@@ -44,11 +50,20 @@ impl Network {
             let mut others: Vec<_> = (0..count).filter(|&other| other != own).collect();
             others.shuffle(&mut rng);
             let book = others.into_iter().take(book).map(address).collect();
-            Scripted { address: address(own), book, full: 0, allowance: usize::MAX, seed: false, online: true }
+            Scripted {
+                address: address(own),
+                book,
+                full: 0,
+                allowance: usize::MAX,
+                seed: false,
+                online: true,
+                takes: VISIT,
+            }
         });
         let peers: Vec<_> = peers.collect();
         let place = (0..count).map(|number| (address(number).id(), number)).collect();
-        Network { rng, peers, place, now: Now::read(), visits: 0 }
+        let now = Now::read();
+        Network { rng, peers, place, now, visits: 0, last_answer: now.monotonic }
     }
 
     fn visit(&mut self, to: &PeerAddress) -> Visited {
@@ -87,24 +102,30 @@ impl Network {
         let parallel = config.crawl.parallel;
         let mut crawl = Crawl::new(config, address(9_999).id());
         crawl.add(self.now, self.peers[0].address.clone());
-        let mut in_flight: Vec<PeerAddress> = Vec::new();
+        let mut in_flight: Vec<(Instant, PeerAddress)> = Vec::new();
         loop {
             while let Some(Visit { address, .. }) = crawl.poll_visit(self.now) {
-                assert!(in_flight.iter().all(|other| other.id() != address.id()), "one visit at a time to a peer");
-                in_flight.push(address);
+                assert!(in_flight.iter().all(|(_, other)| other.id() != address.id()), "one visit at a time to a peer");
+                let takes = self.place.get(&address.id()).map_or(VISIT, |&place| self.peers[place].takes);
+                in_flight.push((self.now.monotonic + takes, address));
             }
             assert!(in_flight.len() <= parallel);
             if crawl.is_over() {
                 return crawl;
             }
-            if in_flight.is_empty() {
-                let due = crawl.poll_timeout().expect("not over, so something is due");
-                self.now = self.now.after(due - self.now.monotonic);
-                continue;
+            // What ends at the same time ends in any order.
+            in_flight.shuffle(&mut self.rng);
+            let next = (0..in_flight.len()).min_by_key(|&place| in_flight[place].0);
+            let ends = next.map(|place| in_flight[place].0);
+            let due = crawl.poll_timeout().filter(|due| ends.is_none_or(|ends| *due < ends));
+            let then = due.or(ends).expect("not over, so something is due");
+            self.now = self.now.after(then.saturating_duration_since(self.now.monotonic));
+            if let (None, Some(place)) = (due, next) {
+                let (_, address) = in_flight.swap_remove(place);
+                let visited = self.visit(&address);
+                self.last_answer = if visited.answers.is_empty() { self.last_answer } else { self.now.monotonic };
+                crawl.handle_visited(self.now, address.id(), visited);
             }
-            let address = in_flight.swap_remove(self.rng.random_range(0..in_flight.len()));
-            let visited = self.visit(&address);
-            crawl.handle_visited(self.now, address.id(), visited);
         }
     }
 }
@@ -118,12 +139,29 @@ fn a_network_with_small_books_is_visited_once_each() {
 }
 
 #[test]
-fn samples_are_taken_until_two_rounds_bring_nothing_new() {
+fn samples_are_taken_until_two_visits_more_bring_nothing_new() {
     let mut network = Network::new(2, 100, 99);
+    let begun = network.now.monotonic;
     let crawl = network.crawl(Config::default());
+    // The first peer, those it told, the others, and each twice more.
+    assert!(network.now.monotonic - begun <= 5 * VISIT + 2 * Config::default().revisit_after);
     assert_eq!((crawl.progress().found, network.visits), (100, 300));
     // 32 of 99, six times.
     assert!(crawl.progress().edges > 8_500, "{}", crawl.progress().edges);
+}
+
+#[test]
+fn the_dead_delay_nobody() {
+    let mut network = Network::new(7, 100, 99);
+    for peer in &mut network.peers[50..80] {
+        (peer.online, peer.takes) = (false, Duration::from_secs(3));
+    }
+    let begun = network.now.monotonic;
+    let crawl = network.crawl(Config::default());
+    assert_eq!((crawl.progress().found, crawl.progress().reachable), (100, 70));
+    let (answers, all) = (network.last_answer - begun, network.now.monotonic - begun);
+    assert!(answers < Duration::from_secs(2), "the living had been visited three times after {answers:?}");
+    assert!(all < Duration::from_secs(4), "{all:?}");
 }
 
 #[test]

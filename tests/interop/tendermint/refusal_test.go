@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cometbft/cometbft/p2p"
+
 	"kadwire/interop/harness"
 	"kadwire/interop/tendermint/comet"
 )
@@ -143,6 +145,62 @@ func TestAnUndeclaredChannelEndsTheConnection(t *testing.T) {
 	}
 	if !peer.IsRunning() || !listening.Running() {
 		t.Error("the connection ended")
+	}
+}
+
+// TestPacketsOfAnotherSize: what is larger than agreed ends the connection, on both sides; 1,400 bytes with 1,400 on both is Tendermint v0.35.
+func TestPacketsOfAnotherSize(t *testing.T) {
+	onMessage, echoes := collect()
+	large := start(t, comet.Config{Listen: "127.42.8.1:26656", Network: network, Moniker: "large", OnMessage: onMessage, Payload: 1400})
+	_, address := startPeer(t, "127.42.8.2:26656", "echo", "--payload", "1400")
+	if err := large.Dial(address); err != nil {
+		t.Fatal(err)
+	}
+	checkEcho(t, nextPeer(t, large, startup), testChannel, []int{1, 1399, 1400, 1401, 2800, 100_000}, echoes)
+
+	listening, address := startPeer(t, "127.42.8.3:26656", "echo")
+	if err := large.Dial(address); err != nil {
+		t.Fatal(err)
+	}
+	peer := nextPeer(t, large, startup)
+	checkEcho(t, peer, testChannel, []int{1, 1000}, echoes)
+	comet.Send(peer, comet.TestChannel, make([]byte, 1390))
+	gone := listening.Until(5*time.Second, "peer_gone", func(e harness.Event) bool { return e.Text("event") == "peer_gone" })
+	if !strings.Contains(gone.Text("reason"), "packet of") {
+		t.Errorf("our reason: %v", gone)
+	}
+
+	small := start(t, comet.Config{Listen: "127.42.8.4:26656", Network: network, Moniker: "small", OnMessage: echo})
+	ours := dialPeer(t, small.Address.String(), "echo-check", "--payload", "1400", "--sizes", "1,1390")
+	if code := ours.Exited(startup); code != 1 {
+		t.Errorf("CometBFT takes packets that are too large: %v", ours.Said())
+	}
+	if reason := <-small.Gone(); !strings.Contains(reason, "exceeds max size") && !strings.Contains(reason, "too") {
+		t.Errorf("CometBFT's reason: %s", reason)
+	}
+}
+
+// TestAMessageTooLargeForItsChannel: our node takes 64 KB on its channel; who sends more is closed, with the size named, and others stay.
+func TestAMessageTooLargeForItsChannel(t *testing.T) {
+	node, mconn := startNode(t, "127.42.9.1", network)
+	var peers []p2p.Peer
+	for _, moniker := range []string{"honest", "loud"} {
+		s := start(t, comet.Config{Listen: "127.42.9.2:0", Network: network, Moniker: moniker})
+		if err := s.Dial(mconn); err != nil {
+			t.Fatal(err)
+		}
+		peers = append(peers, nextPeer(t, s, startup))
+	}
+	waitUntil(t, startup, "both are up", func() bool { return ups(node, "honest") == 1 && ups(node, "loud") == 1 })
+	comet.Send(peers[1], comet.TestChannel, make([]byte, 100_000))
+	down := node.Until(startup, "peer_down", func(e harness.Event) bool { return e.Text("event") == "peer_down" })
+	if !strings.Contains(down.Text("reason"), "65536") {
+		t.Errorf("the reason does not name the limit: %v", down)
+	}
+	comet.Send(peers[0], comet.TestChannel, append(make([]byte, 16), "still here"...))
+	heard := node.Until(startup, "gossip", func(e harness.Event) bool { return e.Text("event") == "gossip" })
+	if !strings.Contains(heard.Text("message"), "still here") {
+		t.Errorf("heard %v", heard)
 	}
 }
 

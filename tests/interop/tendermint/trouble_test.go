@@ -2,8 +2,11 @@ package tendermint
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/cometbft/cometbft/p2p"
 
 	"kadwire/interop/harness"
 	"kadwire/interop/tendermint/comet"
@@ -73,4 +76,73 @@ func TestAThinLine(t *testing.T) {
 	line.Limit(1 << 20)
 	ours := dialPeer(t, string(echoing.Address.ID)+"@"+line.Address(), "echo-check", "--sizes", "1,400000,1,1000000,1", "--ping", "2000", "--pong", "1900", "--rate", "800000")
 	echoed(t, ours, time.Minute, 5)
+}
+
+// TestBothDialEachOther: our node and sixteen switches are each other's persistent peers and dial at the same moment. CometBFT keeps whichever
+// connection it had first, ours that of the smaller id; in the end there is one with each, and it lasts.
+func TestBothDialEachOther(t *testing.T) {
+	t.Parallel()
+	const twins = 16
+	datadir := t.TempDir()
+	before, mconn := startNode(t, "127.46.4.1", network, "--datadir", datadir)
+	before.Interrupt()
+	before.Exited(startup)
+	configs, peers := make([]comet.Config, twins), ""
+	for i := range configs {
+		key, listen := comet.NewKey(), fmt.Sprintf("127.46.4.%d:26656", 10+i)
+		configs[i] = comet.Config{Listen: listen, Network: network, Moniker: fmt.Sprintf("twin%d", i), Key: key, Persistent: []string{mconn}}
+		peers += "," + string(p2p.PubKeyToID(key.PubKey())) + "@" + listen
+	}
+	node, _ := startNode(t, "127.46.4.1", network, "--datadir", datadir, "--persistent-peers", peers[1:])
+	var all []*comet.Switch
+	for _, cfg := range configs {
+		all = append(all, start(t, cfg))
+	}
+	lasting := func() int {
+		for i, s := range all {
+			if len(s.Connected()) != 1 {
+				return i
+			}
+		}
+		return twins
+	}
+	begin := time.Now()
+	waitUntil(t, time.Minute, "each has one connection, for three seconds", func() bool {
+		for end := time.Now().Add(3 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			if lasting() != twins {
+				return false
+			}
+		}
+		return true
+	})
+	downs := 0
+	for _, event := range node.Events() {
+		if event.Text("event") == "peer_down" {
+			downs++
+		}
+	}
+	t.Logf("all connected %.1f s after the start, %d connections were lost on the way", time.Since(begin).Seconds()-3, downs)
+}
+
+// TestAStuckPeerDelaysNobody: one of three peers of our node stops reading. The others go on hearing all that the node says.
+func TestAStuckPeerDelaysNobody(t *testing.T) {
+	t.Parallel()
+	const lines, size = 300, 50_000
+	node, mconn := startNode(t, "127.46.5.1", network)
+	dialPeer(t, mconn, "sink", "--delay", "3600000")
+	healthy := []*harness.Process{dialPeer(t, mconn, "sink"), dialPeer(t, mconn, "sink")}
+	waitUntil(t, startup, "all are up", func() bool { return ups(node, "mconn_peer") == 3 })
+	line := strings.Repeat("x", size)
+	for range lines {
+		node.Write(line)
+		time.Sleep(10 * time.Millisecond)
+	}
+	time.Sleep(2 * time.Second)
+	node.Interrupt()
+	for _, p := range healthy {
+		gone := p.Until(startup, "peer_gone", func(e harness.Event) bool { return e.Text("event") == "peer_gone" })
+		if gone.Number("messages") != lines {
+			t.Errorf("it heard %v of %d", gone, lines)
+		}
+	}
 }

@@ -42,6 +42,8 @@ type Config struct {
 	OnMessage func(from p2p.Peer, channel byte, message []byte)
 	// Rate is the limit of sending and of receiving, bytes a second (CometBFT: 5,120,000).
 	Rate int64
+	// Payload is max_packet_msg_payload_size (CometBFT: 1024, Tendermint v0.35: 1400).
+	Payload int
 	// Ping and Pong are MConnection's interval and time-out (CometBFT: 60 s, 45 s).
 	Ping, Pong time.Duration
 	// Persistent peers are dialed when the switch starts, and again when they are gone.
@@ -116,6 +118,9 @@ func Start(cfg Config) (*Switch, error) {
 	}
 	if cfg.Rate > 0 {
 		p2pConfig.SendRate, p2pConfig.RecvRate = cfg.Rate, cfg.Rate
+	}
+	if cfg.Payload > 0 {
+		p2pConfig.MaxPacketMsgPayloadSize = cfg.Payload
 	}
 	mconnConfig := p2p.MConnConfig(p2pConfig)
 	if cfg.Ping > 0 {
