@@ -16,6 +16,7 @@ use kadwire_wire::tendermint::key::NodeKey;
 use kadwire_wire::transport::Direction;
 use rand::Rng;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::bootnode::kept_key;
@@ -38,6 +39,9 @@ const DEFAULT_CHAIN: &str = "kadwire";
 
 /// Messages on their way to peers. Beyond that new ones are dropped: a slow peer must not keep us from hearing the others.
 const MAX_FORWARDING: usize = 256;
+
+/// Messages that wait for peers without room, beside the others. Beyond that such peers are passed over.
+const MAX_LATE: usize = 64;
 
 /// Lines read ahead from stdin.
 const MAX_LINES: usize = 16;
@@ -172,9 +176,21 @@ fn pass_on(forward: &mpsc::Sender<(To, Bytes)>, to: To, message: Bytes) {
 }
 
 async fn forward_all(sender: ChannelSender, mut messages: mpsc::Receiver<(To, Bytes)>) {
+    let mut late = JoinSet::new();
     while let Some((to, message)) = messages.recv().await {
-        // Who did not take it is closed as too slow by the router.
-        let _ = sender.send(to, message).await;
+        while late.try_join_next().is_some() {}
+        if late.len() >= MAX_LATE {
+            let _ = sender.try_send(to, message);
+            continue;
+        }
+        let sender = sender.clone();
+        let mut sending = Box::pin(async move { sender.send(to, message).await });
+        // Those with room have it at once and in order; who has none, and is closed as too slow by the router, keeps nobody waiting.
+        tokio::select! {
+            biased;
+            _ = &mut sending => {}
+            () = std::future::ready(()) => { late.spawn(sending); }
+        }
     }
 }
 

@@ -11,6 +11,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -43,9 +44,12 @@ func start(t *testing.T, cfg comet.Config) *comet.Switch {
 // startNode starts `kadwire node` on ip and gives its Tendermint address, `id@ip:port`.
 func startNode(t *testing.T, ip, chainID string, args ...string) (process *harness.Process, mconn string) {
 	t.Helper()
+	if !slices.Contains(args, "--datadir") {
+		args = append(args, "--datadir", t.TempDir())
+	}
 	args = append([]string{"node", "--json", "--addr", ip + ":30303", "--laddr", ip + ":26656", "--nat", "extip:" + ip,
 		// CometBFT's connections all come from 127.0.0.1.
-		"--chain-id", chainID, "--datadir", t.TempDir(), "--allow-duplicate-ip"}, args...)
+		"--chain-id", chainID, "--allow-duplicate-ip"}, args...)
 	process = harness.Start(t, "node "+ip, harness.Kadwire(t), args...)
 	first := process.Until(startup, "listening", func(harness.Event) bool { return true })
 	if first.Text("event") != "listening" {

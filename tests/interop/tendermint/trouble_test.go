@@ -2,6 +2,7 @@ package tendermint
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -144,5 +145,39 @@ func TestAStuckPeerDelaysNobody(t *testing.T) {
 		if gone.Number("messages") != lines {
 			t.Errorf("it heard %v of %d", gone, lines)
 		}
+	}
+}
+
+// TestChurnLeavesNothingBehind: hundreds of peers come and go in a few seconds. Our node has no more open files than before, and a
+// CometBFT switch that was there all the time is still there.
+func TestChurnLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	node, mconn := startNode(t, "127.46.6.1", network)
+	lasting := start(t, comet.Config{Listen: "127.46.6.2:26656", Network: network, Moniker: "lasting"})
+	if err := lasting.Dial(mconn); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, startup, "the lasting peer is up", func() bool { return ups(node, "lasting") == 1 })
+	files := func() int {
+		open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", node.Pid()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(open)
+	}
+	before := files()
+	var churning []*harness.Process
+	for i := range 8 {
+		// One IP may try a hundred times in ten seconds.
+		churning = append(churning, dialPeer(t, mconn, "handshake", "--count", "80", "--source", fmt.Sprintf("127.46.6.%d", 10+i)))
+	}
+	for _, p := range churning {
+		if code := p.Exited(startup); code != 0 {
+			t.Errorf("exit %d: %v", code, p.Said())
+		}
+	}
+	waitUntil(t, 10*time.Second, "their files are closed", func() bool { return files() <= before })
+	if len(lasting.Connected()) != 1 {
+		t.Error("the lasting peer is gone")
 	}
 }
