@@ -185,6 +185,23 @@ async fn without_peer_exchange_the_seeds_are_dialed_like_peers_and_no_more_of_th
 }
 
 #[tokio::test(start_paused = true)]
+async fn nodes_that_all_have_the_same_lists_do_not_dial_themselves() {
+    let network = MemoryNetwork::new();
+    let all: Vec<_> = (1..=3).map(at).collect();
+    let mut nodes = Vec::new();
+    for n in 1..=3 {
+        let config = NodeConfig { persistent_peers: all.clone(), seeds: all.clone(), pex: false, ..config(n) };
+        nodes.push(start(&network, config).await.0);
+    }
+    sleep(secs(60)).await;
+    for (n, node) in (1..).zip(&nodes) {
+        assert_eq!(peers(node), (1..=3).filter(|other| *other != n).map(id).collect());
+        let failure = node.stats().await.router.unwrap().last_dial_failure;
+        assert!(failure.is_none_or(|failure| failure.address.id() != node.id()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_private_peer_is_a_peer_that_nobody_is_told_of() {
     let network = MemoryNetwork::new();
     // Themselves they tell nobody anything.

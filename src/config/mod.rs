@@ -46,7 +46,7 @@ pub struct NodeConfig {
     pub upnp: bool,
     /// Asked for addresses when nobody else is known (`seeds`).
     pub seeds: Vec<PeerAddress>,
-    /// Dialed first and for ever, and never evicted (`persistent_peers`).
+    /// Dialed first and for ever, and never evicted (`persistent_peers`). The node itself may be among them, and is passed over.
     pub persistent_peers: Vec<PeerAddress>,
     /// Taken even when all places are (`unconditional_peer_ids`).
     pub unconditional_peer_ids: Vec<PeerId>,
@@ -212,9 +212,6 @@ impl NodeConfig {
                     key,
                     format!("{private} is not a public address, and only such are dialed"),
                 ));
-            }
-            if peers.iter().any(|peer| peer.id() == self.id()) {
-                return Err(ConfigError::new(key, "names this node itself"));
             }
         }
         Ok(())
