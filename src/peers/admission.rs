@@ -7,9 +7,12 @@ use kadwire_wire::address::{PeerAddress, PeerId};
 
 use super::{
     Action, Because, Connected, ConnectionId, Direction, PeerManager, State,
-    eviction::{self, Place},
+    eviction::{self, Newcomer, Place},
 };
-use crate::{book::Origin, dial::WhyNot};
+use crate::{
+    book::Origin,
+    dial::{Subnet, WhyNot},
+};
 
 impl PeerManager {
     pub(super) fn admit(
@@ -80,10 +83,14 @@ impl PeerManager {
         if self.has_duplicate_ip(remote.map(|remote| remote.ip()), &peer) {
             return Err(WhyNot::DuplicateIp);
         }
-        let leaving = match eviction::place(&self.set, &self.slots, direction, self.score(&peer), score_of)? {
+        let subnet_of = |remote: Option<SocketAddr>| Subnet::limited(remote.map(|remote| remote.ip()), self.limit_lan);
+        let subnet = subnet_of(remote).filter(|_| direction == Direction::Inbound);
+        let newcomer = Newcomer { direction, score: self.score(&peer), subnet };
+        let place = eviction::place(&self.set, &self.slots, newcomer, score_of, |other| subnet_of(other.remote))?;
+        let leaving = match place {
             Place::Free if is_full => return Err(WhyNot::NoSlots),
             Place::Free => None,
-            Place::InsteadOf(lower) => Some((lower, Because::Evicted)),
+            Place::InsteadOf(other, because) => Some((other, because)),
         };
         Ok(Admission { place: Some(direction), leaving })
     }
@@ -115,7 +122,7 @@ impl PeerManager {
 
     pub(super) fn close(&mut self, connection: ConnectionId, because: Because) {
         if let Some(peer) = self.set.close(connection) {
-            self.stats.evicted += u64::from(because == Because::Evicted);
+            self.stats.evicted += u64::from(matches!(because, Because::Evicted | Because::Crowded));
             self.actions.push_back(Action::Close { connection, peer, because });
         }
     }

@@ -1,15 +1,19 @@
 //! Whether a newcomer gets a place, and who leaves for it: when all places of its side are taken, the connection with the lowest score does,
-//! if it is strictly lower than the newcomer's (ADR-062, "upgrade").
+//! if it is strictly lower than the newcomer's (ADR-062, "upgrade"); otherwise one of a crowd from one network, if the newcomer dialed us
+//! from another.
 //!
 //! Inbound and outbound places are apart: whoever dials us can never push out a peer that we chose. (Tendermint 0.35 has one pool.)
+
+use std::collections::BTreeMap;
 
 use kadwire_wire::address::PeerId;
 
 use super::{
+    Because,
     score::Score,
     set::{Connected, ConnectionId, Direction, PeerSet, State},
 };
-use crate::dial::WhyNot;
+use crate::dial::{MAX_PER_SUBNET, Subnet, WhyNot};
 
 /// How many connections and dials there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,23 +62,38 @@ impl Slots {
     }
 }
 
+/// Peers of one subnet are no crowd up to this many, as in go-ethereum's table (two per bucket).
+const NO_CROWD: usize = MAX_PER_SUBNET;
+
+/// Who wants a place.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Newcomer {
+    /// On which side.
+    pub(crate) direction: Direction,
+    /// Its worth.
+    pub(crate) score: Score,
+    /// Its network, if it dialed us and is limited by it.
+    pub(crate) subnet: Option<Subnet>,
+}
+
 /// How a newcomer is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
     /// A place is free, or it needs none.
     Free,
     /// This connection leaves for it.
-    InsteadOf(ConnectionId),
+    InsteadOf(ConnectionId, Because),
 }
 
-/// Finds a place on one side for a newcomer of a certain score.
+/// Finds a place on one side for a newcomer.
 pub(crate) fn place(
     set: &PeerSet,
     slots: &Slots,
-    direction: Direction,
-    score: Score,
+    newcomer: Newcomer,
     score_of: impl Fn(&PeerId) -> Score,
+    subnet_of: impl Fn(&Connected) -> Option<Subnet>,
 ) -> Result<Place, WhyNot> {
+    let direction = newcomer.direction;
     let (taken, places) = (set.taken(direction), slots.of(direction));
     if taken.open >= places + slots.upgrade {
         return Err(WhyNot::NoSlots);
@@ -82,10 +101,37 @@ pub(crate) fn place(
     if taken.staying < places {
         return Ok(Place::Free);
     }
-    match lowest(set, direction, score_of) {
-        Some((lowest, connection)) if lowest < score => Ok(Place::InsteadOf(connection)),
-        _ => Err(WhyNot::NoSlots),
+    if let Some((lowest, connection)) = lowest(set, direction, &score_of)
+        && lowest < newcomer.score
+    {
+        return Ok(Place::InsteadOf(connection, Because::Evicted));
     }
+    let crowded = newcomer.subnet.and_then(|subnet| crowded(set, subnet, newcomer, score_of, subnet_of));
+    crowded.map(|connection| Place::InsteadOf(connection, Because::Crowded)).ok_or(WhyNot::NoSlots)
+}
+
+/// Whose place a newcomer from elsewhere gets when nobody's score is lower: that of the youngest peer, with a score no higher, of the subnet
+/// that has the most, if that is a crowd and has at least two more than the newcomer's own. So nobody fills all places from one network, and
+/// no two networks take a place from each other in turn.
+fn crowded(
+    set: &PeerSet,
+    own: Subnet,
+    newcomer: Newcomer,
+    score_of: impl Fn(&PeerId) -> Score,
+    subnet_of: impl Fn(&Connected) -> Option<Subnet>,
+) -> Option<ConnectionId> {
+    let mut subnets: BTreeMap<Subnet, (usize, Option<ConnectionId>)> = BTreeMap::new();
+    for connected in may_leave(set, newcomer.direction) {
+        let Some(subnet) = subnet_of(connected) else { continue };
+        let (count, youngest) = subnets.entry(subnet).or_default();
+        *count += 1;
+        if score_of(&connected.peer) <= newcomer.score {
+            *youngest = Some(connected.connection); // in the order of their numbers
+        }
+    }
+    let own = subnets.get(&own).map_or(0, |(count, _)| *count);
+    let crowds = subnets.into_values().filter(|(count, _)| *count > NO_CROWD && *count >= own + 2);
+    crowds.filter_map(|(count, youngest)| Some((count, youngest?))).max().map(|(_, youngest)| youngest)
 }
 
 /// The connection of one side that would leave first: lowest score, and of equals the youngest, which has proved itself least.

@@ -122,6 +122,8 @@ pub enum Action {
 pub enum Because {
     /// A peer with a better score takes its place.
     Evicted,
+    /// Its network has many places, and a peer from elsewhere takes this one.
+    Crowded,
     /// Another connection with the same peer takes its place.
     Replaced,
     /// The peer broke the rules and is banned.
@@ -198,7 +200,7 @@ pub struct Stats {
     pub dials: u64,
     /// Dials that failed so far.
     pub dials_failed: u64,
-    /// Connections closed so far for a better peer.
+    /// Connections closed so far for a better peer, or for one of a less crowded network.
     pub evicted: u64,
     /// Peers banned so far.
     pub banned: u64,

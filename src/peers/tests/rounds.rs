@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -147,14 +148,20 @@ impl Rounds {
 
     /// They dial us, and prove who they are.
     pub(crate) fn accepted<const N: usize>(self, peers: [u32; N]) -> Self {
-        self.each(peers, |rounds, n| {
-            let (connection, remote) = (rounds.take_connection(), address(n).socket_addr());
-            let admitted = rounds.manager.handle_incoming(rounds.now, connection, address(n).ip());
-            let admitted =
-                admitted.and_then(|()| rounds.manager.handle_accepted(rounds.now, connection, id(n), remote));
-            rounds.last = admitted.err();
-            rounds.taken(connection, n);
-        })
+        self.each(peers, |rounds, n| rounds.accept(n, address(n).socket_addr().expect("it is at an IP")))
+    }
+
+    /// The same from a certain place.
+    pub(crate) fn accepted_from(self, n: u32, from: &str) -> Self {
+        self.each([n], |rounds, n| rounds.accept(n, from.parse().expect("ip:port")))
+    }
+
+    fn accept(&mut self, n: u32, from: SocketAddr) {
+        let connection = self.take_connection();
+        let admitted = self.manager.handle_incoming(self.now, connection, Some(from.ip()));
+        let admitted = admitted.and_then(|()| self.manager.handle_accepted(self.now, connection, id(n), Some(from)));
+        self.last = admitted.err();
+        self.taken(connection, n);
     }
 
     fn taken(&mut self, connection: ConnectionId, n: u32) {

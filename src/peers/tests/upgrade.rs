@@ -165,3 +165,38 @@ fn a_peer_that_gets_better_by_reports_is_dialed_within_half_a_minute() {
         .dialed([2])
         .expect_closes([(1, Because::Evicted)]);
 }
+
+/// The newest inbound peers of one /24 give way to peers from elsewhere, until two of it are left.
+#[test]
+fn one_network_does_not_keep_all_inbound_places_to_itself() {
+    let slots = Slots { inbound: 6, upgrade: 6, ..Slots::default() };
+    let mut rounds = Rounds::with(slots, scores([(5, 1)]));
+    for n in 1..=6 {
+        rounds = rounds.accepted_from(n, &format!("51.0.0.{n}:1"));
+    }
+    rounds
+        .accepted_from(7, "51.0.0.7:1")
+        .expect_refused(WhyNot::NoSlots) // it is of the crowd itself
+        .accepted_from(11, "52.0.0.1:1")
+        .accepted_from(12, "53.0.0.1:1")
+        .expect_closes([(6, Because::Crowded), (4, Because::Crowded)]) // 5 has a higher score than they
+        .accepted_from(13, "52.0.0.2:1")
+        .expect_closes([(3, Because::Crowded)])
+        .accepted_from(14, "52.0.0.3:1")
+        .expect_refused(WhyNot::NoSlots) // three against two: they would take turns
+        .accepted_from(15, "54.0.0.1:1")
+        .expect_closes([(2, Because::Crowded)])
+        .accepted_from(16, "55.0.0.1:1")
+        .expect_refused(WhyNot::NoSlots) // two are no crowd
+        .expect_peers([1, 5, 11, 12, 13, 15]);
+}
+
+#[test]
+fn on_a_private_network_nobody_is_crowded() {
+    Rounds::new(Slots { inbound: 3, ..Slots::default() })
+        .accepted_from(1, "10.0.0.1:1")
+        .accepted_from(2, "10.0.0.2:1")
+        .accepted_from(3, "10.0.0.3:1")
+        .accepted_from(4, "10.0.1.1:1")
+        .expect_refused(WhyNot::NoSlots);
+}

@@ -94,6 +94,7 @@ async fn session(peer: Arc<Peer>, receiver: Receiver, inlets: Inlets, go: onesho
 fn why(because: Because) -> &'static str {
     match because {
         Because::Evicted => "a better peer takes its place",
+        Because::Crowded => "a peer of a less crowded network takes its place",
         Because::Replaced => "another connection with this peer takes its place",
         Because::Misbehaved => "it broke the rules",
         Because::Requested => "we are leaving",
