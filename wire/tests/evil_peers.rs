@@ -288,6 +288,39 @@ async fn a_peer_that_answers_no_ping_is_closed() {
     assert_eq!(reason.await, CloseReason::ReceiverStalled);
 }
 
+/// The smallest messages, as many as the stream takes, for a user who takes none: they cost ten times their bytes, so few are read.
+#[tokio::test]
+async fn tiny_messages_that_nobody_takes_are_bounded_in_number() {
+    let mut config = config(1, [127, 114, 0, 1]);
+    let (ping_interval, pong_timeout) = (Duration::from_millis(900), Duration::from_millis(800));
+    config.mconnection = MConnectionConfig { ping_interval, pong_timeout, ..config.mconnection };
+    let node = TendermintTransport::bind(config).await.unwrap();
+    let (mut connection, mut peer) = live(&node).await;
+    let flood = async {
+        // Large ones first, so that reads grow.
+        for _ in 0..8 {
+            peer.write(&packet(true, &[0; 1000]).repeat(400)).await;
+        }
+        while peer.try_write(&packet(true, b"").repeat(50_000)).await.is_ok() {}
+        std::future::pending::<()>().await;
+    };
+    let reason = soon("end", async {
+        tokio::select! {
+            () = flood => unreachable!("endless"),
+            reason = async {
+                for _ in 0..8 * 400 {
+                    connection.recv().await.unwrap();
+                }
+                connection.closed().await
+            } => reason,
+        }
+    });
+    assert_eq!(reason.await, CloseReason::ReceiverStalled);
+    // 1 MiB as they are counted, and one portion of the stream.
+    let received = connection.stats().messages_received - 8 * 400;
+    assert!((1..(1 << 20) / 128 + (64 << 10) / 7).contains(&received), "{received}");
+}
+
 /// After our last byte the peer's are dropped for two seconds, however many it sends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_does_not_prolong_the_goodbye() {

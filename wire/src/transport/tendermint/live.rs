@@ -36,6 +36,10 @@ const MIN_READ: usize = 4096;
 /// The largest read at once, for the same reason.
 const MAX_READ: usize = 384 * 1024;
 
+/// Plaintext that is turned into messages before it is asked again whether the user has room: the smallest message has seven bytes and takes
+/// ten times that.
+const DELIVERED_AT_ONCE: usize = 64 * 1024;
+
 /// Rounds after which other tasks get a turn, even if this one never had to wait.
 const ROUNDS_PER_TURN: u32 = 32;
 
@@ -185,6 +189,10 @@ impl Live {
         if self.stalled || !self.machine.may_receive(now) {
             return Ok(false);
         }
+        if !self.input.plaintext().is_empty() {
+            self.open_and_deliver(now)?;
+            return Ok(true);
+        }
         let buffer = self.input.spare(self.read_size);
         let room = buffer.capacity().saturating_sub(buffer.len());
         match self.stream.try_read_buf(buffer) {
@@ -204,16 +212,19 @@ impl Live {
         }
     }
 
-    /// Opens the frames that are whole. What came before an error is delivered before the error is returned.
+    /// Opens the frames that are whole, and delivers what the user has room for. What came before an error is delivered before the
+    /// error is returned.
     fn open_and_deliver(&mut self, now: Instant) -> Result<(), CloseReason> {
         let opened = self.input.open(&mut self.opener);
-        let plaintext = self.input.plaintext();
-        let handled = self.machine.handle_bytes(now, plaintext);
-        let len = plaintext.len();
-        self.input.consume(len);
-        let machine = &mut self.machine;
-        self.stalled = !self.link.deliver(std::iter::from_fn(|| machine.poll_message()));
-        handled?;
+        while !self.input.plaintext().is_empty() && (!self.stalled || opened.is_err()) {
+            let plaintext = self.input.plaintext();
+            let some = plaintext.get(..DELIVERED_AT_ONCE).unwrap_or(plaintext);
+            let (len, handled) = (some.len(), self.machine.handle_bytes(now, some));
+            self.input.consume(len);
+            let machine = &mut self.machine;
+            self.stalled = !self.link.deliver(std::iter::from_fn(|| machine.poll_message()));
+            handled?;
+        }
         opened?;
         Ok(())
     }
@@ -222,7 +233,9 @@ impl Live {
         if self.output.is_empty() {
             self.output.release();
         }
-        self.input.release();
+        if self.input.plaintext().is_empty() {
+            self.input.release();
+        }
         self.link.set_stats(self.machine.stats());
         let now = now();
         let reading = !self.stalled && self.machine.may_receive(now);
