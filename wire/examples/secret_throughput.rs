@@ -27,8 +27,9 @@ use tokio::{
 
 type Failure = Box<dyn Error>;
 
-/// Read at most this much at once.
-const READ: usize = 256 * 1024;
+/// Read at most this much at once, and write about as much: as many writes of the user's as fit leave together, as in a live connection.
+const READ: usize = 384 * 1024;
+const BATCH: usize = 320 * 1024;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
@@ -89,7 +90,9 @@ async fn send(mut stream: TcpStream, size: usize, until: Duration) -> Result<(),
     let (data, mut frames) = (vec![7; size], SealBuffer::default());
     let started = Instant::now();
     while started.elapsed() < until {
-        frames.put(&data);
+        while frames.len() < BATCH {
+            frames.put(&data);
+        }
         frames.seal(&mut secured.sealer)?;
         stream.write_all(frames.sealed()).await?;
         frames.clear();
