@@ -17,7 +17,7 @@ use std::{
 
 use jiff::Timestamp;
 use kadwire_wire::address::{PeerAddress, PeerId};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::{
@@ -32,6 +32,9 @@ const MAX_FILE: u64 = 64 << 20;
 
 /// The longest placement key taken over, in characters (CometBFT: 24).
 const MAX_KEY: usize = 128;
+
+/// Bytes of a line of the text, about.
+const LINE: usize = 512;
 
 /// All that the book keeps, as it was at one moment; shared with the book until that changes.
 #[derive(Clone, Debug, Default)]
@@ -103,7 +106,7 @@ impl Snapshot {
         if bytes.len() as u64 > MAX_FILE {
             return Err(FileError::TooLong);
         }
-        let file: FileJson<&RawValue> = serde_json::from_slice(bytes)?;
+        let file: FileJson = serde_json::from_slice(bytes)?;
         let (addrs, banned) = (file.addrs.unwrap_or_default(), file.banned);
         let lines = addrs.len() + banned.len();
         let entry = |line: &&RawValue| serde_json::from_str::<EntryJson>(line.get()).ok()?.entry();
@@ -117,14 +120,13 @@ impl Snapshot {
 
     /// The text of the file, indented by tabs as CometBFT's is.
     pub fn to_json(&self) -> Result<Vec<u8>, FileError> {
-        let file = FileJson {
-            key: self.key.clone(),
-            addrs: Some(
-                self.entries.iter().flat_map(|chunk| chunk.iter()).flatten().filter_map(EntryJson::of).collect(),
-            ),
+        let file = SnapshotJson {
+            key: &self.key,
+            addrs: Lines(&self.entries),
             banned: self.bans.iter().map(|(id, ban)| BanJson::of(id, ban)).collect(),
         };
-        let mut bytes = Vec::new();
+        let entries: usize = self.entries.iter().map(|chunk| chunk.len()).sum();
+        let mut bytes = Vec::with_capacity(entries * LINE);
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         file.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter))?;
         Ok(bytes)
@@ -150,30 +152,48 @@ impl Snapshot {
     }
 }
 
-#[derive(Serialize, Deserialize)]
-#[serde(bound(deserialize = "T: Deserialize<'de>, B: Deserialize<'de>"))]
-struct FileJson<T, B = T> {
+/// What is read: lines are looked at one by one.
+#[derive(Deserialize)]
+struct FileJson<'a> {
     key: String,
-    addrs: Option<Vec<T>>,
-    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
-    banned: Vec<B>,
+    #[serde(borrow)]
+    addrs: Option<Vec<&'a RawValue>>,
+    #[serde(default, borrow)]
+    banned: Vec<&'a RawValue>,
+}
+
+/// What is written, without a copy of the entries.
+#[derive(Serialize)]
+struct SnapshotJson<'a> {
+    key: &'a str,
+    addrs: Lines<'a>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    banned: Vec<BanJson>,
+}
+
+struct Lines<'a>(&'a [Arc<Chunk>]);
+
+impl Serialize for Lines<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().flat_map(|chunk| chunk.iter()).flatten().filter_map(EntryJson::of))
+    }
 }
 
 /// CometBFT's `NetAddress`.
 #[derive(Serialize, Deserialize)]
 struct AddressJson {
-    id: String,
+    id: PeerId,
     ip: IpAddr,
     port: u16,
 }
 
 impl AddressJson {
-    fn of(id: &PeerId, socket: SocketAddr) -> Self {
-        AddressJson { id: id.to_string(), ip: socket.ip(), port: socket.port() }
+    fn of(id: PeerId, socket: SocketAddr) -> Self {
+        AddressJson { id, ip: socket.ip(), port: socket.port() }
     }
 
     fn id(&self) -> Option<PeerId> {
-        self.id.parse().ok().filter(|id| matches!(id, PeerId::Tendermint(_)))
+        self.id.tendermint().map(PeerId::Tendermint)
     }
 }
 
@@ -199,10 +219,10 @@ const OLD: u8 = 2;
 impl EntryJson {
     fn of(entry: &Entry) -> Option<Self> {
         entry.address.id().tendermint()?;
-        let addr = AddressJson::of(&entry.address.id(), entry.address.socket_addr()?);
+        let addr = AddressJson::of(entry.address.id(), entry.address.socket_addr()?);
         // A source without an IP is within this process, and then so is the address; an Ethereum one has no id to write.
         let src_id = entry.origin.id.tendermint().map_or(entry.address.id(), PeerId::Tendermint);
-        let src = AddressJson::of(&src_id, entry.origin.socket.or(entry.address.socket_addr())?);
+        let src = AddressJson::of(src_id, entry.origin.socket.or(entry.address.socket_addr())?);
         Some(EntryJson {
             addr,
             src,

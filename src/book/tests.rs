@@ -83,6 +83,19 @@ fn own_addresses_learned_late_are_forgotten() {
 }
 
 #[test]
+fn a_place_follows_from_the_key_and_nothing_else_that_a_stranger_does_not_know() {
+    let places = |key: &str| -> Vec<(u16, u16)> {
+        let placement = Placement::new(key, true);
+        (0..500).map(|n| (placement.new_bucket(&address(n), &origin(n)), placement.old_bucket(&address(n)))).collect()
+    };
+    let (one, other) = (places("0123456789abcdef01234567"), places("1123456789abcdef01234567"));
+    assert_eq!(one, places("0123456789abcdef01234567"), "so that places outlive the process");
+    let same = one.iter().zip(&other).filter(|(one, other)| one == other).count();
+    assert!(same < 10, "{same} of 500 places are the same under another key");
+    assert!(one.iter().all(|(new, old)| *new < NEW_BUCKETS && *old < OLD_BUCKETS));
+}
+
+#[test]
 fn one_source_group_reaches_32_of_256_new_buckets() {
     let mut book = book();
     for n in 0..20_000 {
