@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use kadwire_wire::tendermint::node_info::NodeInfo;
 use rand::seq::SliceRandom;
-use rand::{RngExt, SeedableRng, rngs::StdRng};
+use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;
 use crate::crawl::output::Describe;
