@@ -107,16 +107,19 @@ impl Entry {
         if tried <= JUST_TRIED {
             return false;
         }
-        tried > MISSING
-            || (self.last_success.is_none() && self.attempts >= RETRIES)
-            || (age(now, self.last_success) > MIN_BAD && self.attempts >= MAX_FAILURES)
+        tried > MISSING || (self.last_success.is_none() && self.attempts >= RETRIES) || self.has_long_failed(now)
     }
 
     /// Whether another address claimed for the same peer may replace this one: a claim that was never true gives way once it failed, one
-    /// that was proven only after several failures. (CometBFT keeps the first claim for good, so a false one shuts a peer out.)
-    pub(crate) fn gives_way(&self) -> bool {
-        let failures = if self.last_success.is_some() { RETRIES } else { 1 };
-        self.attempts >= failures
+    /// that was proven only when it is bad by CometBFT's rule, or a liar would move all our peers after a minute without an uplink. (CometBFT
+    /// keeps the first claim for good, so a false one shuts a peer out.)
+    pub(crate) fn gives_way(&self, now: SystemTime) -> bool {
+        if self.last_success.is_some() { self.has_long_failed(now) } else { self.attempts > 0 }
+    }
+
+    /// Whether it worked once, and neither lately nor the last times.
+    fn has_long_failed(&self, now: SystemTime) -> bool {
+        age(now, self.last_success) > MIN_BAD && self.attempts >= MAX_FAILURES
     }
 
     /// Whether we reached it ourselves and it has not failed several times since: what is passed on first.

@@ -97,7 +97,8 @@ impl Book {
         }
     }
 
-    /// Keeps an address that somebody told us of. One peer has one address: another claim replaces it only once it failed.
+    /// Keeps an address that somebody told us of. One peer has one address: another claim replaces it only once it failed;
+    /// one that we reached, after ten failures in seven days.
     pub fn add(&mut self, now: SystemTime, address: &PeerAddress, origin: &Origin) -> Result<Added, NotAdded> {
         self.may_keep(now, address)?;
         if self.config.private.contains(&origin.id) {
@@ -105,7 +106,7 @@ impl Book {
         }
         let id = address.id();
         match self.buckets.get(&id) {
-            Some(known) if known.address != *address && !known.gives_way() => return Ok(Added::Known),
+            Some(known) if known.address != *address && !known.gives_way(now) => return Ok(Added::Known),
             Some(known) if known.address != *address => {
                 self.buckets.remove(&id);
             }
@@ -331,7 +332,7 @@ impl Book {
 /// What the book did with an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
-    /// It was unknown, or replaces one that failed.
+    /// It was unknown, or replaces one that gave way.
     New,
     /// The peer was known already.
     Known,

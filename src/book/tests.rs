@@ -181,22 +181,38 @@ fn a_bad_address_makes_room_before_an_untried_one() {
 }
 
 #[test]
-fn a_false_claim_gives_way_once_it_failed_and_a_proven_one_does_not() {
+fn a_false_claim_gives_way_once_it_failed() {
     let mut book = book();
     let (false_one, true_one) = (peer_at(1, "51.1.1.1:1"), address(1));
     book.add(now(), &false_one, &origin(1)).unwrap();
     assert_eq!(book.add(now(), &true_one, &origin(2)), Ok(Added::Known));
     book.mark_attempt(now(), &false_one);
     assert_eq!(book.add(now(), &true_one, &origin(2)), Ok(Added::New));
-    book.mark_good(now(), &id(1));
-    // Three failures before another claim about a proven peer is believed.
-    for (failures, added) in [(0, Added::Known), (1, Added::Known), (1, Added::Known), (1, Added::New)] {
-        (0..failures).for_each(|_| book.mark_attempt(now(), &true_one));
-        assert_eq!(book.add(now(), &false_one, &origin(1)), Ok(added));
+    // Where we reached it ourselves counts at once, whatever is claimed.
+    book.mark_reached(now(), &false_one);
+    assert_eq!((book.address_of(&id(1)), book.is_good(&id(1)), book.len()), (Some(&false_one), true, 1));
+}
+
+/// Our uplink is down for some minutes, and afterwards the first to speak is a liar.
+#[test]
+fn proven_addresses_are_not_lost_to_hearsay_after_some_failures() {
+    let mut book = book();
+    let elsewhere = |n: u32| peer_at(n, &format!("51.1.1.{}:1", n + 1));
+    for n in 0..100 {
+        book.mark_reached(now(), &address(n));
+        (0..9).for_each(|_| book.mark_attempt(now(), &address(n)));
     }
-    // Where we reached it ourselves counts at once.
-    book.mark_reached(now(), &true_one);
-    assert_eq!((book.address_of(&id(1)), book.is_good(&id(1)), book.len()), (Some(&true_one), true, 1));
+    for n in 0..100 {
+        assert_eq!(book.add(now() + DAY, &elsewhere(n), &origin(1)), Ok(Added::Known));
+    }
+    assert!((0..100).all(|n| book.address_of(&id(n)) == Some(&address(n)) && book.is_good(&id(n))));
+    // Who has moved for good is believed to have: after ten failures and seven days.
+    for (days, failures, added) in [(6, 1, Added::Known), (8, 0, Added::New)] {
+        (0..failures).for_each(|_| book.mark_attempt(now() + days * DAY, &address(7)));
+        assert_eq!(book.add(now() + days * DAY, &elsewhere(7), &origin(1)), Ok(added), "after {days} days");
+    }
+    assert_eq!(book.add(now() + 8 * DAY, &elsewhere(8), &origin(1)), Ok(Added::Known), "nine failures");
+    book.check();
 }
 
 #[test]
