@@ -11,13 +11,14 @@ import (
 // hubSize is the number of CometBFT switches of which one, the hub, knows all.
 const hubSize = 100
 
-// pex measures how long it takes to know them all, from the hub's address: ours by `kadwire crawl tendermint`, CometBFT's own seed by its
-// crawl. Ours, CometBFT, ours; then the same in a network of the other version.
+// pex measures how long it takes to know them all, from the hub's address: CometBFT's own seed by its crawl, ours by `kadwire crawl
+// tendermint` and `kadwire seed`. Ours, CometBFT, ours; then the same in a network of the other version.
 func pex() {
 	for i, version := range comets {
 		path := fmt.Sprintf("PEX crawl from a hub of %d real switches (CometBFT %s)", hubSize, version)
 		found := row{path: path + ", found", unit: "nodes", target: "all", best: smallest}
 		seconds := row{path: path, unit: "s", target: "≤ 3 s", best: smallest}
+		seed := row{path: path + ", by a seed that has reached all", unit: "s", target: "≤ 3 s", best: smallest}
 		network := start("pexnet", cometBin(version, "pexnet"), "-n", fmt.Sprint(hubSize), "-second", fmt.Sprint(20+i))
 		hub := fmt.Sprint(network.object(2*time.Minute, "address")["address"])
 		ours := func() {
@@ -31,16 +32,25 @@ func pex() {
 			must(json.Unmarshal(raw, &got))
 			found.ours = append(found.ours, got.number("reachable"))
 			seconds.ours = append(seconds.ours, got.number("seconds"))
+
+			begin := time.Now()
+			ours := start("kadwire seed", kadwire(), "seed", "--json", "--laddr", fmt.Sprintf("tcp://127.%d.98.1:26656", 20+i), "--chain-id", "pexnet", "--seeds", hub, "--home", out, "--status-every", "0.1")
+			for ours.object(time.Minute, "reachable").number("reachable") < hubSize {
+			}
+			seed.ours = append(seed.ours, time.Since(begin).Seconds())
+			ours.kill()
 		}
 		ours()
 		network.say("seed")
 		got := network.object(2*time.Minute, "known")
 		found.reference = append(found.reference, got.number("known"))
 		seconds.reference = append(seconds.reference, got.number("seconds"))
+		seed.reference = seconds.reference
 		ours()
 		network.kill()
 		report(found)
 		report(seconds)
+		report(seed)
 	}
 }
 

@@ -237,6 +237,36 @@ func TestCometBFTNetworkWithOurSeed(t *testing.T) {
 	if got := inBook(t, filepath.Join(home, "config/addrbook.json")); !maps.Equal(got, want) {
 		t.Errorf("the seed's book holds %v, want exactly the validators %v", got, want)
 	}
+	nodeAmongValidators(t, "127.111.0.2", genesis.Text("chain_id"), want)
+}
+
+// nodeAmongValidators has `kadwire node` know one validator, find the others by PEX, and stay a peer of all while they make blocks.
+func nodeAmongValidators(t *testing.T, ip, chainID string, validators map[string]string) {
+	t.Helper()
+	var one string
+	for id, at := range validators {
+		one = id + "@" + at
+	}
+	node, _ := startNode(t, ip, chainID, "--persistent-peers", one)
+	up := func() (count int) {
+		for id := range validators {
+			for _, event := range node.Events() {
+				if event.Text("event") == "peer_up" && event.Text("peer") == id {
+					count++
+				}
+			}
+		}
+		return count
+	}
+	begin := time.Now()
+	waitUntil(t, time.Minute, "our node has all validators as peers", func() bool { return up() == len(validators) })
+	t.Logf("our node had all validators as peers after %.1f s", time.Since(begin).Seconds())
+	time.Sleep(3 * time.Second)
+	for _, event := range node.Events() {
+		if event.Text("event") == "peer_down" {
+			t.Errorf("our node lost a validator: %v", event)
+		}
+	}
 }
 
 // configure sets texts in a config.toml.

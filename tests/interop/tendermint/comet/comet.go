@@ -61,7 +61,7 @@ type Config struct {
 	MaxInbound  int
 	// OnePerIP refuses a second connection with an IP, as a node does by default (allow_duplicate_ip = false).
 	OnePerIP bool
-	Log         log.Logger
+	Log      log.Logger
 }
 
 // Channel is one of a test reactor.
