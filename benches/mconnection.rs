@@ -72,7 +72,7 @@ impl Pair {
         #[expect(clippy::disallowed_methods, reason = "bench: a fixed base, so that no ping is ever due")]
         let now = Instant::now();
         let config = MConnectionConfig { send_rate: 0, recv_rate: 0, ..MConnectionConfig::default() };
-        let channels = [ChannelSpec { send_queue: 4096, ..ChannelSpec::new(CHANNEL) }];
+        let channels = [ChannelSpec { send_queue: BATCH / 64, ..ChannelSpec::new(CHANNEL) }];
         let end = || MConnection::new(config, &channels, now).expect("a valid configuration");
         let (output, input) = (SealBuffer::default(), OpenBuffer::default());
         Pair { now, left: end(), right: end(), ciphers: shake(), output, input }
