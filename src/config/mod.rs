@@ -26,6 +26,8 @@ use kadwire_wire::{
     },
 };
 
+use crate::router::DIAL_LIMIT;
+
 pub use duration::parse_duration;
 pub use listen::Listen;
 
@@ -192,6 +194,13 @@ impl NodeConfig {
             if timeout.is_zero() {
                 return Err(ConfigError::new(key, "must be longer than 0"));
             }
+        }
+        // A name, the stream, the handshake.
+        let dial = self.dial_timeout.saturating_mul(2).saturating_add(self.handshake_timeout);
+        if dial > DIAL_LIMIT {
+            let problem =
+                format!("with twice dial_timeout it is {dial:?}, and no dial may last longer than {DIAL_LIMIT:?}");
+            return Err(ConfigError::new("handshake_timeout", problem));
         }
         self.mconnection()
             .validate(&[])

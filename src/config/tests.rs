@@ -303,12 +303,13 @@ fn each_bad_value_is_named() {
     let ethereum = format!("enode://{}@1.2.3.4:5", "ab".repeat(64));
     type Change = Box<dyn Fn(&mut NodeConfig)>;
     let private = format!("{}@10.0.0.1:5", "ab".repeat(20));
-    let changes: [(&str, Change); 10] = [
+    let changes: [(&str, Change); 11] = [
         ("network", Box::new(|c| c.network.clear())),
         ("network", Box::new(|c| c.network = "x".repeat(51))),
         ("moniker", Box::new(|c| c.moniker = "caf\u{e9}".into())),
         ("external_address", Box::new(|c| c.external_address = Some("0.0.0.0:1".parse().unwrap()))),
         ("handshake_timeout", Box::new(|c| c.handshake_timeout = Duration::ZERO)),
+        ("handshake_timeout", Box::new(|c| c.handshake_timeout = Duration::from_secs(55))),
         ("dial_timeout", Box::new(|c| c.dial_timeout = Duration::ZERO)),
         ("max_packet_msg_payload_size", Box::new(|c| c.max_packet_msg_payload_size = 0)),
         (

@@ -317,6 +317,13 @@ impl Dialer {
         }
     }
 
+    /// A dial ended well, and there is no place for the peer after all. It waits as if it had failed: a persistent peer would otherwise be
+    /// dialed again at once, at the speed of the network (GHSA-cpqw-5g6w-h8rr).
+    pub(crate) fn no_place(&mut self, now: Now, address: &PeerAddress) {
+        let cap = self.backoff_cap(address, Kind::Dynamic);
+        self.backoff.fail(now.monotonic, address, cap, &mut self.rng);
+    }
+
     fn backoff_cap(&self, address: &PeerAddress, kind: Kind) -> Duration {
         let kept = kind == Kind::Seed || self.is_persistent(&address.id());
         if kept { self.config.persistent_backoff } else { MAX_BACKOFF }

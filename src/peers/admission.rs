@@ -49,6 +49,11 @@ impl PeerManager {
             }
             Err(why) => {
                 self.stats.refusals.count(why);
+                if let Some(address) = &dialed
+                    && self.set.standing(&peer).is_none()
+                {
+                    self.dialer.no_place(now, address);
+                }
             }
         }
         self.schedule(now);
@@ -72,7 +77,7 @@ impl PeerManager {
             return Ok(Admission { place: other.place, leaving: Some((other.connection, Because::Replaced)) });
         }
         let score_of = |id: &PeerId| self.score(id);
-        let is_full = self.set.staying() >= self.slots.total;
+        let is_full = self.limited() >= self.slots.total;
         if self.is_protected(&peer) {
             let leaving = match is_full && !self.unconditional.contains(&peer) {
                 true => Some((self.stranger().ok_or(WhyNot::NoSlots)?, Because::Evicted)),
@@ -93,6 +98,11 @@ impl PeerManager {
             Place::InsteadOf(other, because) => Some((other, because)),
         };
         Ok(Admission { place: Some(direction), leaving })
+    }
+
+    /// Connections that count against all that there may be: unconditional peers come on top.
+    pub(super) fn limited(&self) -> usize {
+        self.peers().filter(|connected| !self.unconditional.contains(&connected.peer)).count()
     }
 
     /// Whether a peer at this IP would be the second one there.

@@ -74,7 +74,7 @@ impl PeerManager {
 
     /// Outbound places that are taken, or that nobody could take because there are as many connections as there may be.
     pub(super) fn outbound_taken(&self) -> usize {
-        let free = self.slots.total.saturating_sub(self.set.staying());
+        let free = self.slots.total.saturating_sub(self.limited());
         let taken = self.set.taken(Direction::Outbound).staying;
         taken.max(self.slots.of(Direction::Outbound).saturating_sub(free))
     }

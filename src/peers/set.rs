@@ -73,9 +73,10 @@ pub struct Connected {
     pub(crate) closed_by_us: bool,
 }
 
-/// Both sides of two crossed connections see the second one within this time: it is longer than a dial with its handshake may last
-/// (15 s + 5 s in go-ethereum, 3 s + 20 s in CometBFT); the router must cut its own dials sooner. A newcomer that comes later was dialed by a peer that has lost the first one.
-const CROSSING: Duration = Duration::from_secs(30);
+/// Both sides of two crossed connections see the second one within this time: it is longer than a dial with its handshake may last (60 s,
+/// where the router cuts it) and the filters asked before and after (5 s each). A newcomer that comes later was dialed by a peer that has lost
+/// the first one.
+const CROSSING: Duration = Duration::from_secs(75);
 
 /// The connections.
 #[derive(Debug, Default)]
@@ -193,11 +194,6 @@ impl PeerSet {
             taken.staying += usize::from(connected.state != State::Closing);
         }
         taken
-    }
-
-    /// How many connections are not being closed.
-    pub(crate) fn staying(&self) -> usize {
-        self.standing.len()
     }
 
     /// Whether somebody else than `id` is connected from this IP, or to it.

@@ -1,11 +1,12 @@
 //! What a reactor holds: its [`Channel`], on which messages from all peers come in and messages to any peer go out.
 //!
 //! A reactor never touches connections. What comes in is bounded in messages and bytes; while a reactor does not take it, only
-//! the peers that send to this channel wait. What goes out waits for room at each peer alone, and a peer without room for
+//! the peers that send to this channel wait. What goes out waits for room at each peer alone, and a peer that takes nothing for
 //! [`SLOW_AFTER`] is closed.
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -13,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use kadwire_wire::{
     address::PeerId,
+    stats::ConnectionStats,
     transport::{self, ChannelSpec, CloseReason},
 };
 use tokio::{
@@ -27,7 +29,8 @@ use super::{
 };
 use crate::peers::Report;
 
-/// A send that found no room for this long means a peer that no longer reads (CometBFT `defaultSendTimeout`).
+/// A send that finds no room for this long ends (CometBFT `defaultSendTimeout`); if nothing at all was written for the second half of it,
+/// the peer no longer reads, and is closed.
 pub const SLOW_AFTER: Duration = Duration::from_secs(10);
 
 /// Messages that may wait for one reactor.
@@ -153,10 +156,11 @@ impl Channel {
         self.sender.clone()
     }
 
-    /// Tells a message, and first of its sender if that was not done: a peer may come, speak and go between two looks.
+    /// Tells a message, and first of its sender if that was not done: a peer may come, speak and go between two looks. Of two connections
+    /// that crossed, the one that was replaced may still have messages; they are told without bringing it back.
     fn tell(&mut self, waiting: Waiting) {
         let peer = &waiting.peer;
-        if self.told.get(&peer.id).is_none_or(|told| told.number != peer.number) {
+        if self.told.get(&peer.id).is_none_or(|told| told.number < peer.number) {
             if let Some(before) = self.told.insert(peer.id, peer.clone()) {
                 self.pending.push_back(PeerEvent::down(before).into());
             }
@@ -183,7 +187,7 @@ pub struct ChannelSender {
 
 impl ChannelSender {
     /// Queues a message for its receivers and says how many took it. Waits for room at each peer on this channel only, all
-    /// at once; a peer without room for [`SLOW_AFTER`] is closed. Peers without this channel are passed over, but are an
+    /// at once, for [`SLOW_AFTER`] at most; a peer that does not read is closed then. Peers without this channel are passed over, but are an
     /// error when addressed. `Ok` means queued, not received. Dropping the future may leave some peers without the message.
     pub async fn send(&self, to: To, message: Bytes) -> Result<usize, SendError> {
         let receivers = self.receivers(to, &message)?;
@@ -259,8 +263,16 @@ impl ChannelSender {
     }
 
     async fn send_one(&self, peer: Arc<Peer>, message: Bytes, deadline: Instant) -> Result<(), SendError> {
-        match timeout_at(deadline, peer.sender.send(self.id, message)).await {
+        let mut sending = pin!(peer.sender.send(self.id, message));
+        let half = deadline - SLOW_AFTER / 2;
+        if let Ok(sent) = timeout_at(half, &mut sending).await {
+            return sent.map_err(|error| SendError::refused(peer.id, error));
+        }
+        let before = said(&peer.stats());
+        match timeout_at(deadline, sending).await {
             Ok(sent) => sent.map_err(|error| SendError::refused(peer.id, error)),
+            // It reads, but our rate or the channels before this one keep us busy.
+            Err(_) if said(&peer.stats()) != before => Err(SendError::Full(peer.id)),
             Err(_) => {
                 peer.sender.close(CloseReason::requested("slow peer: it does not read"));
                 self.report(peer.id, Report::Bad).await;
@@ -268,6 +280,12 @@ impl ChannelSender {
             }
         }
     }
+}
+
+/// What a connection has sent of messages, in whole ones and in packets; pings and pongs prove nothing.
+fn said(stats: &ConnectionStats) -> (u64, u64) {
+    let kept_alive = stats.pings_sent.saturating_add(stats.pongs_sent);
+    (stats.messages_sent, stats.packets_sent.saturating_sub(kept_alive))
 }
 
 /// Why a message was not queued. Never the caller's peer's fault, except [`SendError::SlowPeer`].
@@ -279,10 +297,10 @@ pub enum SendError {
     /// The peer does not have this channel.
     #[error("peer {0} does not have the channel")]
     NoSuchChannel(PeerId),
-    /// No room at this peer now.
+    /// No room at this peer now, or not for [`SLOW_AFTER`], although it reads.
     #[error("the queue to peer {0} is full")]
     Full(PeerId),
-    /// No room at this peer for [`SLOW_AFTER`]; it is being closed.
+    /// No room at this peer for [`SLOW_AFTER`], and it does not read; it is being closed.
     #[error("peer {0} does not read; it is being closed")]
     SlowPeer(PeerId),
     /// Larger than the channel allows.

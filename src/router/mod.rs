@@ -42,6 +42,7 @@ pub use connected::{Peer, PeerEvent, PeerEvents};
 pub use discover::CandidateSource;
 pub use filter::FILTER_TIMEOUT;
 pub use handle::{DialFailure, Handle, Stats};
+pub use task::DIAL_LIMIT;
 pub use wrapper::Wrapper;
 
 use crate::{candidate::Candidate, peers::PeerManager};

@@ -21,6 +21,8 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
+pub use self::dialing::DIAL_LIMIT;
+
 use self::{
     accepting::{Accepted, HalfOpen},
     connections::Open,

@@ -70,12 +70,12 @@ fn who_comes_back_long_after_has_lost_the_first_connection() {
     for peer in [SMALLER, LARGER] {
         Rounds::new(Slots::default())
             .connected([peer])
-            .after(secs(31))
+            .after(secs(76))
             .accepted([peer])
             .expect_taken()
             .expect_closes([(peer, Because::Replaced)])
             .expect_direction(peer, Direction::Inbound)
-            .after(secs(31))
+            .after(secs(76))
             .accepted([peer])
             .expect_taken();
     }

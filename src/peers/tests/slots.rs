@@ -289,27 +289,40 @@ fn there_are_no_more_connections_in_all_than_allowed_but_for_unconditional_peers
         .connected([4, 5])
         .expect_peers([1, 2, 4, 5])
         .accepted([9])
-        .expect_taken() // whatever the limit
+        .expect_taken() // whatever the limit, and it takes nobody's
         .closed([4])
         .discovered([6])
-        .expect_dials([]) // it has the last connection
+        .expect_dials([6])
+        .dialed([6])
         .persistent([7])
         .expect_dials([7])
         .dialed([7])
         .expect_closes([(2, Because::Evicted)]) // the operator's peer takes a stranger's, rather one that dialed us
         .closed([2])
-        .expect_peers([1, 5, 7, 9]);
+        .expect_peers([1, 5, 6, 7, 9]);
 }
 
 #[test]
 fn of_persistent_peers_there_are_as_many_as_all_connections() {
     Rounds::new(Slots { outbound: 1, total: 1, ..Slots::default() })
         .persistent([1, 2])
+        .expect_dials([1, 2])
         .dialed([1])
         .dialed([2])
         .expect_refused(WhyNot::NoSlots)
         .expect_peers([1])
-        .expect_wanted(0);
+        .expect_wanted(0)
+        .expect_dials([]) // not at once
+        .after(secs(1))
+        .expect_dials([])
+        .after(secs(2))
+        .expect_dials([2])
+        .dialed([2])
+        .after(secs(3))
+        .expect_dials([]) // with growing pauses
+        .closed([1])
+        .after(secs(2))
+        .expect_dials([2]);
 }
 
 #[test]

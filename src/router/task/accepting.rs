@@ -32,8 +32,8 @@ impl<T: Transport> Router<T> {
         }
         let filters = self.filters.clone();
         let handshake = self.tasks.handshakes.spawn(async move {
-            let done = timeout(DIAL_LIMIT, shake_hands(incoming, &filters)).await;
-            (number, done.unwrap_or(Err(NoPeer::Failed(HandshakeError::Timeout(DIAL_LIMIT)))))
+            let done = shake_hands(incoming, &filters).await;
+            (number, done)
         });
         self.half_open.insert(number, HalfOpen { remote, handshake });
     }
@@ -78,7 +78,8 @@ impl<T: Transport> Router<T> {
 /// A connection with a proven peer that the filters let in. A refused one is closed as it is dropped.
 async fn shake_hands(incoming: Incoming, filters: &Filters) -> Result<Connection, NoPeer<HandshakeError>> {
     filters.allow_ip(incoming.remote().ip()).await?;
-    let connection = incoming.handshake().await.map_err(NoPeer::Failed)?;
+    let done = timeout(DIAL_LIMIT, incoming.handshake()).await;
+    let connection = done.unwrap_or(Err(HandshakeError::Timeout(DIAL_LIMIT))).map_err(NoPeer::Failed)?;
     filters.allow_id(connection.peer).await?;
     Ok(connection)
 }

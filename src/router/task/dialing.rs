@@ -18,9 +18,11 @@ use super::{
     Joined, Router,
 };
 
-/// A dial that the transport's own time-outs (3 s for the stream, 20 s for the handshake) have not ended by then is dropped. Below the
-/// 30 s in which the peer set takes two connections of one peer for dials that crossed: a slower one would be judged differently by both.
-pub(super) const DIAL_LIMIT: Duration = Duration::from_secs(25);
+/// A dial, or the handshake of a stream that others opened, that the transport's own time-outs (by default 3 s for a name, 3 s for the
+/// stream, 20 s for the handshake) have not ended by then is dropped; longer time-outs are refused at the start. With the filters it stays
+/// below the 75 s in which the peer set takes two connections of one peer for dials that crossed: a slower one would be judged differently by
+/// both.
+pub const DIAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Addresses probed at once, and those that may wait for it.
 const PROBES: usize = 8;
@@ -34,8 +36,8 @@ impl<T: Transport> Router<T> {
         debug!(%address, "dialing");
         let (transport, filters, to) = (self.transport.clone(), self.filters.clone(), address.clone());
         let task = self.tasks.dials.spawn(async move {
-            let dialed = timeout(DIAL_LIMIT, connect(&*transport, &to, &filters)).await;
-            (to, dialed.unwrap_or(Err(NoPeer::Failed(DialError::Timeout(DIAL_LIMIT)))))
+            let dialed = connect(&*transport, &to, &filters).await;
+            (to, dialed)
         });
         self.dialing.insert(address, task);
     }
@@ -129,7 +131,8 @@ async fn connect<T: Transport>(
     to: &PeerAddress,
     filters: &Filters,
 ) -> Result<Connection, NoPeer<DialError>> {
-    let connection = transport.dial(to).await.map_err(NoPeer::Failed)?;
+    let dialed = timeout(DIAL_LIMIT, transport.dial(to)).await.unwrap_or(Err(DialError::Timeout(DIAL_LIMIT)));
+    let connection = dialed.map_err(NoPeer::Failed)?;
     filters.allow_id(connection.peer).await?;
     Ok(connection)
 }

@@ -75,3 +75,35 @@ async fn a_subscriber_that_does_not_look_delays_nobody_and_is_told_what_still_ma
     let told: Vec<_> = std::iter::from_fn(|| events.try_next()).map(who).collect();
     assert_eq!(told, [(id(2), false), (id(2), true), (id(4), true)]);
 }
+
+/// Node 2's second connection has taken the place of the first, whose last message comes after.
+#[tokio::test(start_paused = true)]
+async fn a_late_message_of_a_replaced_connection_does_not_bring_it_back() {
+    let world = World::default();
+    let (one, two, to_one) = (world.transport(1), world.transport(2), address(1));
+    let mut connections = Vec::new();
+    for number in [1, 2] {
+        let (dialed, accepted) =
+            tokio::join!(two.dial(&to_one), async { one.accept().await.unwrap().handshake().await });
+        connections.push((Arc::new(connected::Peer::new(number, &accepted.unwrap())), dialed.unwrap()));
+    }
+    let (old, new) = (connections[0].0.clone(), connections[1].0.clone());
+    let (peers, (commands, _)) = (watch::Sender::<connected::PeerMap>::default(), mpsc::channel(1));
+    let (mut channel, inlet) = channel::channel(&ChannelSpec::new(GOSSIP), peers.subscribe(), commands);
+
+    peers.send_replace(Arc::new([(id(2), old.clone())].into()));
+    inlet.put(&old, text("first")).await;
+    peers.send_replace(Arc::new([(id(2), new.clone())].into()));
+    inlet.put(&new, text("second")).await;
+    inlet.put(&old, text("late")).await;
+
+    let mut heard = Vec::new();
+    while let Some(event) = soon(channel.next()).await {
+        heard.push(match event.unwrap() {
+            ChannelEvent::Up(peer) => format!("up {}", peer.number),
+            ChannelEvent::Message(envelope) => String::from_utf8(envelope.message.to_vec()).unwrap(),
+            ChannelEvent::Down(peer, _) => format!("down {}", peer.number),
+        });
+    }
+    assert_eq!(heard, ["up 1", "first", "down 1", "up 2", "second", "late"]);
+}

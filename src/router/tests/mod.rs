@@ -16,9 +16,9 @@ use bytes::Bytes;
 use kadwire_wire::{
     address::{PeerAddress, PeerId},
     tendermint::node_info::NodeInfo,
-    transport::{Direction, MemoryConfig, MemoryNetwork},
+    transport::{Direction, MemoryConfig, MemoryNetwork, MemoryTransport},
 };
-use tokio::time::{Duration, sleep};
+use tokio::time::{Duration, sleep, timeout};
 
 use self::discovery::Wanted;
 use super::*;
@@ -104,6 +104,13 @@ impl World {
         Node { router, gossip, other }
     }
 
+    /// Only the transport of a node.
+    fn transport(&self, n: u8) -> MemoryTransport {
+        let node_info = NodeInfo::new([n; 20], "test", format!("node {n}"));
+        let config = MemoryConfig { node_info, channels: vec![ChannelSpec::new(GOSSIP)], address: Some(socket(n)) };
+        self.network.listen(config).unwrap()
+    }
+
     /// A node that dials these at once.
     fn dialing(&self, n: u8, persistent: impl Into<Vec<u8>>) -> Node {
         self.node(n, Change { persistent: persistent.into(), ..Change::default() })
@@ -118,6 +125,11 @@ impl Node {
     async fn stats(&self) -> Stats {
         self.router.handle().stats().await.unwrap()
     }
+}
+
+/// What comes soon, if anything does.
+async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
+    timeout(SOON, future).await.ok()
 }
 
 fn text(text: &'static str) -> Bytes {

@@ -38,7 +38,49 @@ async fn stopping_tells_the_peers_and_the_reactors_and_writes_the_book() {
     assert_eq!(sender.send(To::All, text("anybody?")).await, Err(SendError::Stopped));
     assert_eq!((handle.stats().await, handle.peers().len()), (None, 0));
     assert!(book_file.exists());
-    assert!(two.router.handle().dial(address(1)).await.is_some());
+}
+
+/// First the door is shut; then peers get their last messages, one that does not read for two seconds; then reactors hear that they are gone,
+/// and the book is written with what was learned last.
+#[tokio::test(start_paused = true)]
+async fn the_end_comes_in_order() {
+    let world = World::default();
+    let folder = tempfile::tempdir().unwrap();
+    let book_file = folder.path().join("addrbook.json");
+    let mut one = world.node(1, Change { config: Config { book_file: Some(book_file.clone()) }, ..Change::default() });
+    let (two, three, four) = (world.dialing(2, []), world.dialing(3, [1]), world.dialing(4, []));
+    assert_eq!(one.router.handle().dial(address(2)).await, Some(Ok(())));
+    sleep(SOON).await;
+    assert_eq!(one.peers(), [id(2), id(3)]);
+    while soon(one.gossip.next()).await.is_some() {}
+    // Node 2 reads nothing.
+    while one.gossip.try_send(To::Peer(id(2)), text("fill")).is_ok() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    let handle = one.router.handle().clone();
+    let began = Instant::now();
+    let stopping = tokio::spawn(one.router.stop());
+
+    sleep(SOON).await;
+    assert_eq!(four.router.handle().dial(address(1)).await, Some(Ok(())));
+    sleep(SOON).await;
+    let refused = four.stats().await.last_dial_failure.unwrap();
+    assert_eq!(refused.error.to_string(), "connect failed: connection refused", "nobody is let in any more");
+    assert!(!book_file.exists(), "node 2 still has its two seconds");
+
+    let mut down = Vec::new();
+    while let Some(event) = one.gossip.next().await {
+        down.push(match event {
+            ChannelEvent::Down(peer, _) => (peer.id, began.elapsed() >= Duration::from_secs(2)),
+            other => unreachable!("{other:?}"),
+        });
+    }
+    down.sort();
+    assert_eq!(down, [(id(2), true), (id(3), true)]);
+    stopping.await.unwrap();
+    assert_eq!(handle.stats().await, None);
+    assert!(std::fs::read_to_string(&book_file).unwrap().contains(&id(2).to_string()), "whom we reached");
+    drop((two, three));
 }
 
 #[tokio::test(start_paused = true)]
