@@ -2,6 +2,7 @@ package tendermint
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -49,7 +50,8 @@ func TestOnePerIP(t *testing.T) {
 	waitUntil(t, 60*time.Second, "it has the other one too", func() bool { return s.Peers().Size() == 2 })
 }
 
-// TestOurNodeLearnsFromCometBFT gives our node one CometBFT switch whose book has others: it asks, and dials them.
+// TestOurNodeLearnsFromCometBFT gives our node one CometBFT switch whose book has others: it asks, and dials them. Started again with
+// nothing but its data, it has them all once more.
 func TestOurNodeLearnsFromCometBFT(t *testing.T) {
 	t.Parallel()
 	const n = 5
@@ -59,17 +61,40 @@ func TestOurNodeLearnsFromCometBFT(t *testing.T) {
 	}
 	t.Cleanup(switches.Stop)
 	waitForBook(t, switches.Switches[0], n-1, time.Minute)
-	process, _ := startNode(t, "127.43.2.1", network, "--persistent-peers", switches.Switches[0].Address.String())
+	datadir := t.TempDir()
+	node, _ := startNode(t, "127.43.2.1", network, "--datadir", datadir, "--persistent-peers", switches.Switches[0].Address.String())
+	becomesPeerOfAll(t, "127.43.2.1", switches.Switches)
+	node.Interrupt()
+	node.Exited(startup)
+	waitUntil(t, startup, "the switches notice its end", func() bool {
+		return !slices.ContainsFunc(switches.Switches, func(s *comet.Switch) bool { return hasPeerAt(s, "127.43.2.1") })
+	})
+	startNode(t, "127.43.2.1", network, "--datadir", datadir)
+	becomesPeerOfAll(t, "127.43.2.1", switches.Switches)
+}
+
+// TestOurNodeLearnsFromACometBFTSeed gives our node a switch in seed mode, which answers once and hangs up: it dials those it was told of.
+func TestOurNodeLearnsFromACometBFTSeed(t *testing.T) {
+	t.Parallel()
+	const n = 5
+	switches, err := comet.StartNetwork(n, network, t.TempDir(), 210, true, ensurePeers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(switches.Stop)
+	waitForBook(t, switches.Switches[0], n-1, time.Minute)
+	startNode(t, "127.43.3.1", network, "--seeds", switches.Switches[0].Address.String())
+	becomesPeerOfAll(t, "127.43.3.1", switches.Switches[1:])
+}
+
+// becomesPeerOfAll waits until a node of ours at ip is a peer of every switch.
+func becomesPeerOfAll(t *testing.T, ip string, switches []*comet.Switch) {
+	t.Helper()
 	begin := time.Now()
 	waitUntil(t, 90*time.Second, "our node is a peer of every switch", func() bool {
-		for _, s := range switches.Switches {
-			if !hasPeerAt(s, "127.43.2.1") {
-				return false
-			}
-		}
-		return process.Running()
+		return !slices.ContainsFunc(switches, func(s *comet.Switch) bool { return !hasPeerAt(s, ip) })
 	})
-	t.Logf("connected to all %d switches after %.1f s", n, time.Since(begin).Seconds())
+	t.Logf("connected to all %d switches after %.1f s", len(switches), time.Since(begin).Seconds())
 }
 
 // hasPeerAt says whether a switch has a peer that says it listens on ip.
