@@ -126,6 +126,15 @@ func TestNoCommonChannelIsRefused(t *testing.T) {
 	waitUntil(t, 5*time.Second, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "channel") })
 }
 
+// TestAnotherBlockProtocolIsRefused: its blocks could not be read.
+func TestAnotherBlockProtocolIsRefused(t *testing.T) {
+	other := start(t, comet.Config{Listen: "127.42.10.1:26656", Network: network, Moniker: "other", Block: 12})
+	refusedDial(t, other.Address.String(), []string{"block protocol", "12"})
+	listening, address := startPeer(t, "127.42.10.2:26656", "echo")
+	refusedByCometBFT(t, other, address, "different Block version")
+	waitUntil(t, 5*time.Second, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "block protocol") })
+}
+
 // TestAnUndeclaredChannelEndsTheConnection: CometBFT would close on us if we sent on it; we refuse to send, and close on whoever does.
 func TestAnUndeclaredChannelEndsTheConnection(t *testing.T) {
 	both := []comet.Channel{{ID: comet.TestChannel, Priority: 1}, {ID: 0x31, Priority: 1}}

@@ -199,6 +199,7 @@ func TestSeedServesOnlyWhatItReached(t *testing.T) {
 
 // TestCometBFTNetworkWithOurSeed runs four real validators whose only way to each other is our seed.
 func TestCometBFTNetworkWithOurSeed(t *testing.T) {
+	t.Parallel()
 	const validators = 4
 	cometbft, dir := harness.CometBFT(t), t.TempDir()
 	if out, err := exec.Command(cometbft, "testnet", "--v", fmt.Sprint(validators), "--n", "0", "--o", dir,

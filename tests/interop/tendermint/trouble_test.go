@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,6 +78,62 @@ func TestAThinLine(t *testing.T) {
 	line.Limit(1 << 20)
 	ours := dialPeer(t, string(echoing.Address.ID)+"@"+line.Address(), "echo-check", "--sizes", "1,400000,1,1000000,1", "--ping", "2000", "--pong", "1900", "--rate", "800000")
 	echoed(t, ours, time.Minute, 5)
+}
+
+// TestNothingIsLostAtAFlush: whoever flushes and closes has said all; the other has heard all.
+func TestNothingIsLostAtAFlush(t *testing.T) {
+	const messages = 2000
+	sink, address := startPeer(t, "127.46.7.1:26656", "sink")
+	sending := start(t, comet.Config{Listen: "127.46.7.2:26656", Network: network, Moniker: "send", Rate: unlimited})
+	if err := sending.Dial(address); err != nil {
+		t.Fatal(err)
+	}
+	peer := nextPeer(t, sending, startup)
+	for i := range messages {
+		if !comet.Send(peer, comet.TestChannel, make([]byte, i)) {
+			t.Fatalf("CometBFT cannot send message %d", i)
+		}
+	}
+	peer.FlushStop()
+	gone := sink.Until(startup, "peer_gone", func(e harness.Event) bool { return e.Text("event") == "peer_gone" })
+	if gone.Number("messages") != messages || gone.Text("reason") != "closed by the peer" {
+		t.Errorf("we heard %v", gone)
+	}
+
+	var heard atomic.Int64
+	hearing := start(t, comet.Config{Listen: "127.46.7.3:26656", Network: network, Moniker: "hear", Rate: unlimited,
+		OnMessage: func(p2p.Peer, byte, []byte) { heard.Add(1) }})
+	flood := dialPeer(t, hearing.Address.String(), "flood", "--seconds", "1", "--size", "1000")
+	said := flood.Until(startup, "flood", func(e harness.Event) bool { return e.Text("event") == "flood" })
+	waitUntil(t, startup, "CometBFT has lost its peer", func() bool { return len(hearing.Joined()) == 1 && len(hearing.Connected()) == 0 })
+	if float64(heard.Load()) != said.Number("messages") {
+		t.Errorf("CometBFT heard %d of %v", heard.Load(), said)
+	}
+}
+
+// TestACutLineDeliversNoHalfMessage: a line breaks in the midst of a message of 20 MB, in either direction.
+func TestACutLineDeliversNoHalfMessage(t *testing.T) {
+	t.Parallel()
+	onMessage, heard := collect()
+	sink, address := startPeer(t, "127.46.8.1:26656", "sink")
+	id, at, _ := strings.Cut(address, "@")
+	line := harness.StartProxy(t, "127.46.8.2:26656", at)
+	sending := start(t, comet.Config{Listen: "127.46.8.3:26656", Network: network, Moniker: "send", OnMessage: onMessage})
+	if err := sending.Dial(id + "@" + line.Address()); err != nil {
+		t.Fatal(err)
+	}
+	ours := dialPeer(t, sending.Address.String(), "echo-check", "--sizes", "20000000", "--rate", "5000000")
+	comet.Send(nextPeer(t, sending, startup), comet.TestChannel, make([]byte, 20_000_000))
+	time.Sleep(time.Second)
+	line.Cut()
+	ours.Kill()
+	gone := sink.Until(startup, "peer_gone", func(e harness.Event) bool { return e.Text("event") == "peer_gone" })
+	if gone.Number("messages") != 0 {
+		t.Errorf("we take half a message for one: %v", gone)
+	}
+	if len(heard) != 0 {
+		t.Error("CometBFT takes half a message for one")
+	}
 }
 
 // TestBothDialEachOther: our node and sixteen switches are each other's persistent peers and dial at the same moment. CometBFT keeps whichever

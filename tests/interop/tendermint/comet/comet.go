@@ -42,6 +42,8 @@ type Config struct {
 	OnMessage func(from p2p.Peer, channel byte, message []byte)
 	// Rate is the limit of sending and of receiving, bytes a second (CometBFT: 5,120,000).
 	Rate int64
+	// Block is the block protocol that it says it speaks; 0 is its true one.
+	Block uint64
 	// Payload is max_packet_msg_payload_size (CometBFT: 1024, Tendermint v0.35: 1400).
 	Payload int
 	// Ping and Pong are MConnection's interval and time-out (CometBFT: 60 s, 45 s).
@@ -133,8 +135,11 @@ func Start(cfg Config) (*Switch, error) {
 	if cfg.Pex {
 		channels = append(channels, pex.PexChannel)
 	}
+	if cfg.Block == 0 {
+		cfg.Block = version.BlockProtocol
+	}
 	info := p2p.DefaultNodeInfo{
-		ProtocolVersion: p2p.NewProtocolVersion(version.P2PProtocol, version.BlockProtocol, 0),
+		ProtocolVersion: p2p.NewProtocolVersion(version.P2PProtocol, cfg.Block, 0),
 		DefaultNodeID:   key.ID(), ListenAddr: listen, Network: cfg.Network, Version: Version,
 		Channels: channels, Moniker: cfg.Moniker,
 	}
