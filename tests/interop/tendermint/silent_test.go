@@ -13,16 +13,19 @@ import (
 // silentSockets is how many connect and say nothing: a CometBFT node of 40 inbound peers locks everybody out for 36 s.
 const silentSockets = 500
 
-// TestSilentSocketsKeepNobodyOut: they connect to `kadwire node`, say nothing, and come back whenever they are thrown out, from one IP or
-// from as many as they are. An honest CometBFT switch gets in at once.
+// TestSilentSocketsKeepNobodyOut: they connect to `kadwire node`, say nothing, or a byte of the handshake now and then, and come back
+// whenever they are thrown out, from one IP or from as many as they are. An honest CometBFT switch gets in at once.
 func TestSilentSocketsKeepNobodyOut(t *testing.T) {
-	for name, from := range map[string]func(i int) string{
-		"from one IP":  func(int) string { return "127.115.1.1" },
-		"from 500 IPs": func(i int) string { return fmt.Sprintf("127.%d.%d.%d", 116+i%3, i/250, 1+i%250) },
-	} {
-		t.Run(name, func(t *testing.T) {
+	one := func(int) string { return "127.115.1.1" }
+	many := func(i int) string { return fmt.Sprintf("127.%d.%d.%d", 116+i%3, i/250, 1+i%250) }
+	for _, siege := range []struct {
+		name string
+		from func(i int) string
+		drip time.Duration
+	}{{"from one IP", one, 0}, {"from 500 IPs", many, 0}, {"a byte now and then", many, 500 * time.Millisecond}} {
+		t.Run(siege.name, func(t *testing.T) {
 			_, mconn := startNode(t, "127.119.1.1", network)
-			besiege(t, "127.119.1.1:26656", from)
+			besiege(t, "127.119.1.1:26656", siege.from, siege.drip)
 			for i := range 5 {
 				// CometBFT dials from 127.0.0.1.
 				honest := start(t, comet.Config{Listen: fmt.Sprintf("127.119.1.%d:26656", 10+i), Network: network, Moniker: "honest"})
@@ -44,8 +47,12 @@ func TestSilentSocketsKeepNobodyOut(t *testing.T) {
 	}
 }
 
-// besiege keeps so many silent sockets open until the test ends, and returns when all have been connected once.
-func besiege(t *testing.T, to string, from func(i int) string) {
+// ephemeralKey begins the message that begins a handshake, and goes on for longer than anybody waits.
+var ephemeralKey = append([]byte{0x22, 0x0a, 0x20}, make([]byte, 1000)...)
+
+// besiege keeps so many silent sockets open until the test ends, and returns when all have been connected once. With drip each sends a byte
+// so often: an ephemeral key that never ends.
+func besiege(t *testing.T, to string, from func(i int) string, drip time.Duration) {
 	var connected atomic.Int64
 	stop := make(chan struct{})
 	t.Cleanup(func() { close(stop) })
@@ -57,7 +64,11 @@ func besiege(t *testing.T, to string, from func(i int) string) {
 				if first {
 					connected.Add(1)
 				}
-				for err == nil { // until it is thrown out
+				for n := 0; err == nil && drip > 0; n++ { // until it is thrown out
+					_, err = conn.Write(ephemeralKey[n : n+1])
+					time.Sleep(drip)
+				}
+				for err == nil {
 					conn.SetReadDeadline(time.Now().Add(time.Minute))
 					_, err = conn.Read(make([]byte, 64))
 				}
