@@ -55,7 +55,7 @@ pub struct TendermintConfig {
     pub may_dial: fn(IpAddr) -> bool,
     /// Times and limits of each connection.
     pub mconnection: MConnectionConfig,
-    /// A name and a stream are waited for this long each (3 s).
+    /// A name, and a stream to each of its addresses, are waited for this long each (3 s).
     pub dial_timeout: Duration,
     /// From the open stream to a checked NodeInfo (20 s).
     pub handshake_timeout: Duration,
@@ -141,21 +141,26 @@ impl TendermintTransport {
             return Err(DialError::Unsupported);
         }
         let allowed: Vec<SocketAddr> = found.into_iter().filter(|socket| (config.may_dial)(socket.ip())).collect();
-        if allowed.is_empty() {
-            return Err(DialError::NotAllowed);
-        }
-        let attempts = async {
-            let mut result = Err(DialError::NotAllowed); // replaced: there is at least one
-            for address in allowed {
-                match connect_from(config.source, address).await {
-                    Ok(stream) => return Ok(stream),
-                    Err(error) => result = Err(DialError::Connect(error.kind())),
-                }
-            }
-            result
-        };
-        timeout(config.dial_timeout, attempts).await.map_err(timed_out)?
+        connect_any(&allowed, config.source, config.dial_timeout).await
     }
+}
+
+/// A stream to the first of a peer's addresses that takes one; each has `limit` to itself (ADR-062), so that one that is not there does not
+/// hide the others.
+async fn connect_any(
+    addresses: &[SocketAddr],
+    source: Option<IpAddr>,
+    limit: Duration,
+) -> Result<TcpStream, DialError> {
+    let mut failed = DialError::NotAllowed;
+    for address in addresses {
+        failed = match timeout(limit, connect_from(source, *address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => DialError::Connect(error.kind()),
+            Err(_) => DialError::Timeout(limit),
+        };
+    }
+    Err(failed)
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -249,4 +254,34 @@ impl TendermintIncoming {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_does_not_answer_does_not_hide_the_next_one() {
+        let limit = Duration::from_millis(200);
+        // A listener that accepts nothing: once its backlog is full, further streams hang.
+        let busy = TcpSocket::new_v4().unwrap();
+        busy.bind("127.120.2.1:0".parse().unwrap()).unwrap();
+        let busy = busy.listen(1).unwrap();
+        let (hangs, mut streams) = (busy.local_addr().unwrap(), Vec::new());
+        while let Ok(stream) = timeout(limit, TcpStream::connect(hangs)).await {
+            streams.push(stream.unwrap());
+        }
+        let there = TcpListener::bind("127.120.2.2:0").await.unwrap().local_addr();
+        let open = TcpListener::bind("127.120.2.3:0").await.unwrap();
+        let (refuses, answers) = (there.unwrap(), open.local_addr().unwrap());
+
+        assert_eq!(connect_any(&[hangs, refuses, answers], None, limit).await.unwrap().peer_addr().unwrap(), answers);
+        for (addresses, error) in [
+            (&[refuses, hangs][..], DialError::Timeout(limit)),
+            (&[hangs, refuses], DialError::Connect(io::ErrorKind::ConnectionRefused)),
+            (&[], DialError::NotAllowed),
+        ] {
+            assert_eq!(connect_any(addresses, None, limit).await.unwrap_err(), error);
+        }
+    }
 }
