@@ -21,7 +21,8 @@ use tokio::sync::{Notify, Semaphore, watch};
 use super::{ChannelSpec, CloseReason};
 use crate::stats::ConnectionStats;
 
-/// Received bytes that may wait for the user, all channels together (one message may exceed them); then the driver stops reading.
+/// Received bytes that may wait for the user, all channels together (one message may exceed them); then the driver stops reading. A
+/// message holds at most twice its bytes.
 const MAX_WAITING_BYTES: usize = 1 << 20;
 
 /// What a waiting message counts beside its bytes: its place in the queue and its allocation. Without it, empty ones would wait without

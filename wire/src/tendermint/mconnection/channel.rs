@@ -13,8 +13,11 @@ use super::{
 /// The first allocation for a message of several packets, in bytes (CometBFT `defaultRecvBufferCapacity`).
 const FIRST_RECEIVE_BUFFER: usize = 4096;
 
-/// The first allocation is larger if the last message was, up to this, in bytes: messages of one channel are much alike.
+/// After a message it is as large as that was, up to this, in bytes: messages of one channel are much alike.
 const MAX_FIRST_RECEIVE_BUFFER: usize = 1 << 20;
+
+/// A message below this, in bytes, is given away without the memory that it did not fill; a larger one if that is more than its own.
+const EXACT_BELOW: usize = 4096;
 
 /// An empty queue keeps room for this many messages; more is given back.
 const KEPT_CAPACITY: usize = 16;
@@ -108,7 +111,8 @@ impl Channel {
     }
 
     /// Takes the data of one packet; gives the message if this was its last. Memory grows with what has arrived, at most
-    /// twofold (a new message begins with what the last one had), never beyond the channel's limit.
+    /// twofold (a new message begins with what the last one had), never beyond the channel's limit. A message that is given
+    /// holds at most twice its length, a small one no more than it: whoever counts the bytes of waiting messages counts their memory.
     pub(super) fn receive(&mut self, eof: bool, data: &[u8]) -> Result<Option<Bytes>, MConnectionError> {
         let max = self.spec.max_message_size;
         let len = self.receiving.len().saturating_add(data.len());
@@ -127,8 +131,12 @@ impl Channel {
         if !eof {
             return Ok(None);
         }
-        self.first_buffer = len.clamp(FIRST_RECEIVE_BUFFER, MAX_FIRST_RECEIVE_BUFFER);
-        Ok(Some(Bytes::from(std::mem::take(&mut self.receiving))))
+        self.first_buffer = len.min(MAX_FIRST_RECEIVE_BUFFER);
+        let mut message = std::mem::take(&mut self.receiving);
+        if len < EXACT_BELOW || message.capacity() > len.saturating_mul(2) {
+            message.shrink_to_fit();
+        }
+        Ok(Some(Bytes::from(message)))
     }
 }
 
