@@ -288,6 +288,47 @@ async fn a_peer_that_answers_no_ping_is_closed() {
     assert_eq!(reason.await, CloseReason::ReceiverStalled);
 }
 
+/// This process sleeps, or the machine is busy: the pong waits in the socket until its time is long over.
+#[tokio::test(start_paused = true)]
+async fn a_pong_that_came_in_time_counts_however_late_we_look() {
+    let node = node(1, [127, 0, 0, 1]).await;
+    let (mut connection, mut peer) = live(&node).await;
+    for ping in 0..3 {
+        assert_eq!(peer.read_some().await.unwrap(), [2, 0x0a, 0], "ping {ping}");
+        peer.write(&[packet(true, &[0; 1000]).repeat(100), vec![2, 0x12, 0]].concat()).await;
+        tokio::time::advance(Duration::from_secs(59)).await;
+        for _ in 0..100 {
+            assert_eq!(connection.recv().await.unwrap().1.len(), 1000);
+        }
+    }
+    // Without a pong it is over, whatever else the peer says.
+    peer.write(&packet(true, b"no pong")).await;
+    assert_eq!(connection.recv().await.unwrap().1, "no pong");
+    assert_eq!(connection.closed().await, CloseReason::Protocol(MConnectionError::PongTimeout));
+}
+
+/// A seed answers and hangs up, without a look at what we send it meanwhile: the system resets the stream under our write.
+#[tokio::test]
+async fn the_last_words_of_a_peer_that_hangs_up_while_we_write_are_heard() {
+    let node = node(1, [127, 0, 0, 1]).await;
+    for _ in 0..20 {
+        let (mut connection, mut peer) = live(&node).await;
+        // More than the stream takes: a write waits.
+        let more = bytes::Bytes::from(vec![0; 16 << 20]);
+        connection.send(CHANNEL, more).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        peer.write(&[packet(true, &[0; 1000]).repeat(30), packet(true, b"last words")].concat()).await;
+        drop(peer);
+        let mut heard = Vec::new();
+        while let Some((_, message)) = soon("end", connection.recv()).await {
+            heard.push(message);
+        }
+        assert_eq!((heard.len(), heard.last().map(|last| &last[..])), (31, Some(b"last words".as_slice())));
+        let reason = connection.closed().await;
+        assert_eq!(reason.blame(), Blame::Local, "{reason}");
+    }
+}
+
 /// The smallest messages, as many as the stream takes, for a user who takes none: they cost ten times their bytes, so few are read.
 #[tokio::test]
 async fn tiny_messages_that_nobody_takes_are_bounded_in_number() {

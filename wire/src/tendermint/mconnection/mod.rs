@@ -177,10 +177,16 @@ impl MConnection {
         message
     }
 
+    /// Whether [`handle_timeout`](Self::handle_timeout) would now end the connection for a late pong. Whoever was late himself
+    /// reads what the stream holds first.
+    pub fn is_pong_late(&self, now: Instant) -> bool {
+        self.pong_deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     /// Sends a ping if one is due, notices a late pong, and lets the rates recover: whether or not anything is then written or
     /// read, the next [`poll_timeout`](Self::poll_timeout) lies after `now`.
     pub fn handle_timeout(&mut self, now: Instant) -> Result<(), MConnectionError> {
-        if self.pong_deadline.is_some_and(|deadline| deadline <= now) {
+        if self.is_pong_late(now) {
             self.failed = Some(MConnectionError::PongTimeout);
         }
         if let Some(error) = self.failed {

@@ -63,6 +63,8 @@ pub(super) struct Live {
     read_size: usize,
     /// The user's inbox is full: nothing is read.
     stalled: bool,
+    /// Why nothing can be written any more. What the peer sent before that is still read, to the end of the stream.
+    broken: Option<CloseReason>,
     flush_deadline: Option<Instant>,
 }
 
@@ -80,6 +82,7 @@ impl Live {
             input: received,
             read_size: MIN_READ,
             stalled: false,
+            broken: None,
             flush_deadline: None,
         }
     }
@@ -88,7 +91,8 @@ impl Live {
     pub(super) async fn run(mut self) {
         // Also if this task is dropped with its runtime.
         let _end = CloseOnDrop(self.link.clone());
-        let reason = self.drive().await;
+        let last = self.drive().await;
+        let reason = self.broken.take().unwrap_or(last);
         self.link.set_stats(self.machine.stats());
         tracing::debug!(%reason, "connection is over");
         if self.flush_deadline.is_some() && self.output.is_empty() {
@@ -135,6 +139,9 @@ impl Live {
                 self.link.written(channel, 1);
             }
         }
+        if self.machine.is_pong_late(now) {
+            self.read_what_is_there(now)?;
+        }
         self.machine.handle_timeout(now)?;
         let wrote = self.write(now)?;
         if flushing && self.output.is_empty() && !self.machine.is_sending() {
@@ -160,6 +167,9 @@ impl Live {
     }
 
     fn write(&mut self, now: Instant) -> Result<bool, CloseReason> {
+        if self.broken.is_some() {
+            return Ok(false);
+        }
         if self.output.is_empty() {
             if self.machine.poll_transmit(now, &mut self.output, WRITE_BATCH) == 0 {
                 return Ok(false);
@@ -181,8 +191,21 @@ impl Live {
                 Ok(true)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(stream_error(error)),
+            Err(error) => {
+                self.broken = Some(stream_error(error));
+                Ok(true)
+            }
         }
+    }
+
+    /// Whoever looks late finds in the stream what came in time. More than these reads the system does not keep.
+    fn read_what_is_there(&mut self, now: Instant) -> Result<(), CloseReason> {
+        for _ in 0..ROUNDS_PER_TURN {
+            if !self.read(now)? {
+                break;
+            }
+        }
+        Ok(())
     }
 
     fn read(&mut self, now: Instant) -> Result<bool, CloseReason> {
@@ -239,7 +262,7 @@ impl Live {
         self.link.set_stats(self.machine.stats());
         let now = now();
         let reading = !self.stalled && self.machine.may_receive(now);
-        let writing = !self.output.is_empty();
+        let writing = !self.output.is_empty() && self.broken.is_none();
         let deadline = self.machine.poll_timeout().into_iter().chain(self.flush_deadline).min().unwrap_or(now);
         if sleep.deadline().into_std() != deadline {
             sleep.as_mut().reset(deadline.into());
