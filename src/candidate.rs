@@ -21,7 +21,7 @@ pub enum Source {
     Discv4,
     /// An address answered by this connected peer: kept in the address book under the peer's own address group.
     Pex(PeerId),
-    /// The address that a peer who dialed us gives for itself: kept in the book, but passed on only after we reached it ourselves.
+    /// An address that a peer who dialed us gives for itself: looked into, and kept once the peer was found there.
     Inbound,
 }
 

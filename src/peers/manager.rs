@@ -135,12 +135,11 @@ impl PeerManager {
             }
             Source::Inbound => {
                 let peer = self.set.standing(&address.id()).ok_or(Refused::UnknownSource)?;
-                let elsewhere = peer.remote.map(|remote| remote.ip().to_canonical()) != address.ip();
-                if peer.direction != Direction::Inbound || elsewhere {
-                    return Err(Refused::NotTheirs);
+                if peer.direction != Direction::Inbound {
+                    return Err(Refused::Reached);
                 }
-                let origin = Origin { id: address.id(), socket: address.socket_addr() };
-                self.book.add(now.wall, &address, &origin)?;
+                self.book.may_keep(now.wall, &address)?;
+                self.actions.push_back(Action::Probe(address));
             }
         }
         Ok(())
@@ -323,18 +322,21 @@ impl PeerManager {
         self.book.mark_reached(now.wall, address);
     }
 
-    /// The same peer's probe found a listener that closed the stream without a word. A CometBFT node does that to every IP it is
-    /// connected with (`allow_duplicate_ip`, off by default), so no probe of one that dialed us ever succeeds. That it has the IP is
-    /// proven by its connection; who listens there is believed, but of one id an IP: who has an IP could answer for that one anyway.
+    /// A probe found a listener that closed the stream without a word. A CometBFT node does that to every IP it is connected with
+    /// (`allow_duplicate_ip`, off by default), so no probe of one that dialed us ever succeeds; but anybody's listener may. The address is
+    /// kept to be dialed when the peer is gone, and passed on only then. For one IP this is done once: identities are free.
     pub fn handle_probe_refused(&mut self, now: Now, address: &PeerAddress) {
         let (id, Some(ip)) = (address.id(), address.ip()) else { return };
         let is_theirs = self.set.standing(&id).is_some_and(|peer| {
             peer.direction == Direction::Inbound && peer.remote.is_some_and(|remote| remote.ip().to_canonical() == ip)
         });
-        let is_taken =
-            |other: &PeerAddress| other.ip() == Some(ip) && other.id() != id && self.book.is_good(&other.id());
-        if is_theirs && !self.set.has_other_at(ip, &id) && !self.book.addresses().any(is_taken) {
-            self.book.mark_reached(now.wall, address);
+        if !is_theirs {
+            return self.handle_probe_failed(now, address);
+        }
+        let is_taken = |other: &PeerAddress| other.ip() == Some(ip) && other.id() != id;
+        if !self.set.has_other_at(ip, &id) && !self.book.addresses().any(is_taken) {
+            // Without room for it in the book, it stays unknown.
+            let _ = self.book.add(now.wall, address, &Origin { id, socket: address.socket_addr() });
         }
     }
 

@@ -8,6 +8,7 @@
 //! ```text
 //! Candidate --add--> book, queue --schedule--> Action::Dial --> handle_dialed / handle_dial_failed
 //! socket --handle_incoming--> half-open --> handle_accepted / handle_incoming_failed
+//! own word of a peer --add--> Action::Probe --> handle_probed --> book
 //! connected --handle_ready--> Event::Up ... Action::Close ... handle_closed --> Event::Down
 //! ```
 //!
@@ -113,6 +114,9 @@ pub enum Action {
         /// Why.
         because: Because,
     },
+    /// Find out whether the peer is at this address that it gives for itself, without becoming its peer once more. Say
+    /// [`PeerManager::handle_probed`], `handle_probe_refused` or `handle_probe_failed`; one that there is no room for may be left undone.
+    Probe(PeerAddress),
     /// Drop this inbound connection, whose handshake is not done: newer ones need its room.
     Abort(ConnectionId),
 }
@@ -162,9 +166,9 @@ pub enum Refused {
     /// The book does not keep it.
     #[error("not kept: {0}")]
     Book(#[from] NotAdded),
-    /// A peer gives an address for itself that is not where it is connected from, or speaks for somebody else.
-    #[error("not the address of the peer that gave it")]
-    NotTheirs,
+    /// Whom we dialed gives an address for itself.
+    #[error("we know where this peer is")]
+    Reached,
     /// The peer that is said to have told us is not connected.
     #[error("its source is not connected")]
     UnknownSource,

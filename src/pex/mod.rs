@@ -82,10 +82,8 @@ pub enum Action {
     },
     /// Put what this peer answered into the book.
     Learned(PeerId, Vec<PeerAddress>),
-    /// A peer that dialed us says it can be reached here, where we see it: find out, and keep it.
+    /// A peer that dialed us says it can be reached here: find out, and keep it only if it is there.
     Introduced(PeerAddress),
-    /// A peer that dialed us says it can be reached at this other IP: find out, and keep it only if it is there.
-    Declared(PeerAddress),
     /// Tell the peer manager about this peer.
     Report(PeerId, Report),
     /// Find out whether the book wants more addresses and tell [`Pex::handle_book`].
@@ -170,8 +168,7 @@ impl Pex {
             return;
         }
         self.stats.introduced += u64::from(reachable_at.is_some() || declared_at.is_some());
-        self.actions.extend(reachable_at.map(Action::Introduced));
-        self.actions.extend(declared_at.map(Action::Declared));
+        self.actions.extend([reachable_at, declared_at].into_iter().flatten().map(Action::Introduced));
     }
 
     /// Notes that `peer` takes no more than so many addresses in one answer: Tendermint v0.35 hangs up on whoever sends it more than 100, in

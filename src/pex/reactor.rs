@@ -73,11 +73,7 @@ async fn carry_out(pex: &mut Pex, action: Action, channel: &Channel, router: &Ha
             }
         }
         Action::Learned(peer, addresses) => router.add_answer(peer, addresses).await,
-        Action::Introduced(address) => {
-            router.add(Candidate::new(address.clone(), Source::Inbound)).await;
-            router.probe(address).await;
-        }
-        Action::Declared(address) => router.probe(address).await,
+        Action::Introduced(address) => router.add(Candidate::new(address, Source::Inbound)).await,
         Action::Report(peer, report) => router.report(peer, report).await,
         Action::CheckBook => {
             let wants_more = router.wants_addresses().await;

@@ -97,7 +97,7 @@ fn a_peer_that_dialed_us_is_not_asked_but_looked_into() {
 fn an_address_that_a_peer_declares_is_looked_into_and_not_kept() {
     let mut story = Story::new();
     story.pex.handle_peer_up(story.now, id(9), false, Some(address(1)), Some(address(2)));
-    story.expect([Action::Introduced(address(1)), Action::Declared(address(2))]);
+    story.expect([Action::Introduced(address(1)), Action::Introduced(address(2))]);
     assert_eq!(story.pex.stats().introduced, 1);
     story.pex.handle_peer_up(story.now, id(8), true, Some(address(1)), Some(address(2)));
     story.expect([Action::Ask(id(8))]);

@@ -47,12 +47,6 @@ impl Handle {
         self.tell(Command::AddAnswer(from, addresses)).await;
     }
 
-    /// Has an address that a peer gives for itself tried, without becoming its peer once more; if the peer is there, the book
-    /// passes the address on.
-    pub async fn probe(&self, address: PeerAddress) {
-        self.tell(Command::Probe(address)).await;
-    }
-
     /// Addresses for a peer that asks for some.
     pub async fn advertise(&self, to: PeerId) -> Vec<PeerAddress> {
         self.ask(|reply| Command::Advertise(to, reply)).await.unwrap_or_default()
@@ -109,8 +103,6 @@ pub(crate) enum Command {
     Add(Candidate),
     /// A peer's answer to our request for addresses.
     AddAnswer(PeerId, Vec<PeerAddress>),
-    /// An address whose peer we know only from its own word: find out whether it is there.
-    Probe(PeerAddress),
     /// A selection of the book for this peer.
     Advertise(PeerId, oneshot::Sender<Vec<PeerAddress>>),
     /// Whether the book wants more addresses.

@@ -160,6 +160,7 @@ impl<T: Transport> Router<T> {
             match action {
                 Action::Dial(address) => self.dial(address),
                 Action::Close { connection, because, .. } => self.close(connection, because),
+                Action::Probe(address) => self.probe(address),
                 Action::Abort(connection) => self.abort(connection),
             }
         }
@@ -202,7 +203,6 @@ impl<T: Transport> Router<T> {
                 Ok(answered) => debug!(%from, ?answered, "addresses"),
                 Err(refused) => debug!(%from, %refused, "addresses"),
             },
-            Command::Probe(address) => self.probe(address),
             Command::Advertise(to, reply) => drop(reply.send(self.peers.advertise(&to))),
             Command::WantsAddresses(reply) => drop(reply.send(self.peers.book().need_more())),
             Command::Dial(address, reply) => drop(reply.send(self.peers.dial(now, address))),

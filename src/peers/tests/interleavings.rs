@@ -212,6 +212,7 @@ impl World {
                     self.dials.push(dialed);
                 }
                 Action::Close { connection, peer, .. } => assert_eq!(self.open.get(&connection), Some(&peer)),
+                Action::Probe(to) => assert!(self.open.values().any(|peer| *peer == to.id()), "{to} is connected"),
                 Action::Abort(connection) => {
                     let at = self.half_open.iter().position(|other| *other == connection);
                     self.half_open.remove(at.expect("an abort names an unfinished handshake"));

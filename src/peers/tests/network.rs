@@ -102,6 +102,7 @@ impl Network {
                     self.nodes.get_mut(&n).unwrap().handle_closed(now, connection, Blame::Local);
                     self.leave(connection.0, n);
                 }
+                Some(Action::Probe(_)) => unreachable!("nobody says where it listens"),
                 Some(Action::Abort(_)) => unreachable!("few handshakes at once"),
             }
         }

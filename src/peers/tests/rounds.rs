@@ -74,7 +74,7 @@ impl Rounds {
                     assert_eq!(self.open.get(&connection), Some(&peer), "a close names an open connection");
                     self.closes.push((peer, because));
                 }
-                Action::Abort(_) => {}
+                Action::Probe(_) | Action::Abort(_) => {}
             }
         }
         while let Some(event) = self.manager.poll_event() {

@@ -113,10 +113,10 @@ impl<T: Transport> Router<T> {
             Ok((address, Err(error))) => {
                 debug!(%address, %error, "is not where it says");
                 self.probes_failed += 1;
-                self.peers.handle_probe_failed(now(), &address);
                 let reset = HandshakeError::Io(std::io::ErrorKind::ConnectionReset);
-                if [HandshakeError::Closed, reset].map(DialError::Handshake).contains(&error) {
-                    self.peers.handle_probe_refused(now(), &address);
+                match [HandshakeError::Closed, reset].map(DialError::Handshake).contains(&error) {
+                    true => self.peers.handle_probe_refused(now(), &address),
+                    false => self.peers.handle_probe_failed(now(), &address),
                 }
             }
             Err(error) => warn!(%error, "a probe ended badly"),
