@@ -16,6 +16,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use super::{
     Action, Answered, Because, Config, Connected, ConnectionId, Direction, Event, Refused, Report, Score, Slots, State,
     Stats,
+    declared::Declared,
     incoming::Incoming,
     schedule::{UPGRADE_INTERVAL, known},
     score::{LOWEST, PERSISTENT, Scores},
@@ -55,6 +56,7 @@ pub struct PeerManager {
     pub(super) dialer: Dialer,
     pub(super) set: PeerSet,
     pub(super) incoming: Incoming,
+    pub(super) declared: Declared,
     pub(super) scores: Scores,
     pub(super) rng: StdRng,
     pub(super) actions: VecDeque<Action>,
@@ -95,6 +97,7 @@ impl PeerManager {
             dialer,
             set: PeerSet::default(),
             incoming: Incoming::new(config.attempts_per_ip, config.limit_lan),
+            declared: Declared::default(),
             scores: Scores::new(config.scores),
             rng,
             actions: VecDeque::new(),
@@ -138,7 +141,16 @@ impl PeerManager {
                 if peer.direction != Direction::Inbound {
                     return Err(Refused::Reached);
                 }
+                let seen = peer.remote.map(|remote| remote.ip().to_canonical());
                 self.book.may_keep(now.wall, &address)?;
+                if let Some(ip) = address.ip().filter(|ip| seen != Some(*ip)) {
+                    if self.is_restricted(ip) {
+                        return Err(self.stats.refusals.count(WhyNot::NetRestricted).into());
+                    }
+                    if !self.declared.allow(now.monotonic, ip) {
+                        return Err(Refused::TooMany);
+                    }
+                }
                 self.actions.push_back(Action::Probe(address));
             }
         }
@@ -241,9 +253,7 @@ impl PeerManager {
     /// A socket was accepted. On success its handshake may begin; otherwise drop it. Say `handle_accepted` or `handle_incoming_failed`
     /// when it is over.
     pub fn handle_incoming(&mut self, now: Now, connection: ConnectionId, ip: Option<IpAddr>) -> Result<(), WhyNot> {
-        let restricted =
-            |ip: IpAddr| !self.netrestrict.is_empty() && !self.netrestrict.iter().any(|net| net.contains(&ip));
-        if ip.is_some_and(|ip| restricted(ip.to_canonical())) {
+        if ip.is_some_and(|ip| self.is_restricted(ip.to_canonical())) {
             return Err(self.stats.refusals.count(WhyNot::NetRestricted));
         }
         let connected = ip.map_or(0, |ip| self.set.inbound_from(ip));
@@ -253,6 +263,10 @@ impl PeerManager {
             Err(why) => return Err(self.stats.refusals.count(why)),
         }
         Ok(())
+    }
+
+    fn is_restricted(&self, ip: IpAddr) -> bool {
+        !self.netrestrict.is_empty() && !self.netrestrict.iter().any(|net| net.contains(&ip))
     }
 
     /// The handshake of an accepted socket failed or was cut.

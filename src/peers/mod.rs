@@ -17,6 +17,7 @@
 //! `handle_dial_failed`; each connection taken ends with one `handle_closed`.
 
 mod admission;
+mod declared;
 mod eviction;
 mod incoming;
 mod manager;
@@ -169,6 +170,9 @@ pub enum Refused {
     /// Whom we dialed gives an address for itself.
     #[error("we know where this peer is")]
     Reached,
+    /// Peers elsewhere had us look into that host often enough lately.
+    #[error("this host was looked into often enough")]
+    TooMany,
     /// The peer that is said to have told us is not connected.
     #[error("its source is not connected")]
     UnknownSource,

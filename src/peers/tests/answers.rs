@@ -70,6 +70,29 @@ fn whom_we_dialed_does_not_say_where_it_is() {
     });
 }
 
+/// Identities are free: each of an attacker's could name a port of its victim.
+#[test]
+fn strangers_do_not_make_us_knock_at_somebody_elses_door_more_than_five_times_a_minute() {
+    let mut manager = PeerManager::new(Config::new(id(1_000)), Book::new(BookConfig::default()));
+    let now = kadwire_discovery::Now::read();
+    let mut knocks = |now, ns: std::ops::RangeInclusive<u32>, host: &str| {
+        for n in ns {
+            let connection = ConnectionId(n.into());
+            manager.handle_incoming(now, connection, address(n).ip()).unwrap();
+            manager.handle_accepted(now, connection, id(n), address(n).socket_addr()).unwrap();
+            let _ = manager.add(now, Candidate::new(peer_at(n, &format!("{host}:{n}")), Source::Inbound));
+            manager.handle_closed(now, connection, Blame::Local);
+        }
+        std::iter::from_fn(|| manager.poll_action()).filter(|action| matches!(action, Action::Probe(_))).count()
+    };
+    assert_eq!(knocks(now, 1..=200, "51.1.1.1"), 5);
+    // Others are looked into, another port or address of the same IPv6 host is not.
+    assert_eq!(knocks(now, 201..=203, "51.1.1.2"), 3);
+    assert_eq!((knocks(now, 204..=210, "[2600::1:1]"), knocks(now, 211..=213, "[2600::2:1]")), (5, 0));
+    assert_eq!(knocks(now.after(secs(59)), 214..=220, "51.1.1.1"), 0);
+    assert_eq!(knocks(now.after(secs(60)), 221..=230, "51.1.1.1"), 5);
+}
+
 /// 200 such handshakes left a CometBFT node's book with 61 fakes of 65.
 #[test]
 fn fakes_that_are_not_where_they_say_leave_the_book_empty() {
