@@ -46,6 +46,10 @@ const SHORT_WAIT: Duration = Duration::from_secs(3);
 /// next looks for peers; it does not mind waiting. Then it gets the empty answer: nothing was reached, and we do not make up anything.
 const LONG_WAIT: Duration = Duration::from_secs(10);
 
+/// Between the answers to two guests while hardly anybody is known. Two CometBFT nodes that hear of each other at the same moment dial each
+/// other, each refuses the other's connection as a second one, and both try again 30 s later, at the same moment.
+const TURN: Duration = Duration::from_millis(250);
+
 /// A guest is visited once in so long while it is here. Its refusal counts for nothing, so something else must keep us from calling often.
 const CALL_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -168,20 +172,25 @@ impl Seed {
     /// Answers those who asked, as far as there is something to say or they have waited long enough.
     pub(super) fn release(&mut self, now: Now) {
         self.news = self.news.filter(|news| now.monotonic < *news + QUIET);
+        self.next_turn = self.next_turn.filter(|turn| now.monotonic < *turn);
         let settled = self.news.is_none() && !self.schedule.is_exploring(now.monotonic);
-        let is_ready = |guest: &Guest| match guest.state {
-            State::Asked(since) => {
-                let waited = now.monotonic.saturating_duration_since(since);
-                match self.served.len_for(&guest.peer) {
-                    0 => guest.not_visited || waited >= LONG_WAIT,
-                    1..LEAST => settled || waited >= SHORT_WAIT,
-                    _ => true,
-                }
+        let (mut ready, mut in_turn) = (Vec::new(), Vec::new());
+        for (number, guest) in self.guests.iter() {
+            let State::Asked(since) = guest.state else { continue };
+            let waited = now.monotonic.saturating_duration_since(since);
+            match self.served.len_for(&guest.peer) {
+                0 if guest.not_visited || waited >= LONG_WAIT => ready.push(number),
+                1..LEAST if settled || waited >= SHORT_WAIT => in_turn.push(number),
+                ..LEAST => {}
+                _ => ready.push(number),
             }
-            State::Silent | State::Leaving => false,
-        };
-        let ready = self.guests.iter().filter(|(_, guest)| is_ready(guest)).map(|(number, _)| number);
-        ready.collect::<Vec<_>>().into_iter().for_each(|number| self.answer(number));
+        }
+        if self.next_turn.is_none() && !in_turn.is_empty() {
+            in_turn.truncate(1);
+            self.next_turn = Some(now.monotonic + TURN);
+            ready.append(&mut in_turn);
+        }
+        ready.into_iter().for_each(|number| self.answer(number));
     }
 
     fn answer(&mut self, number: ConnectionId) {
@@ -244,10 +253,10 @@ impl Seed {
         let deadline = |(_, guest): (_, &Guest)| match guest.state {
             State::Silent => Some(guest.since + SILENCE),
             State::Asked(since) if self.served.len_for(&guest.peer) == 0 => Some(since + LONG_WAIT),
-            State::Asked(since) => Some(settles.map_or(since + SHORT_WAIT, |settles| settles.min(since + SHORT_WAIT))),
+            State::Asked(since) => settles.into_iter().chain([since + SHORT_WAIT]).min().max(self.next_turn),
             State::Leaving => None,
         };
-        self.guests.iter().filter_map(deadline).min()
+        self.guests.iter().filter_map(deadline).chain(self.next_turn).min()
     }
 }
 

@@ -115,6 +115,8 @@ pub struct Seed {
     called: Expiring<PeerId>,
     /// When somebody new was reached, until that is a while ago.
     news: Option<Instant>,
+    /// When the next guest may be answered, while hardly anybody is known.
+    next_turn: Option<Instant>,
     guests: Guests,
     actions: VecDeque<Action>,
     next_tidy: Instant,
@@ -167,6 +169,7 @@ impl Seed {
             asked: Expiring::new(MAX_ASKED),
             called: Expiring::new(MAX_ASKED),
             news: None,
+            next_turn: None,
             guests: Guests::new(config.slots, config.attempts_per_ip),
             actions: VecDeque::new(),
             next_tidy: now.monotonic + TIDY,

@@ -109,11 +109,13 @@ fn nodes_started_together_all_hear_of_each_other() {
         world.knock(n).unwrap();
         world.asks(n).run(Duration::from_millis(500));
     }
-    world.run(secs(2));
+    world.run(secs(3));
     for n in 1..=4 {
         let others: Vec<_> = (1..=4).filter(|m| *m != n).map(id).collect();
         assert_eq!(ids(&world.answer_to(n).unwrap()), others);
     }
+    let answered: Vec<f64> = world.answered.iter().map(|(at, _)| *at).collect();
+    assert!(answered.windows(2).all(|pair| pair[1] - pair[0] > 0.2), "one after the other: {answered:?}");
 }
 
 #[test]

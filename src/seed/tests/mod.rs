@@ -60,6 +60,8 @@ struct World {
     /// Seconds since the start, and who was visited.
     visits: Vec<(f64, Visit)>,
     actions: Vec<Action>,
+    /// Seconds since the start, and who was answered.
+    answered: Vec<(f64, ConnectionId)>,
     started: Now,
     number: u64,
     guests: HashMap<u32, ConnectionId>,
@@ -81,6 +83,7 @@ impl World {
             under_way: BTreeMap::new(),
             visits: Vec::new(),
             actions: Vec::new(),
+            answered: Vec::new(),
             started: now,
             number: 0,
             guests: HashMap::new(),
@@ -113,6 +116,9 @@ impl World {
             self.under_way.insert((self.now.monotonic + took, self.number), (visit, visited));
         }
         while let Some(action) = self.seed.poll_action() {
+            if let Action::Answer(number, _) = &action {
+                self.answered.push((self.seconds(), *number));
+            }
             self.actions.push(action);
         }
     }
