@@ -225,9 +225,11 @@ func TestCometBFTNetworkWithOurSeed(t *testing.T) {
 			"--p2p.laddr", "tcp://"+ip+":26656", "--rpc.laddr", "tcp://"+ip+":26657")
 	}
 	untilReachable(seed, validators, time.Minute)
+	t.Logf("all reached by the seed %.1f s after the first validator was started", time.Since(begin).Seconds())
 	for i := range validators {
 		rpc := fmt.Sprintf("http://127.111.0.%d:26657", 11+i)
 		waitUntil(t, time.Minute, rpc+" has the other validators as peers", func() bool { return number(rpc+"/net_info", "n_peers") >= validators-1 })
+		t.Logf("%s has all peers after %.1f s", rpc, time.Since(begin).Seconds())
 		waitUntil(t, time.Minute, rpc+" has block 3", func() bool { return number(rpc+"/status", "sync_info", "latest_block_height") >= 3 })
 	}
 	t.Logf("meshed, and at block 3, %.1f s after the first validator was started", time.Since(begin).Seconds())
