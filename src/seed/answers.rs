@@ -50,6 +50,10 @@ const LONG_WAIT: Duration = Duration::from_secs(10);
 /// other, each refuses the other's connection as a second one, and both try again 30 s later, at the same moment.
 const TURN: Duration = Duration::from_millis(250);
 
+/// A guest that can only be visited when it has left gets an empty answer, so that it leaves; the others may be told of it if they wait for
+/// as long as that takes.
+const EMPTY_TURN: Duration = Duration::from_secs(4);
+
 /// A guest is visited once in so long while it is here. Its refusal counts for nothing, so something else must keep us from calling often.
 const CALL_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -173,13 +177,15 @@ impl Seed {
     pub(super) fn release(&mut self, now: Now) {
         self.news = self.news.filter(|news| now.monotonic < *news + QUIET);
         self.next_turn = self.next_turn.filter(|turn| now.monotonic < *turn);
+        self.next_empty = self.next_empty.filter(|turn| now.monotonic < *turn);
         let settled = self.news.is_none() && !self.schedule.is_exploring(now.monotonic);
-        let (mut ready, mut in_turn) = (Vec::new(), Vec::new());
+        let (mut ready, mut in_turn, mut unvisited) = (Vec::new(), Vec::new(), None);
         for (number, guest) in self.guests.iter() {
             let State::Asked(since) = guest.state else { continue };
             let waited = now.monotonic.saturating_duration_since(since);
             match self.served.len_for(&guest.peer) {
-                0 if guest.not_visited || waited >= LONG_WAIT => ready.push(number),
+                0 if waited >= LONG_WAIT => ready.push(number),
+                0 if guest.not_visited => unvisited = unvisited.or(Some(number)),
                 1..LEAST if settled || waited >= SHORT_WAIT => in_turn.push(number),
                 ..LEAST => {}
                 _ => ready.push(number),
@@ -189,6 +195,10 @@ impl Seed {
             in_turn.truncate(1);
             self.next_turn = Some(now.monotonic + TURN);
             ready.append(&mut in_turn);
+        }
+        if self.next_empty.is_none() && unvisited.is_some() {
+            self.next_empty = Some(now.monotonic + EMPTY_TURN);
+            ready.extend(unvisited);
         }
         ready.into_iter().for_each(|number| self.answer(number));
     }
@@ -256,7 +266,7 @@ impl Seed {
             State::Asked(since) => settles.into_iter().chain([since + SHORT_WAIT]).min().max(self.next_turn),
             State::Leaving => None,
         };
-        self.guests.iter().filter_map(deadline).chain(self.next_turn).min()
+        self.guests.iter().filter_map(deadline).chain(self.next_turn).chain(self.next_empty).min()
     }
 }
 

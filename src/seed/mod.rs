@@ -117,6 +117,8 @@ pub struct Seed {
     news: Option<Instant>,
     /// When the next guest may be answered, while hardly anybody is known.
     next_turn: Option<Instant>,
+    /// When the next guest may be sent away with nothing, while nobody is known.
+    next_empty: Option<Instant>,
     guests: Guests,
     actions: VecDeque<Action>,
     next_tidy: Instant,
@@ -170,6 +172,7 @@ impl Seed {
             called: Expiring::new(MAX_ASKED),
             news: None,
             next_turn: None,
+            next_empty: None,
             guests: Guests::new(config.slots, config.attempts_per_ip),
             actions: VecDeque::new(),
             next_tidy: now.monotonic + TIDY,
