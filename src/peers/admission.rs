@@ -1,6 +1,9 @@
 //! Who gets in: a proven identity becomes a connection, or is refused for a named reason.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::{Duration, Instant},
+};
 
 use kadwire_discovery::Now;
 use kadwire_wire::address::{PeerAddress, PeerId};
@@ -13,6 +16,12 @@ use crate::{
     book::Origin,
     dial::{Subnet, WhyNot},
 };
+
+/// What a peer sent before it hung up is heard for this long: it waits in the queues of a reactor and of the router.
+const LAST_WORD: Duration = Duration::from_secs(10);
+
+/// Departed peers whose last word may be on its way.
+pub(super) const MAX_DEPARTED: usize = 256;
 
 impl PeerManager {
     pub(super) fn admit(
@@ -120,8 +129,14 @@ impl PeerManager {
         self.unconditional.contains(id) || self.dialer.is_persistent(id)
     }
 
-    pub(super) fn origin_of(&self, id: &PeerId) -> Option<Origin> {
-        self.set.standing(id).map(|peer| Origin { id: *id, socket: peer.remote })
+    /// Who speaks: a peer that is connected, or that hung up after its last word, which may reach us after its end. Seeds always do that.
+    pub(super) fn origin_of(&self, now: Now, id: &PeerId) -> Option<Origin> {
+        let connected = self.set.standing(id).map(|peer| Origin { id: *id, socket: peer.remote });
+        let late = |(left, origin): &&(Instant, Origin)| {
+            origin.id == *id && now.monotonic.saturating_duration_since(*left) <= LAST_WORD
+        };
+        let departed = || self.departed.iter().rev().find(late).map(|(_, origin)| *origin);
+        connected.or_else(departed).filter(|_| !self.book.is_banned(now.wall, id))
     }
 
     pub(super) fn close_peer(&mut self, id: &PeerId, because: Because) {

@@ -16,6 +16,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 use super::{
     Action, Answered, Because, Config, Connected, ConnectionId, Direction, Event, Refused, Report, Score, Slots, State,
     Stats,
+    admission::MAX_DEPARTED,
     declared::Declared,
     incoming::Incoming,
     schedule::{UPGRADE_INTERVAL, known},
@@ -61,6 +62,8 @@ pub struct PeerManager {
     pub(super) rng: StdRng,
     pub(super) actions: VecDeque<Action>,
     pub(super) events: VecDeque<Event>,
+    /// Who was connected until a moment ago, the last of them at the end.
+    pub(super) departed: VecDeque<(Instant, Origin)>,
     pub(super) wake: Option<Instant>,
     /// Discovery and the book take turns, so that neither starves the other (go-ethereum's FairMix).
     pub(super) book_is_next: bool,
@@ -102,6 +105,7 @@ impl PeerManager {
             rng,
             actions: VecDeque::new(),
             events: VecDeque::new(),
+            departed: VecDeque::new(),
             wake: None,
             book_is_next: false,
             stats: Stats::default(),
@@ -133,7 +137,7 @@ impl PeerManager {
             }
             Source::Discv4 => self.dialer.add_candidate(now, address, known(&self.set, &self.book, now))?,
             Source::Pex(from) => {
-                let origin = self.origin_of(&from).ok_or(Refused::UnknownSource)?;
+                let origin = self.origin_of(now, &from).ok_or(Refused::UnknownSource)?;
                 self.book.add(now.wall, &address, &origin)?;
             }
             Source::Inbound => {
@@ -157,14 +161,14 @@ impl PeerManager {
         Ok(())
     }
 
-    /// Takes up one PEX answer of a connected peer: a random choice of at most 100 addresses, at most 32 of one group.
+    /// Takes up one PEX answer of a peer that is connected, or was until a moment ago (a seed answers and hangs up): a random choice of at most 100 addresses, at most 32 of one group.
     pub fn add_answer(
         &mut self,
         now: Now,
         from: &PeerId,
         mut addresses: Vec<PeerAddress>,
     ) -> Result<Answered, Refused> {
-        let origin = self.origin_of(from).ok_or(Refused::UnknownSource)?;
+        let origin = self.origin_of(now, from).ok_or(Refused::UnknownSource)?;
         addresses.shuffle(&mut self.rng);
         let (mut answered, mut taken) = (Answered::default(), 0);
         let mut groups = std::collections::HashMap::new();
@@ -384,6 +388,11 @@ impl PeerManager {
         }
         if blame.is_peer() {
             self.scores.adjust(closed.peer, -BLAMED);
+        } else {
+            if self.departed.len() >= MAX_DEPARTED {
+                self.departed.pop_front();
+            }
+            self.departed.push_back((now.monotonic, Origin { id: closed.peer, socket: closed.remote }));
         }
         let lasted = now.monotonic.saturating_duration_since(closed.since);
         self.dialer.disconnected(now, closed.peer, closed.dialed.as_ref(), lasted, closed.closed_by_us);

@@ -1,8 +1,8 @@
 //! What guests get: one answer, and a visit in return.
 //!
 //! A guest is not believed: where it says it is, it is visited, and only then passed on. It is visited when it has left, because a CometBFT
-//! node takes no second connection with an IP it has one with (`allow_duplicate_ip`); while hardly anybody is known, also while it is here
-//! and waits for its answer, which is how the first nodes of a new network meet.
+//! node takes no second connection with an IP it has one with (`allow_duplicate_ip`). While hardly anybody is known, its identity is proven at
+//! its address also while it is here and waits for its answer, which is how the first nodes of a new network meet.
 
 use std::{
     net::SocketAddr,

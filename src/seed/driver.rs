@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kadwire_wire::{
     PeerAddress,
     tendermint::pex_message::PEX_CHANNEL,
-    transport::{CloseReason, Connection, HandshakeError, Incoming, Receiver, Sender, Transport},
+    transport::{CloseReason, Connection, DialError, HandshakeError, Incoming, Receiver, Sender, Transport},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::{Action, Config, Seed, Status, Visit, Visited};
+use super::{Action, Config, Errand, Seed, Status, Visit, Visited};
 use crate::{
     book::Book,
     peers::ConnectionId,
@@ -286,17 +286,25 @@ impl<T: Transport> Driver<T> {
 }
 
 async fn call<T: Transport>(transport: &T, visit: &Visit) -> Visited {
-    let mut connection = match transport.dial(&visit.address).await {
-        Ok(connection) => connection,
-        Err(error) => return Visited::Failed(Trouble::from(&error)),
-    };
+    match visited(transport, visit).await {
+        Ok(visited) => visited,
+        Err(error) => Visited::Failed(Trouble::from(&error)),
+    }
+}
+
+async fn visited<T: Transport>(transport: &T, Visit { address, errand }: &Visit) -> Result<Visited, DialError> {
+    if *errand == Errand::Prove {
+        transport.probe(address).await?;
+        return Ok(Visited::Reached { remote: address.socket_addr(), answer: None });
+    }
+    let mut connection = transport.dial(address).await?;
     let remote = connection.remote.socket_addr();
-    let answer = match visit.ask {
-        true => Some(ask(&mut connection, ANSWER_TIMEOUT).await),
-        false => None,
+    let answer = match errand {
+        Errand::Ask => Some(ask(&mut connection, ANSWER_TIMEOUT).await),
+        Errand::Look | Errand::Prove => None,
     };
     connection.close(CloseReason::requested("visited"));
-    Visited::Reached { remote, answer }
+    Ok(Visited::Reached { remote, answer })
 }
 
 /// Sends the answer and hangs up when it is written, or after a while.

@@ -39,7 +39,7 @@ use rand::{SeedableRng, rngs::StdRng};
 
 pub use driver::{Chain, Running, start};
 pub use status::{Failures, Stats, Status};
-pub use visits::{Visit, Visited};
+pub use visits::{Errand, Visit, Visited};
 
 use crate::{
     book::Book,

@@ -54,8 +54,19 @@ pub(super) const BAN: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Visit {
     /// Whom to dial.
     pub address: PeerAddress,
-    /// Whether to ask for addresses. Without, it is enough to see that the peer is there.
-    pub ask: bool,
+    /// What for.
+    pub errand: Errand,
+}
+
+/// What to do at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// See that the peer is there and of our network, and ask for addresses.
+    Ask,
+    /// The same, without asking: that would be too soon.
+    Look,
+    /// See that the peer is there, and no more: we are connected with it, so its network is known, and a second connection would not do.
+    Prove,
 }
 
 /// What came of a visit.
@@ -78,8 +89,12 @@ impl Seed {
         while let Some(address) = self.schedule.poll(now.monotonic) {
             if self.is_wanted(now, &address) {
                 self.stats.visits += 1;
-                let ask = !self.asked.contains(now.monotonic, &address.id());
-                return Some(Visit { address, ask });
+                let errand = match () {
+                    () if self.is_of_guest(&address) => Errand::Prove,
+                    () if self.asked.contains(now.monotonic, &address.id()) => Errand::Look,
+                    () => Errand::Ask,
+                };
+                return Some(Visit { address, errand });
             }
             self.let_go(&address);
         }
@@ -92,6 +107,12 @@ impl Seed {
         let claimed = self.schedule.check(address).is_some_and(|check| check.claim.is_some());
         !self.book.is_banned(now.wall, &id)
             && (claimed || self.is_seed(address) || self.book.address_of(&id) == Some(address))
+    }
+
+    /// Whether its peer gave it for itself, and is here.
+    fn is_of_guest(&self, address: &PeerAddress) -> bool {
+        let claim = self.schedule.check(address).and_then(|check| check.claim.as_ref());
+        claim.is_some_and(|claim| claim.is_here)
     }
 
     fn is_seed(&self, address: &PeerAddress) -> bool {
@@ -134,13 +155,16 @@ impl Seed {
             Host::Name(_) => remote.and_then(|remote| PeerAddress::from_socket(id, remote).ok()),
             _ => Some(address.clone()),
         };
+        let unasked = self.is_of_guest(address);
         match at.filter(|at| self.keep(now, at)) {
-            Some(at) if at == *address => self.plan_recheck(now, at, 1),
+            // Nobody has asked it yet.
+            Some(at) if unasked => self.plan_recheck(now, at, REQUEST_INTERVAL),
+            Some(at) if at == *address => self.plan_recheck(now, at, self.config.recheck_after),
             kept => {
                 // Reached, but not to be kept: a private address in a strict book. Or a name.
-                kept.into_iter().for_each(|at| self.plan_recheck(now, at, 1));
+                kept.into_iter().for_each(|at| self.plan_recheck(now, at, self.config.recheck_after));
                 match self.is_seed(address) {
-                    true => self.plan_recheck(now, address.clone(), NAMES_RARER),
+                    true => self.plan_recheck(now, address.clone(), self.config.recheck_after * NAMES_RARER),
                     false => self.let_go(address),
                 }
             }
@@ -162,8 +186,7 @@ impl Seed {
         kept
     }
 
-    fn plan_recheck(&mut self, now: Now, address: PeerAddress, times: u32) {
-        let after = self.config.recheck_after * times;
+    fn plan_recheck(&mut self, now: Now, address: PeerAddress, after: Duration) {
         // Spread by a tenth, so that those reached in one burst are not checked in one for ever.
         let spread = self.rng.random_range(Duration::ZERO..=after / 10);
         if let Some(check) = self.schedule.put(Lane::Recheck, now.monotonic + after - spread, address) {

@@ -62,6 +62,22 @@ fn nobody_speaks_for_others_and_only_connected_peers_are_heard() {
 }
 
 #[test]
+fn the_answer_of_a_seed_that_has_hung_up_is_heard_but_not_of_one_that_broke_the_rules() {
+    let told =
+        |manager: &mut PeerManager, now, by: u32, of: u32| manager.add_answer(now, &id(by), vec![address(of)]).is_ok();
+    Rounds::new(Slots { outbound: 0, ..Slots::default() })
+        .accepted([1, 2])
+        .closed([1])
+        .closed_by([2], Blame::Misbehaved)
+        .then(|manager, now| {
+            assert!(told(manager, now, 1, 10));
+            assert!(!told(manager, now, 2, 11));
+        })
+        .after(secs(11))
+        .then(|manager, now| assert!(!told(manager, now, 1, 12)));
+}
+
+#[test]
 fn whom_we_dialed_does_not_say_where_it_is() {
     Rounds::new(Slots::default()).connected([1]).then(|manager, now| {
         let claim = Candidate::new(peer_at(1, "50.0.0.1:1"), Source::Inbound);

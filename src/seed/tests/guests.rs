@@ -102,6 +102,16 @@ fn the_first_nodes_of_a_network_meet() {
 }
 
 #[test]
+fn a_guest_is_not_disturbed_while_it_is_here_and_asked_later() {
+    // A second whole connection would be taken for a crossed dial, and one of the two closed.
+    let mut world = World::new(|_| {}).hosts([1]);
+    world.knock(1).unwrap();
+    world.asks(1).run(secs(20));
+    let errands: Vec<_> = world.visits.iter().map(|(at, visit)| (at.round(), visit.errand)).collect();
+    assert!(matches!(errands[..], [(0.0, Errand::Prove), (9.0..=10.0, Errand::Ask)]), "{errands:?}");
+}
+
+#[test]
 fn nodes_started_together_all_hear_of_each_other() {
     // Four validators, half a second apart, that know nobody else.
     let mut world = World::new(|_| {}).hosts(1..=4);

@@ -16,7 +16,7 @@ use kadwire_wire::{
     tendermint::{node_info::NodeInfo, pex_message::PexMessage},
 };
 
-use super::{Action, Config, Seed, Visit, Visited, Why};
+use super::{Action, Config, Errand, Seed, Visit, Visited, Why};
 use crate::{
     book::{Book, BookConfig},
     dial::tests::{id, peer_at},
@@ -125,7 +125,7 @@ impl World {
 
     fn outcome(&self, visit: &Visit) -> (Duration, Visited) {
         let remote = visit.address.socket_addr();
-        let answered = |answer| Visited::Reached { remote, answer: visit.ask.then_some(answer) };
+        let answered = |answer| Visited::Reached { remote, answer: (visit.errand == Errand::Ask).then_some(answer) };
         match self.hosts.get(&visit.address) {
             Some(Host::Knows(addresses)) => {
                 let addresses = addresses.iter().take(250).cloned().collect();

@@ -85,7 +85,7 @@ fn among_dead_peers_and_liars_only_live_peers_are_served() {
     assert!(world.seed.stats().learned > 3_000, "liars were heard out");
     // Nobody was asked, or dialed at one address, more often than is polite.
     let mut asked: HashMap<PeerId, f64> = HashMap::new();
-    for (at, visit) in world.visits.iter().filter(|(_, visit)| visit.ask) {
+    for (at, visit) in world.visits.iter().filter(|(_, visit)| visit.errand == Errand::Ask) {
         let last = asked.insert(visit.address.id(), *at);
         let reached = matches!(world.hosts.get(&visit.address), Some(Host::Knows(_)));
         assert!(!reached || last.is_none_or(|last| at - last >= 10.0), "{visit:?}");

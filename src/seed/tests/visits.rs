@@ -121,7 +121,8 @@ fn who_was_asked_is_not_asked_again_within_ten_seconds() {
     world = world.hosts([0]);
     world.run(secs(60));
     assert!(world.visits.len() >= 20, "it is looked at every 3 s");
-    let asked: Vec<f64> = world.visits.iter().filter(|(_, visit)| visit.ask).map(|(at, _)| *at).collect();
+    let asked: Vec<f64> =
+        world.visits.iter().filter(|(_, visit)| visit.errand == Errand::Ask).map(|(at, _)| *at).collect();
     assert!(asked.len() >= 4 && asked.windows(2).all(|pair| pair[1] - pair[0] >= 10.0), "{asked:?}");
 }
 
