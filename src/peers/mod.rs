@@ -40,6 +40,7 @@ pub use manager::PeerManager;
 pub use score::{Report, Score};
 pub use set::{Connected, ConnectionId, Direction, State};
 
+pub(crate) use declared::Declared;
 pub(crate) use incoming::Incoming;
 pub(crate) use set::host;
 

@@ -26,7 +26,10 @@ use super::{
     served::LEAST,
     visits::AFTER_LEAVING,
 };
-use crate::{dial::WhyNot, peers::ConnectionId};
+use crate::{
+    dial::WhyNot,
+    peers::{ConnectionId, host},
+};
 
 /// A peer whose version begins so takes an answer of more than a hundred addresses for misbehaviour (Tendermint v0.35, `maxAddresses`).
 const TENDERMINT_V0_35: &str = "0.35.";
@@ -160,7 +163,13 @@ impl Seed {
         if is_here && self.called.contains(now.monotonic, &peer) {
             claims.clear();
         }
-        claims.retain(|claim| self.book.may_keep(now.wall, claim).is_ok());
+        let seen = guest.ip;
+        claims.retain(|claim| {
+            let elsewhere = claim.ip().filter(|ip| Some(host(*ip)) != seen);
+            self.served.address_of(&peer) == Some(claim)
+                || (self.book.may_keep(now.wall, claim).is_ok()
+                    && elsewhere.is_none_or(|ip| self.declared.allow(now.monotonic, ip)))
+        });
         let mut claims = claims.into_iter();
         let planned = match claims.next() {
             Some(first) => self.introduce(now.monotonic + after, first, claims.next(), is_here),

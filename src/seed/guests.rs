@@ -32,7 +32,7 @@ pub(super) enum State {
 #[derive(Debug)]
 pub(super) struct Guest {
     pub(super) peer: PeerId,
-    ip: Option<IpAddr>,
+    pub(super) ip: Option<IpAddr>,
     pub(super) since: Instant,
     pub(super) state: State,
     /// Where it says it is, best guess first.

@@ -44,7 +44,7 @@ pub use visits::{Errand, Visit, Visited};
 use crate::{
     book::Book,
     dial::{Backoff, Expiring},
-    peers::{ConnectionId, Slots},
+    peers::{ConnectionId, Declared, Slots},
 };
 
 use guests::Guests;
@@ -113,6 +113,8 @@ pub struct Seed {
     asked: Expiring<PeerId>,
     /// Guests that were visited while they were here.
     called: Expiring<PeerId>,
+    /// How often a host was visited because guests from elsewhere declare it.
+    declared: Declared,
     /// When somebody new was reached, until that is a while ago.
     news: Option<Instant>,
     /// When the next guest may be answered, while hardly anybody is known.
@@ -170,6 +172,7 @@ impl Seed {
             backoff: Backoff::default(),
             asked: Expiring::new(MAX_ASKED),
             called: Expiring::new(MAX_ASKED),
+            declared: Declared::default(),
             news: None,
             next_turn: None,
             next_empty: None,

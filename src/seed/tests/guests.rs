@@ -77,6 +77,22 @@ fn another_ip_than_the_one_we_see_is_a_claim_to_be_checked() {
 }
 
 #[test]
+fn guests_do_not_make_us_knock_at_somebody_elses_door_more_than_five_times_a_minute() {
+    let mut world = knowing_ten();
+    let before = world.visits.len();
+    for n in 0..200 {
+        let from = peer(1_000 + n).socket_addr().unwrap();
+        world.knock_as(1_000 + n, from, &format!("51.1.1.1:{}", 1_000 + n)).unwrap();
+        world.leaves(1_000 + n);
+    }
+    world.run(secs(50));
+    let victim = |visit: &Visit| visit.address.ip() == Some("51.1.1.1".parse().unwrap());
+    let strangers: Vec<_> = world.visits[before..].iter().filter(|(_, visit)| victim(visit)).collect();
+    let hosts: std::collections::BTreeSet<_> = strangers.iter().map(|(_, visit)| visit.address.clone()).collect();
+    assert_eq!(hosts.len(), 5, "each of them up to three times");
+}
+
+#[test]
 fn who_calls_again_and_again_does_not_make_us_call_back_each_time() {
     let mut world = knowing_ten();
     for _ in 0..60 {
