@@ -112,7 +112,8 @@ impl Sender {
 
     /// Whether [`try_send`](Self::try_send) would find room now.
     pub fn can_send(&self, channel: u8) -> bool {
-        self.link.channel(channel).is_some_and(|(_, shared, places)| shared && places.available_permits() > 0)
+        let found = self.link.channel(channel);
+        found.is_some_and(|(_, shared, places)| shared && !places.is_closed() && places.available_permits() > 0)
     }
 
     /// Messages of a channel that wait to be written, the one that was begun included (CometBFT `SendQueueSize`).

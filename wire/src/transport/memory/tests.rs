@@ -174,6 +174,7 @@ async fn each_way_to_end_is_seen_on_both_sides() {
     for n in 0..4 {
         to_b.sender.try_send(0x30, vec![n].into()).unwrap();
     }
+    assert!(!to_b.sender.can_send(0x30) && to_a.sender.can_send(0x30));
     let reason = CloseReason::requested("done");
     assert_eq!(to_b.flush_and_close(reason.clone()).await, reason);
     for n in 0..4 {
@@ -181,6 +182,10 @@ async fn each_way_to_end_is_seen_on_both_sides() {
     }
     assert_eq!(to_a.recv().await, None);
     assert_eq!(to_a.closed().await, CloseReason::Remote);
+    for gone in [&to_a.sender, &to_b.sender] {
+        assert_eq!((gone.queued(0x30), gone.can_send(0x30)), (0, false), "room, but nobody there");
+        assert_eq!(gone.try_send(0x30, Bytes::new()), Err(SendError::Closed.into()));
+    }
 
     // Closing keeps the first reason.
     let (to_b, mut to_a) = connect(&a, &b).await;
