@@ -6,7 +6,7 @@ mod raw_peer;
 use std::time::Duration;
 
 use kadwire_wire::transport::{TendermintTransport, Transport};
-use raw_peer::{RawPeer, node, socket, soon};
+use raw_peer::{RawPeer, allocated, node, socket, soon};
 use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
 
 /// Where strangers stop. A large buffer at any one stage shows in the mean.
@@ -31,13 +31,6 @@ async fn stranger(node: &TendermintTransport, stage: &str) -> std::net::TcpStrea
         _ => {}
     }
     stream.into_std().unwrap()
-}
-
-/// The memory that this process may write to, in bytes, whether it has touched it or not.
-fn allocated() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
 }
 
 /// The state of the handshake and its task, and no more than a few frames of what came.

@@ -143,3 +143,10 @@ pub(crate) fn delimited(message: &[u8]) -> Vec<u8> {
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), future).await.unwrap_or_else(|_| panic!("{what} hangs"))
 }
+
+/// The memory that this process may write to, in bytes, whether it has touched it or not.
+pub(crate) fn allocated() -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
+}
