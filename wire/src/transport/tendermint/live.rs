@@ -119,6 +119,8 @@ impl Live {
             // Also after a wait: it may have been over at once.
             rounds = rounds.wrapping_add(1);
             if rounds.is_multiple_of(ROUNDS_PER_TURN) {
+                // Whoever judges a connection by what it carries must not think that a busy one stands still.
+                self.link.set_stats(self.machine.stats());
                 tokio::task::yield_now().await;
             }
             if !moved && let Err(reason) = self.wait(sleep.as_mut()).await {
