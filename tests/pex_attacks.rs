@@ -26,6 +26,10 @@ struct Attack {
     /// The attacker's networks.
     sources: u32,
     flood: u32,
+    /// Identities at one host of the attacker, each listening at a port of its own and reached there.
+    live: u32,
+    /// Whether nobody is known beyond those reached.
+    young: bool,
     /// Whether the attacker is heard before everybody else.
     first: bool,
     /// Most of the dials, and of an answer, in percent. (Who knows of nobody else dials what it was told of.)
@@ -33,7 +37,7 @@ struct Attack {
 }
 
 /// The goals are those of the project's threat sheet.
-const ATTACKS: [Attack; 8] = [
+const ATTACKS: [Attack; 10] = [
     attack("1 source, 100,000 addresses; 300 of 1,000 reached", 100, 300, 1, (3.0, 5.0)),
     attack("the same, honest ones told by 25 networks", 25, 300, 1, (3.0, 5.0)),
     Attack { first: true, ..attack("the same, attacker heard first", 25, 300, 1, (3.0, 5.0)) },
@@ -41,11 +45,26 @@ const ATTACKS: [Attack; 8] = [
     attack("the same, honest ones told by 25 networks", 25, 0, 1, (5.0, 10.0)),
     attack("50 sources; 300 of 1,000 reached", 100, 300, 50, (25.0, 25.0)),
     attack("50 sources, nobody reached", 100, 0, 50, (40.0, 40.0)),
-    Attack { flood: 900, ..attack("1 source, one answer of 900; 50 honest reached", 5, 50, 1, (100.0, 10.0)) },
+    Attack {
+        flood: 900,
+        young: true,
+        ..attack("1 source, one answer of 900; 50 honest reached", 5, 50, 1, (100.0, 10.0))
+    },
+    Attack {
+        flood: 0,
+        live: 10_000,
+        ..attack("1 host, 10,000 live identities; 300 of 1,000 reached", 100, 300, 1, (10.0, 10.0))
+    },
+    Attack {
+        flood: 0,
+        live: 10_000,
+        young: true,
+        ..attack("the same, 50 honest reached, no others", 5, 50, 1, (100.0, 10.0))
+    },
 ];
 
 const fn attack(name: &'static str, honest_sources: u32, reached: u32, sources: u32, goals: (f64, f64)) -> Attack {
-    Attack { name, honest_sources, reached, sources, flood: FLOOD, first: false, goals }
+    Attack { name, honest_sources, reached, sources, flood: FLOOD, live: 0, young: false, first: false, goals }
 }
 
 fn now() -> SystemTime {
@@ -78,6 +97,10 @@ fn flood(book: &mut Book, attack: &Attack, part: u32) {
         let address = at(ATTACKERS + n, 0x8000_0001 + ((n % 1_000) << 16) + n / 1_000);
         let _ = book.add(now(), &address, &origin(1_000 + n % attack.sources));
     }
+    for n in 0..attack.live {
+        let socket = (Ipv4Addr::new(199, 1, 1, 1), 1 + n as u16).into();
+        book.mark_reached(now(), &PeerAddress::from_socket(id(ATTACKERS + n), socket).unwrap());
+    }
 }
 
 fn honest(book: &mut Book, attack: &Attack, many: u32) {
@@ -94,8 +117,7 @@ fn measure(attack: &Attack, seed: u64, part: u32) -> [f64; 3] {
     if attack.first {
         flood(&mut book, attack, part);
     }
-    // A young network has nobody beyond those reached.
-    honest(&mut book, attack, if attack.flood < FLOOD { attack.reached } else { HONEST });
+    honest(&mut book, attack, if attack.young { attack.reached } else { HONEST });
     if !attack.first {
         flood(&mut book, attack, part);
     }

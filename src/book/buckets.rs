@@ -11,9 +11,9 @@ use kadwire_wire::address::{PeerAddress, PeerId};
 use sha2::{Digest, Sha256};
 
 use super::{
-    bag::Bag,
+    crowds::{Crowds, Place},
     entry::{Entry, Kind, Origin},
-    group::{Group, is_routable},
+    group::{Group, host, is_routable},
     slots::Slots,
     sources::{Source, Sources},
 };
@@ -28,10 +28,10 @@ pub(crate) const OLD_BUCKETS: u16 = 64;
 pub(crate) const BUCKET_SIZE: usize = 64;
 
 /// New buckets that addresses told from one network can get into (CometBFT, `newBucketsPerGroup`).
-const NEW_PER_GROUP: u64 = 32;
+pub(crate) const NEW_PER_GROUP: u64 = 32;
 
 /// Old buckets that addresses of one network can get into (CometBFT, `oldBucketsPerGroup`).
-const OLD_PER_GROUP: u64 = 4;
+pub(crate) const OLD_PER_GROUP: u64 = 4;
 
 /// New buckets that one address may be in (CometBFT, `maxNewBucketsPerAddress`).
 pub(crate) const MAX_BUCKETS_PER_ADDRESS: usize = 4;
@@ -66,7 +66,17 @@ impl Placement {
     pub(crate) fn new_bucket(&self, address: &PeerAddress, origin: &Origin) -> u16 {
         let source = origin.group(self.strict).bytes();
         let one_of = self.hash([&Group::of(address, self.strict).bytes(), &source]) % NEW_PER_GROUP;
-        (self.hash([&source, &one_of.to_be_bytes()]) % u64::from(NEW_BUCKETS)) as u16
+        self.new_bucket_of(&source, one_of)
+    }
+
+    fn new_bucket_of(&self, source: &[u8], one_of: u64) -> u16 {
+        (self.hash([source, &one_of.to_be_bytes()]) % u64::from(NEW_BUCKETS)) as u16
+    }
+
+    /// All that addresses told from there can get into.
+    fn new_buckets(&self, origin: &Origin) -> impl Iterator<Item = u16> + use<'_> {
+        let source = origin.group(self.strict).bytes();
+        (0..NEW_PER_GROUP).map(move |one_of| self.new_bucket_of(&source, one_of))
     }
 
     pub(crate) fn source_of(&self, entry: &Entry) -> Source {
@@ -77,6 +87,12 @@ impl Placement {
     pub(crate) fn limited_group(&self, address: &PeerAddress) -> Option<Group> {
         let exempt = !self.strict && address.ip().is_none_or(|ip| !is_routable(ip));
         (!exempt).then(|| Group::of(address, self.strict))
+    }
+
+    /// Where an address is, for [`Crowds`].
+    fn place(&self, address: &PeerAddress) -> Place {
+        let network = self.limited_group(address).map_or(Source::Peer(address.id()), Source::Network);
+        (network, address.ip().map(host))
     }
 
     pub(crate) fn old_bucket(&self, address: &PeerAddress) -> u16 {
@@ -96,7 +112,7 @@ pub(crate) struct Buckets {
     old: Vec<Vec<usize>>,
     old_count: usize,
     /// Those that [`Entry::is_proven`], whatever their kind.
-    proven: Bag,
+    proven: Crowds,
     /// Those in new buckets, by who told us of them.
     sources: Sources,
     placement: Placement,
@@ -110,7 +126,7 @@ impl Buckets {
             new: vec![Vec::new(); usize::from(NEW_BUCKETS)],
             old: vec![Vec::new(); usize::from(OLD_BUCKETS)],
             old_count: 0,
-            proven: Bag::default(),
+            proven: Crowds::default(),
             sources: Sources::default(),
             placement,
         }
@@ -132,7 +148,7 @@ impl Buckets {
         self.old_count
     }
 
-    pub(crate) fn proven(&self) -> &Bag {
+    pub(crate) fn proven(&self) -> &Crowds {
         &self.proven
     }
 
@@ -173,7 +189,7 @@ impl Buckets {
     /// Puts an unknown address that we reached into its old bucket.
     pub(crate) fn insert_old(&mut self, now: SystemTime, mut entry: Entry) {
         let bucket = self.placement.old_bucket(&entry.address);
-        self.demote_oldest(now, bucket);
+        self.demote_oldest(now, bucket, None);
         entry.kind = Kind::Old;
         entry.buckets = vec![bucket];
         self.push(entry);
@@ -213,35 +229,38 @@ impl Buckets {
         self.new[usize::from(bucket)].push(at);
     }
 
-    /// Moves a new address to its old bucket. If that is full, its longest untried address goes back to a new bucket, and if its own there
-    /// is full too, to one with room: nothing is lost. (CometBFT drops an address here.)
+    /// Moves a new address to its old bucket. If that is full, its longest untried address goes back to a new bucket that its source can get
+    /// into and that has room, or to the place that this one leaves: nothing is lost. (CometBFT drops an address here.)
     pub(crate) fn promote(&mut self, now: SystemTime, id: &PeerId) {
         let Some(&at) = self.by_id.get(id) else { return };
         if self.slots[at].kind == Kind::Old {
             return;
         }
         self.unlist(at);
-        for bucket in std::mem::take(&mut self.slots[at].buckets) {
-            self.new[usize::from(bucket)].retain(|held| *held != at);
+        let left = std::mem::take(&mut self.slots[at].buckets);
+        for bucket in &left {
+            self.new[usize::from(*bucket)].retain(|held| *held != at);
         }
         let bucket = self.placement.old_bucket(&self.slots[at].address);
-        // This address has just left a new bucket, so at least that one has room for what is demoted.
-        self.demote_oldest(now, bucket);
+        self.demote_oldest(now, bucket, left.first().copied());
         let entry = &mut self.slots[at];
         (entry.kind, entry.buckets) = (Kind::Old, vec![bucket]);
         self.old[usize::from(bucket)].push(at);
         self.list(at);
     }
 
-    /// Makes room in an old bucket.
-    fn demote_oldest(&mut self, now: SystemTime, bucket: u16) {
+    /// Makes room in an old bucket. What leaves it stays within the new buckets of its source, or takes the place that was `left`: one
+    /// host's ten thousand live identities do not spread over the book.
+    fn demote_oldest(&mut self, now: SystemTime, bucket: u16, left: Option<u16>) {
         let held = &self.old[usize::from(bucket)];
         if held.len() < BUCKET_SIZE {
             return;
         }
         let Some(at) = held.iter().copied().min_by_key(|at| self.slots[*at].last_attempt) else { return };
-        let own = self.placement.new_bucket(&self.slots[at].address, &self.slots[at].origin);
-        let target = self.room_near(Kind::New, own).unwrap_or(own);
+        let entry = &self.slots[at];
+        let own = self.placement.new_bucket(&entry.address, &entry.origin);
+        let targets = [own].into_iter().chain(self.placement.new_buckets(&entry.origin)).chain(left);
+        let target = { targets }.find(|bucket| self.has_room(Kind::New, *bucket)).unwrap_or(own);
         self.make_room(now, target);
         self.old[usize::from(bucket)].retain(|held| *held != at);
         self.unlist(at);
@@ -266,8 +285,8 @@ impl Buckets {
     }
 
     /// Makes room in a new bucket: a bad address leaves it. If there is none, it is one that we never reached, of the source with the most
-    /// of them in this bucket, and of those the one untried for longest: who floods a bucket drives out its own addresses. (CometBFT looks at
-    /// the time only, so that its oldest and best go first.)
+    /// of them in this bucket, and of those the one untried for longest: who floods a bucket drives out its own addresses. If we reached all
+    /// of them, it is one of the network and host with the most. (CometBFT looks at the time only, so that its oldest and best go first.)
     fn make_room(&mut self, now: SystemTime, bucket: u16) {
         let held = &self.new[usize::from(bucket)];
         if held.len() < BUCKET_SIZE {
@@ -284,23 +303,35 @@ impl Buckets {
     }
 
     fn least_wanted(&self, held: &[usize]) -> Option<usize> {
+        let told: Vec<usize> = held.iter().copied().filter(|at| self.slots[*at].last_success.is_none()).collect();
+        if !told.is_empty() {
+            return self.oldest_of_most(&told, |entry| self.placement.source_of(entry));
+        }
+        let network = |entry: &Entry| self.placement.place(&entry.address).0;
+        let largest = network(&self.slots[self.oldest_of_most(held, network)?]);
+        let held: Vec<usize> = held.iter().copied().filter(|at| network(&self.slots[*at]) == largest).collect();
+        self.oldest_of_most(&held, |entry| self.placement.place(&entry.address))
+    }
+
+    /// Of those whose `key` most others have too, the one untried for longest. There are few keys where it matters.
+    fn oldest_of_most<K: PartialEq>(&self, held: &[usize], key: impl Fn(&Entry) -> K) -> Option<usize> {
         let last_attempt = |at: usize| self.slots[at].last_attempt;
-        // Source, its addresses that we never reached, and the longest untried of them. A flooded bucket has few sources.
-        let mut told: Vec<(Source, usize, usize)> = Vec::new();
-        for at in held.iter().copied().filter(|at| self.slots[*at].last_success.is_none()) {
-            let source = self.placement.source_of(&self.slots[at]);
-            match told.iter_mut().find(|(known, ..)| *known == source) {
+        // Key, how many have it, and the longest untried of them.
+        let mut found: Vec<(K, usize, usize)> = Vec::new();
+        for at in held.iter().copied() {
+            let key = key(&self.slots[at]);
+            match found.iter_mut().find(|(known, ..)| *known == key) {
                 Some((_, count, oldest)) => {
                     *count += 1;
                     if last_attempt(at) < last_attempt(*oldest) {
                         *oldest = at;
                     }
                 }
-                None => told.push((source, 1, at)),
+                None => found.push((key, 1, at)),
             }
         }
-        let most = told.into_iter().max_by_key(|(_, count, oldest)| (*count, Reverse(last_attempt(*oldest))));
-        most.map(|(.., oldest)| oldest).or_else(|| held.iter().copied().min_by_key(|at| last_attempt(*at)))
+        let most = found.into_iter().max_by_key(|(_, count, oldest)| (*count, Reverse(last_attempt(*oldest))));
+        most.map(|(.., oldest)| oldest)
     }
 
     fn has_room(&self, kind: Kind, bucket: u16) -> bool {
@@ -349,7 +380,7 @@ impl Buckets {
             self.sources.credit(source);
         }
         if entry.is_proven() {
-            self.proven.insert(at);
+            self.proven.insert(self.placement.place(&entry.address), at);
         }
     }
 
@@ -364,7 +395,7 @@ impl Buckets {
         if entry.last_success.is_some() {
             self.sources.discredit(source);
         }
-        self.proven.remove(at);
+        self.proven.remove(self.placement.place(&entry.address), at);
     }
 
     /// Panics unless every index, count and bound holds.
@@ -383,7 +414,8 @@ impl Buckets {
         }
         let count = |what: fn(&Entry) -> bool| self.slots.iter().filter(|entry| what(entry)).count();
         assert_eq!(count(|entry| entry.kind == Kind::Old), self.old_count);
-        assert_eq!(count(Entry::is_proven), self.proven.len());
+        let proven = self.slots.iter().filter(|entry| entry.is_proven());
+        self.proven.check(proven.map(|e| (self.placement.place(&e.address), self.by_id[&e.address.id()])).collect());
         self.sources.check(self.len() - self.old_count, count(|entry| entry.last_success.is_some()));
         let held: usize = self.new.iter().chain(&self.old).map(Vec::len).sum();
         assert_eq!(held, self.slots.iter().map(|entry| entry.buckets.len()).sum::<usize>());

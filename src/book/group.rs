@@ -79,6 +79,14 @@ impl Group {
     }
 }
 
+/// What one host can be: an IPv4 address, or the /48 that an IPv6 customer may be given.
+pub(crate) fn host(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 80 << 80).into(),
+        v4 => v4,
+    }
+}
+
 /// The IPv4 address inside an IPv6 one: NAT64 (RFC 6052), stateless translation (RFC 6145), 6to4 (RFC 3964), Teredo (RFC 4380).
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let [a, b, c, d, e, f, .., w, x, y, z] = ip.octets();

@@ -8,6 +8,7 @@
 mod bag;
 mod bans;
 mod buckets;
+mod crowds;
 mod entry;
 pub mod file;
 mod group;

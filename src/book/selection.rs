@@ -1,8 +1,6 @@
 //! Random choices from the book: one address to dial, or a part of them all to answer a peer. What an answer costs grows with the answer, not
 //! with the book.
 
-use std::collections::HashMap;
-
 use kadwire_wire::address::PeerAddress;
 use rand::{RngExt, rngs::StdRng};
 
@@ -25,12 +23,6 @@ const MAX_HEARSAY_PERCENT: usize = 5;
 
 /// The same of a short answer, as soon as ten are reached or there are ten sources.
 const MAX_HEARSAY_PERCENT_SHORT: usize = 10;
-
-/// Part of an answer, in percent, of reached addresses of one network, as long as there are others: one host can listen on many ports.
-const MAX_GROUP_PERCENT: usize = 10;
-
-/// Proven addresses looked at for each that is wanted, to leave out those of crowded networks.
-const LOOKS: usize = 2;
 
 /// One address to dial. `bias` (0 to 100) is the weight of addresses that we were told of against those that we reached; numbers count by
 /// their square roots, so that a flood of new addresses gains little (CometBFT, `PickAddress`). Here the flood of one source does not even
@@ -76,10 +68,10 @@ pub(crate) fn selection_with_bias(buckets: &Buckets, bias: usize, rng: &mut StdR
     answer(buckets, size, (bias.min(100) * size + 50) / 100, rng)
 }
 
-/// At most `size` addresses: `size - hearsay` that we reached, as far as there are, and hearsay for the rest. Hearsay of few sources leaves an
-/// answer short, because what cannot be told from a lie is better not repeated in numbers.
+/// At most `size` addresses: `size - hearsay` that we reached, as far as there are, and hearsay for the rest. Many ports of one host, and
+/// hearsay of few sources, leave an answer short: what cannot be told from a lie is better not repeated in numbers.
 fn answer(buckets: &Buckets, size: usize, hearsay: usize, rng: &mut StdRng) -> Vec<PeerAddress> {
-    let proven = proven(buckets, size, rng);
+    let proven = buckets.proven().draw(size, rng);
     let wanted = size - proven.len().min(size - hearsay);
     let least = size - wanted + buckets.sources().len().min(wanted);
     let most = (size * MAX_HEARSAY_PERCENT / 100).min(least * MAX_HEARSAY_PERCENT_SHORT / 100).max(1);
@@ -87,27 +79,4 @@ fn answer(buckets: &Buckets, size: usize, hearsay: usize, rng: &mut StdRng) -> V
     let reached = size - told.len();
     let slots = proven.into_iter().take(reached).chain(told);
     slots.map(|slot| buckets.slots()[slot].address.clone()).collect()
-}
-
-/// Up to `size` random addresses that we reached; those of a network that has enough in the answer come last.
-fn proven(buckets: &Buckets, size: usize, rng: &mut StdRng) -> Vec<usize> {
-    let most = (size * MAX_GROUP_PERCENT / 100).max(1);
-    let (mut chosen, mut crowded) = (Vec::with_capacity(size), Vec::new());
-    let mut groups = HashMap::new();
-    for slot in buckets.proven().sample(size * LOOKS, rng) {
-        if chosen.len() == size {
-            break;
-        }
-        match buckets.placement().limited_group(&buckets.slots()[slot].address) {
-            Some(group) => {
-                let in_group = groups.entry(group).or_insert(0);
-                *in_group += 1;
-                if *in_group > most { crowded.push(slot) } else { chosen.push(slot) }
-            }
-            None => chosen.push(slot),
-        }
-    }
-    crowded.truncate(size - chosen.len());
-    chosen.append(&mut crowded);
-    chosen
 }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::Ipv4Addr, time::UNIX_EPOCH};
 use proptest::prelude::*;
 
 use super::{
-    buckets::{BUCKET_SIZE, NEW_BUCKETS, OLD_BUCKETS},
+    buckets::{BUCKET_SIZE, NEW_BUCKETS, NEW_PER_GROUP, OLD_BUCKETS, OLD_PER_GROUP},
     *,
 };
 use crate::dial::tests::{address, id, peer_at};
@@ -120,6 +120,41 @@ fn one_group_of_addresses_reaches_4_of_64_old_buckets() {
     }
     assert!(book.old_len() <= 4 * BUCKET_SIZE, "{}", book.old_len());
     book.check();
+}
+
+/// One host, 10,000 identities, each listening at a port of its own and reached there.
+#[test]
+fn one_host_with_ten_thousand_live_identities_keeps_to_its_buckets_and_to_a_tenth_of_an_answer() {
+    for honest in [10, 90, 500] {
+        let mut book = book();
+        // One in 40 honest nodes is the host's neighbour.
+        let node =
+            |n: u32| if n.is_multiple_of(40) { peer_at(n, &format!("99.9.8.{}:1", n / 40)) } else { address(n * 211) };
+        let honest: Vec<_> = (0..honest).map(node).collect();
+        for address in &honest {
+            book.mark_reached(now(), address);
+        }
+        for n in 0..2_000 {
+            book.add(now(), &address(200_000 + n * 17), &origin(n % 100)).unwrap();
+        }
+        let told = book.len() - honest.len();
+        for n in 0..10_000 {
+            book.mark_reached(now() + DAY, &peer_at(1_000_000 + n, &format!("99.9.9.9:{}", 1 + n)));
+        }
+        book.check();
+        let is_theirs = |address: &PeerAddress| address.id() >= id(1_000_000);
+        let kept = book.addresses().filter(|address| is_theirs(address)).count();
+        let most = (OLD_PER_GROUP + NEW_PER_GROUP) as usize * BUCKET_SIZE;
+        assert!(kept <= most, "{kept} of {most}");
+        assert!(honest.iter().all(|address| book.address_of(&address.id()) == Some(address)), "all who were reached");
+        let left = book.len() - honest.len() - kept;
+        assert!(left * 100 >= told * 80, "{left} of {told} others");
+        let select: [fn(&mut Book) -> Vec<PeerAddress>; 2] = [Book::selection, |book| book.selection_with_bias(30)];
+        for answer in select.map(|select| select(&mut book)) {
+            let theirs = answer.iter().filter(|address| is_theirs(address)).count();
+            assert!(theirs * 10 <= answer.len() && answer.len() > honest.len() / 3, "{theirs} of {}", answer.len());
+        }
+    }
 }
 
 #[test]
