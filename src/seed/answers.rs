@@ -45,17 +45,17 @@ const QUIET: Duration = Duration::from_secs(1);
 /// other at once, where a CometBFT node that heard of one only would look for others 30 s later.
 const SHORT_WAIT: Duration = Duration::from_secs(3);
 
-/// A request waits so long for the first address that can be answered. An empty answer would send a CometBFT node away for 30 s, until it
-/// next looks for peers; it does not mind waiting. Then it gets the empty answer: nothing was reached, and we do not make up anything.
+/// A request waits so long for the first address that can be answered: CometBFT does not mind waiting. Then the answer is empty: nothing was
+/// reached, and we do not make up anything. (CometBFT comes back at once, if we say that we are where its `seeds` has us.)
 const LONG_WAIT: Duration = Duration::from_secs(10);
 
 /// Between the answers to two guests while hardly anybody is known. Two CometBFT nodes that hear of each other at the same moment dial each
 /// other, each refuses the other's connection as a second one, and both try again 30 s later, at the same moment.
 const TURN: Duration = Duration::from_millis(250);
 
-/// A guest that can only be visited when it has left gets an empty answer, so that it leaves; the others may be told of it if they wait for
-/// as long as that takes.
-const EMPTY_TURN: Duration = Duration::from_secs(4);
+/// A guest that can only be visited when it has left is hung up on while nobody is known, without an answer: CometBFT then comes back after
+/// 30 s, but at once if the answer is empty. The others may be told of it if they wait for as long as the visit takes.
+const SENT_AWAY: Duration = Duration::from_secs(4);
 
 /// A guest is visited once in so long while it is here. Its refusal counts for nothing, so something else must keep us from calling often.
 const CALL_INTERVAL: Duration = Duration::from_secs(60);
@@ -175,10 +175,8 @@ impl Seed {
             Some(first) => self.introduce(now.monotonic + after, first, claims.next(), is_here),
             None => false,
         };
-        match (is_here, planned) {
-            (true, true) => self.called.insert(peer, now.monotonic + CALL_INTERVAL),
-            (true, false) => self.guests.could_not_visit(&peer),
-            (false, _) => {}
+        if is_here && planned {
+            self.called.insert(peer, now.monotonic + CALL_INTERVAL);
         }
     }
 
@@ -186,7 +184,7 @@ impl Seed {
     pub(super) fn release(&mut self, now: Now) {
         self.news = self.news.filter(|news| now.monotonic < *news + QUIET);
         self.next_turn = self.next_turn.filter(|turn| now.monotonic < *turn);
-        self.next_empty = self.next_empty.filter(|turn| now.monotonic < *turn);
+        self.next_sent_away = self.next_sent_away.filter(|turn| now.monotonic < *turn);
         let settled = self.news.is_none() && !self.schedule.is_exploring(now.monotonic);
         let (mut ready, mut in_turn, mut unvisited) = (Vec::new(), Vec::new(), None);
         for (number, guest) in self.guests.iter() {
@@ -205,9 +203,9 @@ impl Seed {
             self.next_turn = Some(now.monotonic + TURN);
             ready.append(&mut in_turn);
         }
-        if self.next_empty.is_none() && unvisited.is_some() {
-            self.next_empty = Some(now.monotonic + EMPTY_TURN);
-            ready.extend(unvisited);
+        if self.next_sent_away.is_none() && unvisited.is_some() {
+            self.next_sent_away = Some(now.monotonic + SENT_AWAY);
+            unvisited.into_iter().for_each(|number| self.hang_up(number, Why::ToBeVisited));
         }
         ready.into_iter().for_each(|number| self.answer(number));
     }
@@ -275,7 +273,7 @@ impl Seed {
             State::Asked(since) => settles.into_iter().chain([since + SHORT_WAIT]).min().max(self.next_turn),
             State::Leaving => None,
         };
-        self.guests.iter().filter_map(deadline).chain(self.next_turn).chain(self.next_empty).min()
+        self.guests.iter().filter_map(deadline).chain(self.next_turn).chain(self.next_sent_away).min()
     }
 }
 

@@ -119,8 +119,8 @@ pub struct Seed {
     news: Option<Instant>,
     /// When the next guest may be answered, while hardly anybody is known.
     next_turn: Option<Instant>,
-    /// When the next guest may be sent away with nothing, while nobody is known.
-    next_empty: Option<Instant>,
+    /// When the next guest may be sent away to be visited, while nobody is known.
+    next_sent_away: Option<Instant>,
     guests: Guests,
     actions: VecDeque<Action>,
     next_tidy: Instant,
@@ -144,6 +144,8 @@ pub enum Action {
 pub enum Why {
     /// It asked for nothing for 30 s.
     Silent,
+    /// It can only be visited when it has left, and nobody is known yet.
+    ToBeVisited,
     /// It has been here longest, and another one wants in.
     Crowded,
     /// It sent addresses that nobody asked for.
@@ -156,6 +158,7 @@ impl std::fmt::Display for Why {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Why::Silent => "it asked for nothing",
+            Why::ToBeVisited => "it is visited when it has left",
             Why::Crowded => "another one needs its room",
             Why::Unsolicited => "it sent addresses that nobody asked for",
             Why::Malformed => "it sent what is no message of peer exchange",
@@ -175,7 +178,7 @@ impl Seed {
             declared: Declared::default(),
             news: None,
             next_turn: None,
-            next_empty: None,
+            next_sent_away: None,
             guests: Guests::new(config.slots, config.attempts_per_ip),
             actions: VecDeque::new(),
             next_tidy: now.monotonic + TIDY,

@@ -146,8 +146,8 @@ fn nodes_started_together_all_hear_of_each_other() {
 
 #[test]
 fn nodes_that_take_one_connection_of_an_ip_meet_too() {
-    // CometBFT's default: while it is connected with us, it hangs up on us. One of them gets an empty answer, so that it leaves and can be
-    // visited; the others are told of it.
+    // CometBFT's default: while it is connected with us, it hangs up on us. One of them is sent away, so that it can be visited; the
+    // others are told of it.
     let mut world = World::new(|_| {});
     for n in [1, 2, 3] {
         world.hosts.insert(peer(n), Host::Fails(Trouble::HandshakeClosed));
@@ -155,7 +155,8 @@ fn nodes_that_take_one_connection_of_an_ip_meet_too() {
         world.asks(n);
     }
     world.run(ROUND_TRIP);
-    assert_eq!([1, 2, 3].map(|n| world.answer_to(n)), [Some(vec![]), None, None]);
+    assert_eq!([1, 2, 3].map(|n| world.hung_up_on(n)), [Some(Why::ToBeVisited), None, None]);
+    assert_eq!([1, 2, 3].map(|n| world.answer_to(n)), [None, None, None]);
     world.leaves(1);
     world.hosts.insert(peer(1), Host::Knows(vec![]));
     world.run(secs(3));
@@ -174,8 +175,14 @@ fn an_empty_answer_is_the_honest_one_after_ten_seconds() {
     let mut world = World::new(|_| {}).host(1, Host::Fails(Trouble::Timeout));
     // It listens where nobody gets to, and there is nobody else.
     world.knock_as(1, "33.3.3.3:1".parse().unwrap(), "0.0.0.0:0").unwrap();
-    world.asks(1);
-    assert_eq!(world.answer_to(1), Some(vec![]), "there is no address of it that could be visited");
+    world.asks(1).run(secs(9));
+    assert_eq!(
+        (world.answer_to(1), world.hung_up_on(1)),
+        (None, None),
+        "there is no address of it that could be visited"
+    );
+    world.run(secs(2));
+    assert_eq!(world.answer_to(1), Some(vec![]));
     let mut world = World::new(|_| {}).hosts([2]);
     world.knock(2).unwrap();
     world.asks(2).run(secs(9));
