@@ -197,6 +197,25 @@ func TestSeedServesOnlyWhatItReached(t *testing.T) {
 	expect(switches[:4])
 }
 
+// TestCometBFTNodesThatTakeOneConnectionPerIPMeetThroughOurSeed: by default a CometBFT node refuses our visit while it is connected with us,
+// and looks for peers every 30 s only. Nobody is known, and both ask at once.
+func TestCometBFTNodesThatTakeOneConnectionPerIPMeetThroughOurSeed(t *testing.T) {
+	seed, mconn := startSeed(t, "127.111.3.1", network, t.TempDir())
+	var switches []*comet.Switch
+	begin := time.Now()
+	for i := range 2 {
+		switches = append(switches, start(t, comet.Config{
+			Listen: fmt.Sprintf("127.112.%d.1:26656", 200+i), Network: network, Moniker: fmt.Sprintf("comet%d", i), Pex: true, Dir: t.TempDir(),
+			Seeds: []string{mconn}, OnePerIP: true,
+		}))
+	}
+	waitUntil(t, 20*time.Second, "the two are peers", func() bool {
+		return switches[0].Peers().Has(switches[1].Address.ID) && switches[1].Peers().Has(switches[0].Address.ID)
+	})
+	t.Logf("met %.1f s after the first one was started", time.Since(begin).Seconds())
+	untilReachable(seed, 2, startup)
+}
+
 // TestCometBFTNetworkWithOurSeed runs four real validators whose only way to each other is our seed.
 func TestCometBFTNetworkWithOurSeed(t *testing.T) {
 	t.Parallel()
