@@ -214,8 +214,7 @@ impl Seed {
         let Some(guest) = self.guests.get_mut(number) else { return };
         guest.state = State::Leaving;
         let (peer, most, in_v2) = (guest.peer, guest.most, guest.in_v2);
-        let book = &self.book;
-        let mut addresses = self.served.selection(&peer, |address| book.limited_group(address), &mut self.rng);
+        let mut addresses = self.served.selection(&peer, &mut self.rng);
         addresses.truncate(if in_v2 { MAX_PEX_ADDRESSES_V2 } else { most });
         self.stats.answered += 1;
         self.stats.answered_empty += u64::from(addresses.is_empty());

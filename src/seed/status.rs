@@ -56,6 +56,8 @@ pub struct Stats {
     pub failed_lately: u64,
     /// Entries of answers that were no addresses.
     pub skipped: u64,
+    /// Addresses that were reached and not kept: 4 of their IP are served.
+    pub crowded: u64,
     /// Addresses that were served and are no more.
     pub demoted: u64,
     /// Addresses given up.

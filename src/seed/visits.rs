@@ -156,6 +156,15 @@ impl Seed {
             _ => Some(address.clone()),
         };
         let unasked = self.is_of_guest(address);
+        if let Some(at) = at.as_ref().filter(|at| !self.served.has_room(at, self.book.limited_group(at)))
+            && !self.is_seed(address)
+        {
+            // One more where there are enough: neither kept nor believed, and not visited again soon, whoever repeats it.
+            self.stats.crowded += 1;
+            self.backoff.fail_for(now.monotonic, at, WRONG_FOR);
+            self.book.remove(address);
+            return self.let_go(address);
+        }
         match at.filter(|at| self.keep(now, at)) {
             // Nobody has asked it yet.
             Some(at) if unasked => self.plan_recheck(now, at, REQUEST_INTERVAL),
@@ -180,7 +189,7 @@ impl Seed {
         self.book.mark_reached(now.wall, at);
         let id = at.id();
         let kept = self.book.address_of(&id) == Some(at);
-        if kept && self.served.insert(at.clone()) {
+        if kept && self.served.insert(at.clone(), self.book.limited_group(at)) {
             self.news = Some(now.monotonic);
         }
         kept

@@ -1,5 +1,6 @@
 //! A network on virtual time: hosts that answer, lie, are silent or gone, and one seed that visits them.
 
+mod attacks;
 mod guests;
 mod network;
 mod visits;

@@ -1,0 +1,54 @@
+//! One machine with as many identities as it likes, and what it does not get.
+
+use super::*;
+
+/// The machine.
+const MACHINE: &str = "66.6.6.6";
+
+/// Its identity `n`, on a port of its own.
+fn many(n: u32) -> PeerAddress {
+    peer_at(500_000 + n, &format!("{MACHINE}:{}", 1_000 + n))
+}
+
+fn is_of_machine(address: &PeerAddress) -> bool {
+    address.ip() == Some(MACHINE.parse().unwrap())
+}
+
+impl World {
+    /// An identity of the machine dials us, asks and leaves. What it was answered.
+    fn visit_of(&mut self, n: u32) -> Vec<PeerAddress> {
+        let at = many(n).socket_addr().unwrap();
+        self.knock_as(500_000 + n, at, &at.to_string()).unwrap();
+        self.asks(500_000 + n);
+        let answer = self.answer_to(500_000 + n).unwrap_or_default();
+        self.leaves(500_000 + n);
+        answer
+    }
+}
+
+#[test]
+fn one_machine_owns_a_tenth_of_an_answer_however_many_ports_it_has() {
+    for ports in [100, 10_000] {
+        let mut world = World::new(|config| config.seeds = (0..50).map(peer).collect()).hosts(0..50);
+        world.run(secs(3));
+        // Every one of its identities is really there, and has itself found.
+        for n in 0..ports {
+            world.hosts.insert(many(n), Host::Knows(vec![]));
+            world.visit_of(n);
+            world.run(Duration::from_millis(100));
+        }
+        world.run(secs(5));
+        let (mut answered, mut of_machine) = (0, 0);
+        for guest in 20_000..20_100 {
+            world.knock(guest).unwrap();
+            let answer = world.asks(guest).answer_to(guest).unwrap();
+            world.leaves(guest);
+            assert!(answer.len() >= 32, "50 others are known");
+            answered += answer.len();
+            of_machine += answer.iter().filter(|address| is_of_machine(address)).count();
+        }
+        println!("{ports} ports: {of_machine} of {answered} addresses");
+        assert!(of_machine * 10 <= answered, "{ports} ports: {of_machine} of {answered} addresses");
+        assert!(world.seed.book().len() < 60, "nor does the book fill with them");
+    }
+}
