@@ -36,7 +36,7 @@ const TENDERMINT_V0_35: &str = "0.35.";
 
 /// A guest that asks for nothing leaves after this: who wants addresses asks when it has connected, or when it next looks for peers
 /// (CometBFT `defaultEnsurePeersPeriod`, 30 s).
-const SILENCE: Duration = Duration::from_secs(30);
+pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
 /// While hardly anybody is known, a request waits until nobody new was reached for so long …
 const QUIET: Duration = Duration::from_secs(1);

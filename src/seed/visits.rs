@@ -9,6 +9,7 @@ use tracing::debug;
 
 use super::{
     Lane, REQUEST_INTERVAL, Seed,
+    answers::SILENCE,
     schedule::{Check, Claim},
 };
 use crate::{
@@ -210,6 +211,11 @@ impl Seed {
         if trouble == Trouble::OurselvesThere {
             self.book.add_own(self.config.own_id, address.socket_addr());
             return self.let_go(address);
+        }
+        if trouble == Trouble::HandshakeClosed && self.served.address_of(&id) == Some(address) && self.guests.has(&id) {
+            // It lives: it is our guest. A CometBFT node takes no second connection with an IP it has one with, which says nothing.
+            self.schedule.put(Lane::Recheck, now.monotonic + SILENCE + AFTER_LEAVING, address.clone());
+            return;
         }
         let Some(check) = self.schedule.check_mut(address) else { return };
         let claim = check.claim.take();

@@ -83,6 +83,28 @@ fn one_failure_demotes_nobody_but_another_identity_does_at_once() {
 }
 
 #[test]
+fn who_is_our_guest_is_not_dead_because_it_takes_no_second_connection() {
+    // A CometBFT node that has us among its persistent peers: it comes back whenever we hang up, and while it is here it refuses us.
+    let mut world = World::new(seeds([0, 1])).hosts([0, 1]);
+    world.run(secs(1));
+    world.hosts.insert(peer(1), Host::Fails(Trouble::HandshakeClosed));
+    for _ in 0..20 {
+        world.knock(1).unwrap();
+        world.run(secs(30)).leaves(1);
+        assert_eq!(world.served([1]), [1]);
+    }
+    // When it stays away, its refusals count; so does a port that nobody listens on, whoever is our guest.
+    world.run(secs(130));
+    assert_eq!((world.served([0, 1]), world.seed.stats().demoted), (vec![0], 1));
+    world.hosts.remove(&peer(0));
+    for _ in 0..5 {
+        world.knock(0).unwrap();
+        world.run(secs(30)).leaves(0);
+    }
+    assert_eq!(world.served([0]), [0; 0]);
+}
+
+#[test]
 fn a_peer_of_another_network_is_known_for_it_and_not_kept() {
     let mut world = World::new(seeds([0]))
         .host(0, Host::Knows(vec![peer(1), peer(2)]))
