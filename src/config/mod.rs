@@ -84,7 +84,7 @@ pub struct NodeConfig {
     pub seed_mode: bool,
     /// From the stream to a proven and compatible peer (`handshake_timeout`).
     pub handshake_timeout: Duration,
-    /// From the dial to the stream (`dial_timeout`).
+    /// From the dial to the stream, for each address of a name; once more for looking the name up (`dial_timeout`).
     pub dial_timeout: Duration,
     /// The longest that a message may wait to share a write with later ones (`flush_throttle_timeout`). Always kept, and without
     /// effect: what is queued is written at once.
