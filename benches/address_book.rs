@@ -33,6 +33,11 @@ fn main() {
         bench.iter(|| PexMessage::addresses(book.selection_with_bias(30)).encode());
     });
     group.bench_function("an ordinary answer", |bench| bench.iter(|| book.selection()));
+    let mut crowded = crowded();
+    println!("{} addresses, {} reached, with one host's 10,000 identities", crowded.len(), crowded.old_len());
+    group.bench_function("a seed's answer, one host has 10,000 identities", |bench| {
+        bench.iter(|| crowded.selection_with_bias(30));
+    });
     group.bench_function("pick one to dial", |bench| bench.iter(|| book.pick(30).cloned()));
     let mut n = ADDRESSES;
     group.bench_function("add an unknown address", |bench| {
@@ -80,6 +85,17 @@ fn full() -> Book {
         if n % 3 == 0 {
             book.mark_good(now(), &id(n));
         }
+    }
+    book
+}
+
+/// One host listens on 10,000 ports too, and all were reached.
+fn crowded() -> Book {
+    let mut book = full();
+    for port in 1..=10_000_u16 {
+        let socket = (Ipv4Addr::new(199, 1, 1, 1), port).into();
+        let address = PeerAddress::from_socket(id(1_000_000 + u32::from(port)), socket).expect("it is a peer's");
+        book.mark_reached(now(), &address);
     }
     book
 }

@@ -1,7 +1,9 @@
 package tendermint
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -78,4 +80,40 @@ func TestCometBFTReadsOurKey(t *testing.T) {
 	if id, _, _ := strings.Cut(mconn, "@"); id != string(key.ID()) {
 		t.Fatalf("our node is %v, its file says %v", id, key.ID())
 	}
+}
+
+// TestHomesOfATestnet starts our node on each home folder that `cometbft testnet` makes. CometBFT gives all of them the same persistent peers,
+// themselves included: nobody dials itself, and they have each other. So has our seed, which is one of them.
+func TestHomesOfATestnet(t *testing.T) {
+	t.Parallel()
+	const nodes = 4
+	dir := t.TempDir()
+	if out, err := exec.Command(harness.CometBFT(t), "testnet", "--v", fmt.Sprint(nodes), "--n", "0", "--o", dir,
+		"--starting-ip-address", "127.121.1.1").CombinedOutput(); err != nil {
+		t.Fatalf("cometbft testnet: %v\n%s", err, out)
+	}
+	home := func(i int) string { return filepath.Join(dir, fmt.Sprintf("node%d", i)) }
+	var started []*harness.Process
+	for i := range nodes - 1 {
+		ip := fmt.Sprintf("127.121.1.%d", i+1)
+		node := harness.Start(t, "node --home "+ip, harness.Kadwire(t), "node", "--json", "--home", home(i), "--laddr", "tcp://"+ip+":26656", "--addr", ip+":30303")
+		mconn := node.Until(startup, "listening", func(harness.Event) bool { return true }).Text("mconn")
+		config, err := os.ReadFile(filepath.Join(home(i), "config/config.toml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(string(config), mconn) {
+			t.Fatalf("the folder's persistent_peers do not name %v", mconn)
+		}
+		started = append(started, node)
+	}
+	for _, node := range started {
+		waitUntil(t, 30*time.Second, "it has all others", func() bool { return peersUp(node) >= nodes-2 })
+		if !node.Running() {
+			t.Fatal("it ended")
+		}
+	}
+	ip := fmt.Sprintf("127.121.1.%d", nodes)
+	seed := harness.Start(t, "seed --home", harness.Kadwire(t), "seed", "--home", home(nodes-1), "--laddr", "tcp://"+ip+":26656", "--json", "--status-every", "0.1")
+	untilReachable(seed, nodes-1, time.Minute)
 }
