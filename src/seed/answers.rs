@@ -5,7 +5,7 @@
 //! its address also while it is here and waits for its answer, which is how the first nodes of a new network meet.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -23,6 +23,7 @@ use tracing::debug;
 use super::{
     Action, Seed, Why,
     guests::{Guest, State},
+    schedule::Claim,
     served::LEAST,
     visits::AFTER_LEAVING,
 };
@@ -63,12 +64,7 @@ const CALL_INTERVAL: Duration = Duration::from_secs(60);
 impl Seed {
     /// A stream was opened to us. If it may go on, its handshake must be followed by [`Self::handle_accepted`] or
     /// [`Self::handle_not_accepted`].
-    pub fn handle_incoming(
-        &mut self,
-        now: Now,
-        number: ConnectionId,
-        ip: Option<std::net::IpAddr>,
-    ) -> Result<(), WhyNot> {
+    pub fn handle_incoming(&mut self, now: Now, number: ConnectionId, ip: Option<IpAddr>) -> Result<(), WhyNot> {
         match self.guests.begin(now.monotonic, number, ip) {
             Ok(pushed_out) => {
                 self.actions.extend(pushed_out.map(Action::Abort));
@@ -164,6 +160,8 @@ impl Seed {
             claims.clear();
         }
         let seen = guest.ip;
+        let seen_at = seen.and_then(|ip| PeerAddress::from_socket(peer, (ip, 1).into()).ok());
+        let by = seen.filter(|_| seen_at.is_some_and(|at| self.book.limited_group(&at).is_some())).map(network);
         claims.retain(|claim| {
             let elsewhere = claim.ip().filter(|ip| Some(host(*ip)) != seen);
             self.served.address_of(&peer) == Some(claim)
@@ -172,7 +170,11 @@ impl Seed {
         });
         let mut claims = claims.into_iter();
         let planned = match claims.next() {
-            Some(first) => self.introduce(now.monotonic + after, first, claims.next(), is_here),
+            Some(first) => {
+                let (when, or_else) = (now.monotonic + after, claims.next());
+                self.introduce(when, first, Claim { or_else: or_else.clone(), is_here, by })
+                    || or_else.is_some_and(|other| self.introduce(when, other, Claim { or_else: None, is_here, by }))
+            }
             None => false,
         };
         if is_here && planned {
@@ -273,6 +275,14 @@ impl Seed {
             State::Leaving => None,
         };
         self.guests.iter().filter_map(deadline).chain(self.next_turn).chain(self.next_sent_away).min()
+    }
+}
+
+/// The network whose guests share places: /24 of IPv4, /48 of IPv6.
+fn network(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & !0xff).into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !((1 << 80) - 1)).into(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     time::Instant,
 };
 
@@ -32,6 +33,10 @@ const TIMED: [Lane; 3] = [Lane::Recheck, Lane::Introduced, Lane::Retry];
 /// Introduced addresses that may wait: each costs its sender a handshake.
 const MAX_INTRODUCED: usize = 1_024;
 
+/// Of those, introduced from one network (/24 of IPv4, /48 of IPv6), waiting or being visited. A host that lets us wait costs a visit for
+/// seconds; who finds no room is visited when it calls again.
+const MAX_INTRODUCED_OF_NETWORK: usize = 4;
+
 /// When something is due, made unique by a number.
 type Key = (Instant, u64);
 
@@ -55,6 +60,8 @@ pub(super) struct Check {
     source: Option<PeerId>,
     /// Not in the book: its own peer claims it, and what it claims if this is not true. For a configured seed there is nothing else.
     pub(super) claim: Option<Claim>,
+    /// The network that it takes up a place of, as long as it is in that lane.
+    introducer: Option<IpAddr>,
 }
 
 /// An address that a peer gives for itself.
@@ -64,6 +71,8 @@ pub(super) struct Claim {
     pub(super) or_else: Option<PeerAddress>,
     /// The peer is connected with us while we dial: it may have no room for a second connection, which says nothing.
     pub(super) is_here: bool,
+    /// The network that it introduced itself from, if the places of that are limited.
+    pub(super) by: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -72,6 +81,8 @@ pub(super) struct Schedule {
     due: [BTreeMap<Key, PeerAddress>; TIMED.len()],
     sources: Sources,
     in_flight: [usize; 5],
+    /// Introduced addresses, waiting and being visited, by network.
+    introduced: HashMap<IpAddr, usize>,
     parallel: usize,
     number: u64,
     /// Of unchecked and failed addresses, whose turn it is.
@@ -86,6 +97,7 @@ impl Schedule {
             due: std::array::from_fn(|_| BTreeMap::new()),
             sources: Sources::default(),
             in_flight: [0; 5],
+            introduced: HashMap::new(),
             parallel: parallel.max(1),
             number: 0,
             retry_is_next: false,
@@ -124,15 +136,32 @@ impl Schedule {
         self.sources.forget(source);
     }
 
+    /// Visits an address at `when` that its own peer claims, if there is room for its network. Whether that is so.
+    pub(super) fn introduce(&mut self, when: Instant, address: PeerAddress, claim: Claim) -> bool {
+        let by = claim.by;
+        if by.and_then(|by| self.introduced.get(&by)).is_some_and(|count| *count >= MAX_INTRODUCED_OF_NETWORK) {
+            return false;
+        }
+        let Some(check) = self.put(Lane::Introduced, when, address) else { return false };
+        (check.claim, check.introducer) = (Some(claim), by);
+        if let Some(by) = by {
+            *self.introduced.entry(by).or_default() += 1;
+        }
+        true
+    }
+
     /// Visits an address at `when`, whatever was planned for it. One that is being visited is left alone.
     pub(super) fn put(&mut self, lane: Lane, when: Instant, address: PeerAddress) -> Option<&mut Check> {
         let at = index(lane)?;
         if lane == Lane::Introduced && self.due[at].len() >= MAX_INTRODUCED {
             return None;
         }
-        match self.checks.get(&address).map(|check| check.place) {
-            Some(Place::InFlight(_)) => return None,
-            Some(place) => self.leave(place),
+        match self.checks.get_mut(&address).map(|check| (check.place, &mut check.introducer)) {
+            Some((Place::InFlight(_), _)) => return None,
+            Some((place, introducer)) => {
+                let introducer = introducer.take();
+                self.leave(place, introducer);
+            }
             None => {}
         }
         self.number += 1;
@@ -203,7 +232,15 @@ impl Schedule {
         }
     }
 
-    fn leave(&mut self, place: Place) {
+    fn leave(&mut self, place: Place, introducer: Option<IpAddr>) {
+        if let Some(by) = introducer
+            && let Some(count) = self.introduced.get_mut(&by)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.introduced.remove(&by);
+            }
+        }
         match place {
             Place::Waiting => {}
             Place::Due(lane, key) => {
@@ -220,12 +257,13 @@ impl Schedule {
         let Some(check) = self.checks.get_mut(address) else { return false };
         let place @ Place::InFlight(lane) = check.place else { return false };
         check.place = Place::Waiting;
+        let introducer = check.introducer.take();
         if let Some(source) = check.source.take()
             && matches!(lane, Lane::Fresh | Lane::Doubtful)
         {
             self.sources.judge(&source, Some(reached));
         }
-        self.leave(place);
+        self.leave(place, introducer);
         true
     }
 
@@ -234,7 +272,7 @@ impl Schedule {
             if let (Some(source), Place::InFlight(Lane::Fresh | Lane::Doubtful)) = (check.source, check.place) {
                 self.sources.judge(&source, None);
             }
-            self.leave(check.place);
+            self.leave(check.place, check.introducer);
         }
     }
 
@@ -270,6 +308,8 @@ impl Schedule {
         self.sources.assert_bounds();
         let waiting = self.sources.waiting();
         assert!(self.in_flight() <= self.parallel);
+        let introduced = self.checks.values().filter(|check| check.introducer.is_some()).count();
+        assert_eq!(introduced, self.introduced.values().sum::<usize>());
         let due: usize = self.due.iter().map(BTreeMap::len).sum();
         assert!(self.checks.len() <= waiting + due + self.in_flight(), "every check is somewhere");
     }
@@ -281,7 +321,7 @@ fn index(lane: Lane) -> Option<usize> {
 
 impl Check {
     fn new(place: Place) -> Self {
-        Check { place, failures: 0, trouble: None, source: None, claim: None }
+        Check { place, failures: 0, trouble: None, source: None, claim: None, introducer: None }
     }
 
     pub(super) fn is_in_flight(&self) -> bool {

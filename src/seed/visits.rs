@@ -219,13 +219,22 @@ impl Seed {
         }
         let Some(check) = self.schedule.check_mut(address) else { return };
         let claim = check.claim.take();
-        if let Some(Claim { or_else, is_here: true }) = claim {
+        if let Some(Claim { or_else, is_here: true, by }) = claim {
             // It is visited again when it has left, which it may have done by now.
             self.schedule.forget(address);
             let is_planned = match self.guests.has(&id) {
-                true => or_else.is_some_and(|other| self.introduce(now.monotonic, other, None, true)),
-                false => self.introduce(now.monotonic + AFTER_LEAVING, address.clone(), or_else, false),
+                true => or_else.is_some_and(|other| {
+                    self.introduce(now.monotonic, other, Claim { or_else: None, is_here: true, by })
+                }),
+                false => {
+                    let claim = Claim { or_else, is_here: false, by };
+                    self.introduce(now.monotonic + AFTER_LEAVING, address.clone(), claim)
+                }
             };
+            if self.schedule.check(address).is_none() && self.book.address_of(&id) == Some(address) {
+                // Somebody else told us of it too: it is visited whatever becomes of the guest.
+                self.schedule.put(Lane::Retry, now.monotonic + SILENCE + AFTER_LEAVING, address.clone());
+            }
             if !is_planned {
                 self.guests.could_not_visit(&id);
             }
@@ -234,10 +243,11 @@ impl Seed {
         let failures = check.failures + 1;
         (check.failures, check.trouble) = (failures, Some(trouble));
         let is_claim = claim.is_some() && self.book.address_of(&id) != Some(address);
-        if let Some(Claim { or_else, .. }) = claim {
-            check.claim = Some(Claim { or_else: None, is_here: false });
+        if let Some(Claim { or_else, by, .. }) = claim {
+            let alone = Claim { or_else: None, is_here: false, by };
+            check.claim = Some(alone.clone());
             if let Some(other) = or_else {
-                self.introduce(now.monotonic, other, None, false);
+                self.introduce(now.monotonic, other, alone);
             }
         }
         self.book.mark_attempt(now.wall, address);
@@ -295,27 +305,15 @@ impl Seed {
     }
 
     /// Visits at `when` an address that a peer gives for itself, unless that was done lately. Whether it will be visited then.
-    pub(super) fn introduce(
-        &mut self,
-        when: std::time::Instant,
-        address: PeerAddress,
-        or_else: Option<PeerAddress>,
-        is_here: bool,
-    ) -> bool {
+    pub(super) fn introduce(&mut self, when: std::time::Instant, address: PeerAddress, claim: Claim) -> bool {
         let is_busy = |check: &Check| check.is_in_flight() || check.claim.is_some();
         if self.served.address_of(&address.id()) == Some(&address) || self.schedule.check(&address).is_some_and(is_busy)
         {
             return true;
         }
-        // What failed before waits as long as it must: a peer that calls again and again does not make us call back each time.
-        let allowed = self.backoff.waits_until(when, &address).unwrap_or(when);
-        match self.schedule.put(Lane::Introduced, allowed, address) {
-            Some(check) => {
-                check.claim = Some(Claim { or_else, is_here });
-                allowed == when
-            }
-            None => false,
-        }
+        // What failed before is left alone as long as it must: a peer that calls again and again does not make us call back each time, nor
+        // keep a place for it.
+        self.backoff.waits_until(when, &address).is_none() && self.schedule.introduce(when, address, claim)
     }
 
     /// Keeps a peer away for a day.

@@ -52,3 +52,44 @@ fn one_machine_owns_a_tenth_of_an_answer_however_many_ports_it_has() {
         assert!(world.seed.book().len() < 60, "nor does the book fill with them");
     }
 }
+
+/// A seed that serves peers 0 to 39.
+fn knowing_forty() -> World {
+    let mut world = World::new(|config| config.seeds = (0..40).map(peer).collect()).hosts(0..40);
+    world.run(secs(3));
+    world
+}
+
+/// Somebody new dials us, asks, leaves, and is served soon after.
+fn takes_in_a_newcomer(mut world: World) {
+    world.hosts.insert(peer(60), Host::Knows(vec![]));
+    world.knock(60).unwrap();
+    world.asks(60).leaves(60).run(secs(3));
+    assert_eq!(world.served([60]), [60]);
+}
+
+#[test]
+fn one_machine_does_not_fill_the_places_of_newcomers_by_calling_again() {
+    let mut world = knowing_forty();
+    // Its identities exchange no addresses: none is looked at again for an hour. Each calls twice.
+    for n in (0..1_100).chain(0..1_100) {
+        world.hosts.insert(many(n), Host::Fails(Trouble::NoPex));
+        world.visit_of(n);
+        world.run(Duration::from_millis(100));
+    }
+    takes_in_a_newcomer(world);
+}
+
+#[test]
+fn one_network_does_not_fill_the_places_of_newcomers_by_making_us_wait() {
+    let mut world = knowing_forty();
+    // Four machines call ten times a second each; each visit to one of them takes 3 s.
+    for n in 0..400 {
+        let at = peer_at(500_000 + n, &format!("66.6.6.{}:{}", 1 + n % 4, 1_000 + n));
+        let place = at.socket_addr().unwrap();
+        world.hosts.insert(at.clone(), Host::Fails(Trouble::Timeout));
+        world.knock_as(500_000 + n, place, &place.to_string()).unwrap();
+        world.leaves(500_000 + n).run(Duration::from_millis(25));
+    }
+    takes_in_a_newcomer(world);
+}
