@@ -54,6 +54,8 @@ pub(super) struct Check {
     place: Place,
     /// Visits in a row that did not reach it.
     pub(super) failures: u32,
+    /// Visits in a row that reached it, asked, and got no answer.
+    pub(super) unanswered: u32,
     /// What went wrong the last time.
     pub(super) trouble: Option<Trouble>,
     /// Who told us of it, until the first visit has shown what that is worth.
@@ -220,12 +222,12 @@ impl Schedule {
     }
 
     /// Half of the visits at most are for those who introduce themselves, and as many for those that will hardly be reached: dials into the
-    /// void take seconds. A quarter is free of strangers.
+    /// void take seconds. A quarter is free of strangers, and a quarter of re-checks.
     fn has_room(&self, lane: Lane) -> bool {
-        let [_, introduced, fresh, doubtful, retry] = self.in_flight;
+        let [recheck, introduced, fresh, doubtful, retry] = self.in_flight;
         let (half, most) = (self.parallel.div_ceil(2), (self.parallel * 3).div_ceil(4));
         match lane {
-            Lane::Recheck => true,
+            Lane::Recheck => recheck < most,
             Lane::Introduced => introduced < half,
             Lane::Fresh => fresh + doubtful + retry < most,
             Lane::Doubtful | Lane::Retry => doubtful + retry < half && fresh + doubtful + retry < most,
@@ -321,7 +323,7 @@ fn index(lane: Lane) -> Option<usize> {
 
 impl Check {
     fn new(place: Place) -> Self {
-        Check { place, failures: 0, trouble: None, source: None, claim: None, introducer: None }
+        Check { place, failures: 0, unanswered: 0, trouble: None, source: None, claim: None, introducer: None }
     }
 
     pub(super) fn is_in_flight(&self) -> bool {

@@ -26,6 +26,9 @@ const MAX_PER_ANSWER_AND_GROUP: usize = 32;
 /// Visits in a row that fail before an address is served no more: one may have been bad luck.
 const DEMOTED_AFTER: u32 = 2;
 
+/// Requests in a row that were not answered before an address counts as none of a peer: each holds a visit for seconds.
+const UNANSWERED_GIVEN_UP_AFTER: u32 = 3;
+
 /// Visits in a row that fail before an address is given up: one that its own peer claims, one that was never reached (8: a quarter of an
 /// hour), one that was (CometBFT `maxAttemptsToDial`, 16: half a day). Whoever comes back dials us, or is told again.
 const CLAIM_GIVEN_UP_AFTER: u32 = 3;
@@ -140,6 +143,12 @@ impl Seed {
         answer: Option<Result<Answer, Trouble>>,
     ) {
         let id = address.id();
+        if let (Some(answer), Some(check)) = (&answer, self.schedule.check_mut(address)) {
+            check.unanswered = if *answer == Err(Trouble::Unanswered) { check.unanswered + 1 } else { 0 };
+            if check.unanswered >= UNANSWERED_GIVEN_UP_AFTER {
+                return self.handle_failed(now, address, Trouble::Unanswered);
+            }
+        }
         self.stats.reached += 1;
         self.backoff.clear(address);
         if answer.is_some() {
@@ -363,6 +372,9 @@ impl Seed {
 
 /// Whether something else is there than was said, so that it makes no sense to look again soon.
 fn is_wrong(trouble: Trouble) -> bool {
-    use Trouble::{BadNodeInfo, Incompatible, NoPex, NotAllowed, Unsupported, WrongId, WrongNetwork};
-    matches!(trouble, WrongId | WrongNetwork | NoPex | BadNodeInfo | Incompatible | Unsupported | NotAllowed)
+    use Trouble::{BadNodeInfo, Incompatible, NoPex, NotAllowed, Unanswered, Unsupported, WrongId, WrongNetwork};
+    matches!(
+        trouble,
+        WrongId | WrongNetwork | NoPex | BadNodeInfo | Incompatible | Unsupported | NotAllowed | Unanswered
+    )
 }

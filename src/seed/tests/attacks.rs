@@ -93,3 +93,26 @@ fn one_network_does_not_fill_the_places_of_newcomers_by_making_us_wait() {
     }
     takes_in_a_newcomer(world);
 }
+
+#[test]
+fn served_peers_that_turn_slow_keep_no_newcomer_out_and_are_served_no_more() {
+    // 800 that behave until they are served, told by eight that are honest. A round of visits to all of them then takes 125 s.
+    let slow = |teller: u32| (1_000 + teller * 100..1_100 + teller * 100).map(peer);
+    let mut world = World::new(|config| config.seeds = (0..8).map(peer).collect()).hosts(1_000..1_800);
+    for teller in 0..8 {
+        world.hosts.insert(peer(teller), Host::Knows(slow(teller).collect()));
+    }
+    world.run(secs(10));
+    assert_eq!(world.served(1_000..1_800).len(), 800);
+    (1_000..1_800).for_each(|n| drop(world.hosts.insert(peer(n), Host::Stalls)));
+    (0..8).for_each(|n| drop(world.hosts.insert(peer(n), Host::Knows(vec![]))));
+    world.run(secs(150));
+    for newcomer in 60..70 {
+        world.hosts.insert(peer(newcomer), Host::Knows(vec![]));
+        world.knock(newcomer).unwrap();
+        world.leaves(newcomer).run(secs(5));
+        assert_eq!(world.served([newcomer]), [newcomer]);
+    }
+    world.run(secs(600));
+    assert_eq!((world.served(1_000..1_800).len(), world.served(60..70).len()), (0, 10));
+}

@@ -47,6 +47,8 @@ enum Host {
     Knows(Vec<PeerAddress>),
     /// A peer that answers otherwise.
     Says(Trouble),
+    /// A peer whose handshake takes 4.9 s, and that never answers (5 s).
+    Stalls,
     /// No peer of ours.
     Fails(Trouble),
 }
@@ -133,6 +135,8 @@ impl World {
                 (ROUND_TRIP, answered(Ok(Answer { addresses, skipped: 0 })))
             }
             Some(Host::Says(trouble)) => (ROUND_TRIP, answered(Err(*trouble))),
+            Some(Host::Stalls) if visit.errand == Errand::Ask => (secs(10), answered(Err(Trouble::Unanswered))),
+            Some(Host::Stalls) => (secs(5), answered(Err(Trouble::Unanswered))),
             Some(Host::Fails(Trouble::Timeout)) => (secs(3), Visited::Failed(Trouble::Timeout)),
             Some(Host::Fails(trouble)) => (ROUND_TRIP, Visited::Failed(*trouble)),
             None => (ROUND_TRIP, Visited::Failed(Trouble::Refused)),

@@ -213,7 +213,9 @@ fn after_a_restart_those_reached_before_are_visited_first_and_nobody_is_served_u
     let mut world = World::with_book(|config| config.parallel = 10, book).hosts(0..100);
     assert_eq!(world.served(0..100), [0; 0]);
     world.run(ROUND_TRIP);
-    assert_eq!(world.served(0..100), (90..100).collect::<Vec<_>>());
+    assert_eq!(world.served(90..100).len(), 8, "a quarter of the visits is for others");
+    world.run(ROUND_TRIP);
+    assert_eq!(world.served(90..100).len(), 10);
     world.run(secs(2));
     assert_eq!(world.served(0..100).len(), 100);
 }
