@@ -9,9 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kadwire_discovery::Now;
+use kadwire_discovery::{Now, is_public};
 use kadwire_wire::{
-    Host, PeerAddress, PeerId,
+    PeerAddress, PeerId,
     tendermint::{
         node_info::NodeInfo,
         pex_message::{MAX_PEX_ADDRESSES, MAX_PEX_ADDRESSES_V2, PexError, PexMessage},
@@ -291,7 +291,9 @@ fn network(ip: IpAddr) -> IpAddr {
 fn claims(node_info: &NodeInfo, remote: Option<SocketAddr>) -> Vec<PeerAddress> {
     let id = PeerId::Tendermint(node_info.id);
     let Some(remote) = remote else { return vec![PeerAddress::memory(node_info.id)] };
-    let declared = node_info.listen_address().filter(|address| matches!(address.host(), Host::Ip(_)));
+    // From a public IP only public ones may be named: nobody makes us look into networks that are private to us.
+    let may_name = |ip: IpAddr| is_public(ip) || !is_public(remote.ip());
+    let declared = node_info.listen_address().filter(|address| address.ip().is_some_and(may_name));
     let port = node_info.listen_addr.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     let seen = port.and_then(|port| PeerAddress::from_socket(id, (remote.ip(), port).into()).ok());
     let seen = seen.filter(|seen| declared.as_ref() != Some(seen));

@@ -1,6 +1,6 @@
 //! Whom to visit, and what a visit changes.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
 use kadwire_discovery::Now;
 use kadwire_wire::{Host, PeerAddress, PeerId};
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     book::{Added, Origin},
+    peers::host,
     visit::{Answer, Trouble},
 };
 
@@ -22,6 +23,9 @@ const MAX_PER_ANSWER: usize = 100;
 
 /// Addresses of one group (/16 of IPv4, /32 of IPv6) taken from one answer.
 const MAX_PER_ANSWER_AND_GROUP: usize = 32;
+
+/// Addresses of one IP (IPv6: /64) taken from one answer: ids and ports are free, and nobody makes us knock at one door for each of them.
+const MAX_PER_ANSWER_AND_IP: usize = 4;
 
 /// Visits in a row that fail before an address is served no more: one may have been bad luck.
 const DEMOTED_AFTER: u32 = 2;
@@ -337,11 +341,14 @@ impl Seed {
         self.stats.skipped += skipped as u64;
         addresses.shuffle(&mut self.rng);
         let room = self.schedule.room_of(&origin.id).min(MAX_PER_ANSWER);
-        let (mut taken, mut of_group) = (0, std::collections::HashMap::new());
+        let (mut taken, mut of_group, mut of_ip) = (0, HashMap::new(), HashMap::new());
         for address in addresses {
-            let in_group = match self.book.limited_group(&address) {
-                Some(group) => of_group.entry(group).or_insert(0_usize),
-                None => &mut 0,
+            let (in_group, at_ip) = match self.book.limited_group(&address) {
+                Some(group) => {
+                    let ip = address.ip().map(host);
+                    (of_group.entry(group).or_insert(0_usize), of_ip.entry(ip).or_insert(0_usize))
+                }
+                None => (&mut 0, &mut 0),
             };
             if self.served.address_of(&address.id()) == Some(&address) {
                 // Old news costs no room.
@@ -352,7 +359,7 @@ impl Seed {
                 self.stats.failed_lately += 1;
                 continue;
             }
-            if taken >= room || *in_group >= MAX_PER_ANSWER_AND_GROUP {
+            if taken >= room || *in_group >= MAX_PER_ANSWER_AND_GROUP || *at_ip >= MAX_PER_ANSWER_AND_IP {
                 self.stats.beyond += 1;
                 continue;
             }
@@ -360,6 +367,7 @@ impl Seed {
                 Ok(Added::New) => {
                     taken += 1;
                     *in_group += 1;
+                    *at_ip += 1;
                     self.stats.learned += 1;
                     self.schedule.put_fresh(origin.id, address);
                 }

@@ -116,3 +116,26 @@ fn served_peers_that_turn_slow_keep_no_newcomer_out_and_are_served_no_more() {
     world.run(secs(600));
     assert_eq!((world.served(1_000..1_800).len(), world.served(60..70).len()), (0, 10));
 }
+
+#[test]
+fn one_answer_makes_us_knock_at_four_doors_of_one_ip() {
+    let victim: Vec<_> = (0..200).map(many).collect();
+    let mut world = World::new(|config| config.seeds = vec![peer(0)]).host(0, Host::Knows(victim));
+    world.run(secs(2));
+    let ids: std::collections::BTreeSet<_> = world.visits.iter().map(|(_, visit)| visit.address.id()).collect();
+    assert_eq!((ids.len(), world.seed.stats().beyond), (5, 196));
+}
+
+#[test]
+fn a_public_guest_does_not_make_us_look_into_our_private_network() {
+    let book = Book::new(BookConfig { strict: false, ..BookConfig::default() });
+    let mut world = World::with_book(|_| {}, book);
+    let inside = peer_at(20, "10.1.2.3:26656");
+    world.knock_as(20, "66.6.6.6:1".parse().unwrap(), "tcp://10.1.2.3:26656").unwrap();
+    world.asks(20).leaves(20).run(secs(30));
+    assert_eq!(world.visits_to(&inside), [0.0; 0]);
+    // Who is in it may.
+    world.knock_as(20, "10.9.9.9:1".parse().unwrap(), "tcp://10.1.2.3:26656").unwrap();
+    world.leaves(20).run(secs(2));
+    assert_eq!(world.visits_to(&inside).len(), 1);
+}
