@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 use kadwire::book::{self, BookConfig};
-use kadwire::config::{NodeConfig, home};
+use kadwire::config::{NodeConfig, home, home::Loaded};
 use kadwire::seed::{self, Chain, Config, Running, Status};
 use kadwire::visit;
 use kadwire_discovery::Now;
@@ -144,24 +144,46 @@ impl FromStr for ChainFlag {
 
 pub(super) fn run(args: Args) -> Result<Exit, Failure> {
     let home = args.home.clone().ok_or_else(|| Failure::usage("--home", "want the folder for the key and the book"))?;
-    let has_file = home.join("config/config.toml").exists();
     let loaded = home::load(&home, &mut random::generator()).map_err(|error| Failure::Failed(error.to_string()))?;
     if matches!(args.action, Some(Action::ShowNodeId)) {
         output::line(loaded.config.id())?;
         return Ok(Exit::Done);
     }
     loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
-    let base = args.base(loaded.config, has_file);
+    args.not_heeded(&loaded)?;
+    let base = args.base(loaded);
     let chains = args.chains(&home, base)?;
     shutdown::runtime()?.block_on(serve(&args, chains))
 }
 
 impl Args {
-    /// What holds for every chain: the home folder's configuration, changed by flags.
-    fn base(&self, mut config: NodeConfig, has_file: bool) -> NodeConfig {
-        if !has_file {
+    /// Says which lines of `config.toml` a seed cannot do as told.
+    fn not_heeded(&self, Loaded { config, given, .. }: &Loaded) -> Result<(), Failure> {
+        if !config.pex {
+            return Err(Failure::of("pex", "false in config.toml, but a seed does nothing else: set it to true"));
+        }
+        let seed: [(&str, bool); 3] = [
+            ("upnp", config.upnp),
+            ("max_connections", config.max_connections.is_some()),
+            ("unconditional_peer_ids", !config.unconditional_peer_ids.is_empty()),
+        ];
+        let (of_chain, chains) =
+            (["laddr", "seeds", "persistent_peers", "addr_book_file", "addr_book_strict"], !self.chains.is_empty());
+        let seed = seed.into_iter().filter(|(_, set)| *set).map(|(key, _)| (key, "a seed"));
+        let of_chain = of_chain.into_iter().filter(|key| chains && given.contains(*key)).map(|key| (key, "--chain"));
+        seed.chain(of_chain).for_each(|(key, with)| warn!("config.toml: {key} has no effect with {with}"));
+        Ok(())
+    }
+
+    /// What holds for every chain: a seed's defaults, changed by the home folder's configuration, changed by flags.
+    fn base(&self, Loaded { mut config, given, .. }: Loaded) -> NodeConfig {
+        if !given.contains("handshake_timeout") {
             config.handshake_timeout = HANDSHAKE_TIMEOUT;
+        }
+        if !given.contains("moniker") {
             config.moniker = "kadwire-seed".to_owned();
+        }
+        if !given.contains("max_num_inbound_peers") {
             config.max_num_inbound_peers = Config::new(config.id()).slots.inbound;
         }
         config.max_num_inbound_peers = self.max_num_inbound_peers.unwrap_or(config.max_num_inbound_peers);
@@ -181,7 +203,7 @@ impl Args {
         let own = config.external_address.unwrap_or(config.laddr).ip();
         match self.addr_book_strict {
             Some(strict) => config.addr_book_strict = strict,
-            None if !has_file && self.chains.is_empty() => config.addr_book_strict = !is_private(own),
+            None if !given.contains("addr_book_strict") => config.addr_book_strict = !is_private(own),
             None => {}
         }
         config
@@ -416,5 +438,41 @@ mod tests {
         assert_eq!(parsed("tcp://203.0.113.7:26656"), Ok("203.0.113.7:26656".to_owned()));
         assert_eq!(parsed("[2001:db8::1]:5"), Ok("[2001:db8::1]:5".to_owned()));
         assert!(parsed("seed.example.org").is_err());
+    }
+
+    /// A home folder whose `config.toml` says this.
+    fn loaded(toml: &str) -> Loaded {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::create_dir(home.path().join("config")).unwrap();
+        std::fs::write(home.path().join("config/config.toml"), toml).unwrap();
+        home::load(home.path(), &mut random::generator()).unwrap()
+    }
+
+    fn args(more: &[&str]) -> Args {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        <Line as clap::Parser>::parse_from([&["seed"], more].concat()).args
+    }
+
+    #[test]
+    fn a_config_file_changes_what_it_names_and_leaves_a_seeds_defaults() {
+        let base = |toml: &str| args(&[]).base(loaded(toml));
+        let has = |config: &NodeConfig| {
+            (config.max_num_inbound_peers, config.handshake_timeout.as_secs(), config.addr_book_strict)
+        };
+        assert_eq!(has(&base("[p2p]\nladdr = \"tcp://127.0.0.1:1\"")), (1_000, 5, false));
+        assert_eq!(has(&base("[p2p]\nladdr = \"tcp://0.0.0.0:1\"\nmax-num-inbound-peers = 7")), (7, 5, true));
+        assert_eq!(has(&base("[p2p]\nhandshake_timeout = \"20s\"\naddr_book_strict = false")), (1_000, 20, false));
+        assert_eq!(base("").moniker, "kadwire-seed");
+        assert_eq!(base("moniker = \"m\"").moniker, "m");
+    }
+
+    #[test]
+    fn a_seed_without_peer_exchange_is_refused() {
+        assert!(args(&[]).not_heeded(&loaded("[p2p]\npex = false")).is_err());
+        assert!(args(&[]).not_heeded(&loaded("[p2p]\nupnp = true\nmax_connections = 3")).is_ok());
     }
 }

@@ -5,7 +5,7 @@
 //! Sections other than `[p2p]` belong to other parts of a chain's node and are passed over.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Display,
     net::{SocketAddr, ToSocketAddrs},
     path::{Path, PathBuf},
@@ -152,6 +152,11 @@ impl<'t> ConfigFile<'t> {
             }
         }
         Ok(self.unknown())
+    }
+
+    /// The keys that the file has, at its top and in `[p2p]`, in lower case with `_`.
+    pub fn given(&self) -> BTreeSet<String> {
+        self.top.keys().chain(self.p2p.keys()).cloned().collect()
     }
 
     fn unknown(&self) -> Vec<String> {

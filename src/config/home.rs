@@ -4,6 +4,7 @@
 //! `genesis.json` the chain id is empty and must come from elsewhere. Nothing that is there is changed.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{self, BufReader, Read},
     path::Path,
@@ -25,6 +26,8 @@ pub struct Loaded {
     pub config: NodeConfig,
     /// Lines of `[p2p]` that nothing here understands, each with its place and name.
     pub warnings: Vec<String>,
+    /// The keys that `config.toml` has, at its top and in `[p2p]`, in lower case with `_`: what is not there is a default.
+    pub given: BTreeSet<String>,
 }
 
 /// Reads the folder `home`. `rng` makes the node's key if there is none.
@@ -48,7 +51,7 @@ pub fn load(home: &Path, rng: &mut impl CryptoRng) -> Result<Loaded, ConfigError
     if let Some(book) = &config.addr_book_file {
         make_parent("addr_book_file", book)?;
     }
-    Ok(Loaded { config, warnings })
+    Ok(Loaded { config, warnings, given: file.given() })
 }
 
 /// The text of `config.toml`, empty if there is none.

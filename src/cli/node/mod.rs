@@ -273,7 +273,7 @@ impl Args {
 
     fn at_home(&self, home: &Path) -> Result<NodeConfig, Failure> {
         let loaded = kadwire::config::home::load(home, &mut random::generator());
-        let Loaded { config, warnings } = loaded.map_err(|error| Failure::Failed(error.to_string()))?;
+        let Loaded { config, warnings, .. } = loaded.map_err(|error| Failure::Failed(error.to_string()))?;
         for warning in warnings {
             warn!("{warning}");
         }
