@@ -1,4 +1,4 @@
-//! What does a book of 10,000 addresses cost: a seed's answer, an ordinary one, a dial's pick, an add, a save and a load?
+//! What does a book of 10,000 addresses cost: an answer with a bias, a seed's answer, an ordinary one, a dial's pick, an add, a save and a load?
 //!
 //! `cargo bench --bench address_book`. The reference figures printed first were measured elsewhere.
 
@@ -8,10 +8,15 @@ use std::{
 };
 
 use criterion::{BatchSize, Criterion};
-use kadwire::book::{Book, BookConfig, Origin, Snapshot, file};
+use kadwire::{
+    book::{Book, BookConfig, Origin, Snapshot, file},
+    peers::ConnectionId,
+    seed::{self, Action, Seed, Visited},
+};
+use kadwire_discovery::Now;
 use kadwire_wire::{
     address::{PeerAddress, PeerId},
-    tendermint::pex_message::PexMessage,
+    tendermint::{node_info::NodeInfo, pex_message::PexMessage},
 };
 
 const REFERENCE: &str = "\
@@ -28,9 +33,18 @@ fn main() {
     let mut book = full();
     println!("{} addresses, {} of them reached", book.len(), book.old_len());
     let mut group = criterion.benchmark_group("address book");
-    group.bench_function("a seed's answer", |bench| bench.iter(|| book.selection_with_bias(30)));
-    group.bench_function("a seed's answer, encoded", |bench| {
+    group.bench_function("an answer with a bias", |bench| bench.iter(|| book.selection_with_bias(30)));
+    group.bench_function("an answer with a bias, encoded", |bench| {
         bench.iter(|| PexMessage::addresses(book.selection_with_bias(30)).encode());
+    });
+    let mut seed = serving();
+    println!("a seed that serves {}", seed.status().reachable);
+    let mut number = 0;
+    group.bench_function("a seed's answer: from a guest's handshake to its leaving, encoded", |bench| {
+        bench.iter(|| {
+            number += 1;
+            answer(&mut seed, ConnectionId(number))
+        });
     });
     group.bench_function("an ordinary answer", |bench| bench.iter(|| book.selection()));
     let mut crowded = crowded();
@@ -98,6 +112,33 @@ fn crowded() -> Book {
         book.mark_reached(now(), &address);
     }
     book
+}
+
+/// A seed that has reached everybody that its book has room for.
+fn serving() -> Seed {
+    let mut book = Book::new(config());
+    for n in 0..ADDRESSES {
+        let _ = book.add(now(), &address(n), &origin(n));
+    }
+    let now = Now::read();
+    let mut seed = Seed::new(now, seed::Config::new(id(u32::MAX)), book);
+    while let Some(visit) = seed.poll_visit(now) {
+        seed.handle_visited(now, &visit.address, Visited::Reached { remote: None, answer: None });
+    }
+    seed
+}
+
+/// One of those served dials, asks and leaves.
+fn answer(seed: &mut Seed, number: ConnectionId) -> Vec<u8> {
+    let (now, at) = (Now::read(), address(0));
+    let mut node_info = NodeInfo::new(at.id().tendermint().expect("a Tendermint id"), "chain", "guest");
+    node_info.listen_addr = "0.0.0.0:26656".to_owned();
+    seed.handle_incoming(now, number, None).expect("there is room");
+    seed.handle_accepted(now, number, at.socket_addr(), &node_info).expect("there is room");
+    seed.handle_message(now, number, &PexMessage::Request.encode());
+    let Some(Action::Answer(_, message)) = seed.poll_action() else { panic!("hundreds are served: an answer at once") };
+    seed.handle_closed(now, number);
+    message.encode()
 }
 
 fn config() -> BookConfig {
