@@ -174,6 +174,18 @@ func flood() {
 // networkSize is the number of real go-ethereum nodes that are searched and crawled.
 const networkSize = 300
 
+// crawled runs a crawl of ours and gives what it wrote to crawl.json.
+func crawled(world string, args ...string) (got figures) {
+	out, err := os.MkdirTemp("", "versus")
+	must(err)
+	defer os.RemoveAll(out)
+	start("kadwire crawl "+world, append([]string{kadwire(), "crawl", world, "--out", out}, args...)...).wait(2 * time.Minute)
+	raw, err := os.ReadFile(filepath.Join(out, "crawl.json"))
+	must(err)
+	must(json.Unmarshal(raw, &got))
+	return got
+}
+
 // crawl measures how long it takes to find all nodes of a network of go-ethereum nodes: ours, go-ethereum's way, ours again.
 func crawl(size int, base, target string) {
 	// At most so long until all have found each other, on two cores.
@@ -187,14 +199,7 @@ func crawl(size int, base, target string) {
 	found := row{path: fmt.Sprintf("crawl of %d go-ethereum nodes, found", size), unit: "nodes", target: "all", best: smallest}
 	seconds := row{path: fmt.Sprintf("crawl of %d go-ethereum nodes, time", size), unit: "s", target: target, best: smallest}
 	ours := func() {
-		out, err := os.MkdirTemp("", "versus")
-		must(err)
-		defer os.RemoveAll(out)
-		start("kadwire crawl eth", kadwire(), "crawl", "eth", "--bootnodes", boot, "--out", out).wait(2 * time.Minute)
-		raw, err := os.ReadFile(filepath.Join(out, "crawl.json"))
-		must(err)
-		var got figures
-		must(json.Unmarshal(raw, &got))
+		got := crawled("eth", "--bootnodes", boot)
 		found.ours = append(found.ours, got.number("reachable"))
 		seconds.ours = append(seconds.ours, got.number("seconds"))
 	}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -22,19 +21,15 @@ func pex() {
 		network := start("pexnet", cometBin(version, "pexnet"), "-n", fmt.Sprint(hubSize), "-second", fmt.Sprint(20+i))
 		hub := fmt.Sprint(network.object(2*time.Minute, "address")["address"])
 		ours := func() {
-			out, err := os.MkdirTemp("", "versus")
-			must(err)
-			defer os.RemoveAll(out)
-			start("kadwire crawl tendermint", kadwire(), "crawl", "tendermint", "--seeds", hub, "--chain-id", "pexnet", "--out", out).wait(2 * time.Minute)
-			raw, err := os.ReadFile(filepath.Join(out, "crawl.json"))
-			must(err)
-			var got figures
-			must(json.Unmarshal(raw, &got))
+			got := crawled("tendermint", "--seeds", hub, "--chain-id", "pexnet")
 			found.ours = append(found.ours, got.number("reachable"))
 			seconds.ours = append(seconds.ours, got.number("seconds"))
 
+			home, err := os.MkdirTemp("", "versus")
+			must(err)
+			defer os.RemoveAll(home)
 			begin := time.Now()
-			ours := start("kadwire seed", kadwire(), "seed", "--json", "--laddr", fmt.Sprintf("tcp://127.%d.98.1:26656", 20+i), "--chain-id", "pexnet", "--seeds", hub, "--home", out, "--status-every", "0.1")
+			ours := start("kadwire seed", kadwire(), "seed", "--json", "--laddr", fmt.Sprintf("tcp://127.%d.98.1:26656", 20+i), "--chain-id", "pexnet", "--seeds", hub, "--home", home, "--status-every", "0.1")
 			for ours.object(time.Minute, "reachable").number("reachable") < hubSize {
 			}
 			seed.ours = append(seed.ours, time.Since(begin).Seconds())
