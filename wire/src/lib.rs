@@ -1,11 +1,11 @@
-//! How to talk to a peer: Tendermint's SecretConnection, NodeInfo, MConnection and PEX messages, over TCP or in memory.
+//! How to talk to a peer: Tendermint's SecretConnection, NodeInfo, MConnection and PEX messages, over TCP or in memory; Ethereum's RLPx.
 //!
 //! What it is not: it knows no address book, no dialing policy and no routing. It says only what a peer proved and sent.
 //!
 //! # Layout
 //!
 //! - [`address`]: who (a [`PeerId`]) and where (a [`PeerAddress`]), with their text forms.
-//! - [`tendermint`]: the protocol, as machines without sockets or clocks.
+//! - [`tendermint`], [`rlpx`]: the protocols, as machines without sockets or clocks.
 //! - [`transport`]: the drivers that own sockets and clocks, and the [`Connection`](transport::Connection) they yield.
 //! - [`error`]: whose fault an error is. [`stats`]: plain counters.
 //!
@@ -20,6 +20,7 @@
 
 pub mod address;
 pub mod error;
+pub mod rlpx;
 pub mod stats;
 pub mod tendermint;
 pub mod transport;

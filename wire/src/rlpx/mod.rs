@@ -1,0 +1,9 @@
+//! Ethereum's peer wire: RLPx (devp2p `rlpx.md`, EIP-8) and the base protocol "p2p" version 5, as machines.
+//!
+//! In the order a connection uses it: a handshake that proves both static keys, encrypted frames, then an exchange of Hello and
+//! messages of several protocols over one stream.
+
+#[allow(dead_code, reason = "until all of the base protocol is here")]
+mod rlp_list;
+
+pub use rlp_list::RlpError;
