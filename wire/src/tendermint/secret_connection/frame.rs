@@ -4,7 +4,7 @@
 //! Both buffers work in place on many frames per call: data is copied once into its frame and sealed there; opened frames
 //! close up, without a copy, into one contiguous plaintext.
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use crate::Blame;
 

@@ -2,10 +2,10 @@
 
 use prost::Message;
 use rand::CryptoRng;
-use x25519_dalek::{PublicKey, StaticSecret};
 
 use super::{
     FrameError, OpenBuffer, Opener, SEALED_SIZE, SealBuffer, Sealer,
+    ephemeral::{Ephemeral, SmallOrder},
     key_schedule::{challenge, frame_keys},
 };
 use crate::{
@@ -37,8 +37,7 @@ pub struct Handshake<'k> {
 
 enum State {
     Ephemeral {
-        secret: StaticSecret,
-        public: [u8; 32],
+        ours: Ephemeral,
         received: Vec<u8>,
     },
     Authenticating {
@@ -69,10 +68,9 @@ pub struct Secured {
 impl<'k> Handshake<'k> {
     /// Begins, with an ephemeral key from `rng`.
     pub fn new(key: &'k NodeKey, rng: &mut impl CryptoRng) -> Self {
-        let secret = StaticSecret::random_from_rng(rng);
-        let public = PublicKey::from(&secret).to_bytes();
-        let message = BytesValue { value: public.to_vec() };
-        let state = State::Ephemeral { secret, public, received: Vec::new() };
+        let ours = Ephemeral::new(rng);
+        let message = BytesValue { value: ours.public().to_vec() };
+        let state = State::Ephemeral { ours, received: Vec::new() };
         Handshake { key, state, transmit: Some(delimit(&message.encode_to_vec())), secured: None }
     }
 
@@ -117,22 +115,20 @@ impl<'k> Handshake<'k> {
     }
 
     fn handle_ephemeral(&mut self) -> Result<(), SecretConnectionError> {
-        let State::Ephemeral { secret, public, received } = &self.state else { return Ok(()) };
+        let State::Ephemeral { ours, received } = &self.state else { return Ok(()) };
         let Some((message, _)) = split_delimited(received, MAX_MESSAGE)? else { return Ok(()) };
         let theirs = BytesValue::decode(message).map_err(|_| SecretConnectionError::Undecodable)?.value;
         let theirs: [u8; 32] =
             theirs.as_slice().try_into().map_err(|_| SecretConnectionError::EphemeralLength(theirs.len()))?;
-        if theirs == *public {
+        let public = ours.public();
+        if theirs == public {
             return Err(SecretConnectionError::Reflected);
         }
-        let shared = secret.diffie_hellman(&PublicKey::from(theirs));
-        if !shared.was_contributory() {
-            return Err(SecretConnectionError::LowOrder);
-        }
-        let least = *public < theirs;
-        let (lower, upper) = if least { (public, &theirs) } else { (&theirs, public) };
-        let keys = frame_keys(shared.as_bytes(), least);
-        let challenge = challenge(lower, upper, shared.as_bytes());
+        let shared = ours.agree(&theirs).map_err(|SmallOrder| SecretConnectionError::LowOrder)?;
+        let least = public < theirs;
+        let (lower, upper) = if least { (&public, &theirs) } else { (&theirs, &public) };
+        let keys = frame_keys(&shared, least);
+        let challenge = challenge(lower, upper, &shared);
         let (mut sealer, opener) = (Sealer::new(&keys.send), Opener::new(&keys.receive));
 
         let pub_key = ProtoPublicKey { ed25519: Some(self.key.public().to_vec()), secp256k1: None };

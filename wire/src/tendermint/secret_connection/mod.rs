@@ -7,6 +7,7 @@
 //! Stricter than CometBFT: ephemeral keys have exactly 32 bytes, signatures are verified strictly (no small-order keys),
 //! handshake messages have at most 512 bytes, empty frames are refused, and an exhausted nonce is an error.
 
+mod ephemeral;
 mod frame;
 mod handshake;
 mod key_schedule;

@@ -29,9 +29,8 @@ fn ephemeral(value: &[u8]) -> Vec<u8> {
 fn with_last_message(make: impl FnOnce([u8; 32]) -> Vec<u8>) -> Result<Option<Secured>, SecretConnectionError> {
     answer(|first| {
         let theirs: [u8; 32] = first[3..].try_into().unwrap();
-        let secret = StaticSecret::random_from_rng(&mut rng(2));
-        let public = PublicKey::from(&secret).to_bytes();
-        let dh = secret.diffie_hellman(&PublicKey::from(theirs)).to_bytes();
+        let ours = Ephemeral::new(&mut rng(2));
+        let (public, dh) = (ours.public(), ours.agree(&theirs).unwrap());
         let least = public < theirs;
         let (lower, upper) = if least { (public, theirs) } else { (theirs, public) };
         let mut frames = SealBuffer::default();
