@@ -23,6 +23,7 @@ mod incoming;
 mod manager;
 mod schedule;
 mod score;
+mod seen;
 mod set;
 
 use std::{

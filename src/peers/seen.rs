@@ -1,0 +1,173 @@
+//! What the router saw, and what follows from it: sockets accepted, handshakes and dials that ended, probes, connections that are over.
+
+use std::net::{IpAddr, SocketAddr};
+
+use kadwire_discovery::Now;
+use kadwire_wire::{
+    Blame,
+    address::{PeerAddress, PeerId},
+};
+
+use super::{Action, ConnectionId, Direction, Event, PeerManager, Score, admission::MAX_DEPARTED, schedule::known};
+use crate::{
+    book::Origin,
+    dial::{Kind, WhyNot},
+};
+
+/// Malformed bytes or broken rules on a connection lower the score by this much.
+const BLAMED: Score = 10;
+
+/// Addresses looked at for one feeler.
+const FEELER_LOOKS: usize = 16;
+
+impl PeerManager {
+    /// A socket was accepted. On success its handshake may begin; otherwise drop it. Say `handle_accepted` or `handle_incoming_failed`
+    /// when it is over.
+    pub fn handle_incoming(&mut self, now: Now, connection: ConnectionId, ip: Option<IpAddr>) -> Result<(), WhyNot> {
+        if ip.is_some_and(|ip| self.is_restricted(ip.to_canonical())) {
+            return Err(self.stats.refusals.count(WhyNot::NetRestricted));
+        }
+        let connected = ip.map_or(0, |ip| self.set.inbound_from(ip));
+        match self.incoming.begin(now.monotonic, connection, ip, &self.slots, connected) {
+            Ok(None) => {}
+            Ok(Some(oldest)) => self.actions.push_back(Action::Abort(oldest)),
+            Err(why) => return Err(self.stats.refusals.count(why)),
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_restricted(&self, ip: IpAddr) -> bool {
+        !self.netrestrict.is_empty() && !self.netrestrict.iter().any(|net| net.contains(&ip))
+    }
+
+    /// The handshake of an accepted socket failed or was cut.
+    pub fn handle_incoming_failed(&mut self, connection: ConnectionId) {
+        self.incoming.end(connection);
+    }
+
+    /// A filter of the library's user keeps out whoever opened this socket: `Filtered` or `FilterTimeout`.
+    pub fn handle_incoming_filtered(&mut self, connection: ConnectionId, why: WhyNot) {
+        self.stats.refusals.count(why);
+        self.incoming.end(connection);
+    }
+
+    /// The handshake of an accepted socket proved who it is. On an error the router closes the connection itself.
+    pub fn handle_accepted(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        peer: PeerId,
+        remote: Option<SocketAddr>,
+    ) -> Result<(), WhyNot> {
+        if !self.incoming.end(connection) {
+            return Err(self.stats.refusals.count(WhyNot::Stale));
+        }
+        self.admit(now, connection, peer, remote, None)
+    }
+
+    /// A dial ended with the expected identity. On an error the router closes the connection itself.
+    pub fn handle_dialed(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        address: &PeerAddress,
+        remote: Option<SocketAddr>,
+    ) -> Result<(), WhyNot> {
+        let Some(kind) = self.dialer.succeeded(address) else {
+            return Err(self.stats.refusals.count(WhyNot::Stale));
+        };
+        // Proven by our own dial, whatever becomes of the connection. Seeds are asked, not kept as peers.
+        if kind != Kind::Seed {
+            let proven = remote.and_then(|remote| PeerAddress::from_socket(address.id(), remote).ok());
+            self.book.mark_reached(now.wall, proven.as_ref().unwrap_or(address));
+        }
+        self.admit(now, connection, address.id(), remote, Some(address.clone()))
+    }
+
+    /// A dial failed: `Local` if nobody answered, otherwise whoever answered is not what was said.
+    pub fn handle_dial_failed(&mut self, now: Now, address: &PeerAddress, blame: Blame) {
+        self.stats.dials_failed += 1;
+        self.book.mark_attempt(now.wall, address);
+        if self.dialer.failed(now, address, blame).is_some() {
+            self.book.remove(address);
+        }
+        self.schedule(now);
+    }
+
+    /// A dialed peer is who it should be, and a filter of the library's user keeps it out. One that was refused is left alone for as long
+    /// as one of another network.
+    pub fn handle_dialed_filtered(&mut self, now: Now, address: &PeerAddress, why: WhyNot) {
+        self.stats.refusals.count(why);
+        let blame = if why == WhyNot::Filtered { Blame::Incompatible } else { Blame::Local };
+        self.handle_dial_failed(now, address, blame);
+    }
+
+    /// A peer known from its own word was found at this address without connecting to it once more: the address may be passed on.
+    pub fn handle_probed(&mut self, now: Now, address: &PeerAddress) {
+        self.book.mark_reached(now.wall, address);
+    }
+
+    /// A probe found a listener that closed the stream without a word. A CometBFT node does that to every IP it is connected with
+    /// (`allow_duplicate_ip`, off by default), so no probe of one that dialed us ever succeeds; but anybody's listener may. The address is
+    /// kept to be dialed when the peer is gone, and passed on only then. For one IP this is done once: identities are free.
+    pub fn handle_probe_refused(&mut self, now: Now, address: &PeerAddress) {
+        let (id, Some(ip)) = (address.id(), address.ip()) else { return };
+        let is_theirs = self.set.standing(&id).is_some_and(|peer| {
+            peer.direction == Direction::Inbound && peer.remote.is_some_and(|remote| remote.ip().to_canonical() == ip)
+        });
+        if !is_theirs {
+            return self.handle_probe_failed(now, address);
+        }
+        let is_taken = |other: &PeerAddress| other.ip() == Some(ip) && other.id() != id;
+        if !self.set.has_other_at(ip, &id) && !self.book.addresses().any(is_taken) {
+            // Without room for it in the book, it stays unknown.
+            let _ = self.book.add(now.wall, address, &Origin { id, socket: address.socket_addr() });
+        }
+    }
+
+    /// Nobody was found there, or somebody else.
+    pub fn handle_probe_failed(&mut self, now: Now, address: &PeerAddress) {
+        self.book.mark_attempt(now.wall, address);
+    }
+
+    /// An address of the book, untried ones first, to find out whether it is there without taking a place: what we pass on is proven, and
+    /// what is dead makes room, also while all places are taken (Bitcoin Core's feelers).
+    pub fn feeler(&mut self, now: Now) -> Option<PeerAddress> {
+        (0..FEELER_LOOKS).find_map(|_| {
+            let address = self.book.pick(100)?.clone();
+            self.dialer.check_dial(now, &address, known(&self.set, &self.book, now)).is_ok().then_some(address)
+        })
+    }
+
+    /// The connection has its queues: reactors are told.
+    pub fn handle_ready(&mut self, connection: ConnectionId) {
+        if let Some(ready) = self.set.ready(connection) {
+            let (peer, direction) = (ready.peer, ready.direction);
+            self.events.push_back(Event::Up { peer, connection, direction });
+        }
+    }
+
+    /// A connection ended, for whatever reason; `blame` says whose fault it was.
+    pub fn handle_closed(&mut self, now: Now, connection: ConnectionId, blame: Blame) {
+        let Some(closed) = self.set.remove(connection) else { return };
+        if closed.announced {
+            self.events.push_back(Event::Down { peer: closed.peer, connection });
+        }
+        if blame.is_peer() {
+            self.scores.adjust(closed.peer, -BLAMED);
+        } else {
+            if self.departed.len() >= MAX_DEPARTED {
+                self.departed.pop_front();
+            }
+            self.departed.push_back((now.monotonic, Origin { id: closed.peer, socket: closed.remote }));
+        }
+        let lasted = now.monotonic.saturating_duration_since(closed.since);
+        self.dialer.disconnected(now, closed.peer, closed.dialed.as_ref(), lasted, closed.closed_by_us);
+        self.schedule(now);
+    }
+
+    /// Time has passed: call it first of all, and then whenever [`PeerManager::poll_timeout`] says.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.schedule(now);
+    }
+}
