@@ -317,6 +317,14 @@ impl Dialer {
         }
     }
 
+    /// Both of two crossed connections with a peer are gone, one of which went to this address. It is not the peer that failed: the history
+    /// does not keep us from trying again as soon as the back-off allows, which keeps this from becoming a hot loop.
+    pub(crate) fn lost_crossing(&mut self, now: Now, address: &PeerAddress) {
+        self.cooling.insert(address.id(), now.monotonic + COOL_DOWN);
+        self.history.remove(address);
+        self.no_place(now, address);
+    }
+
     /// A dial ended well, and there is no place for the peer after all. It waits as if it had failed: a persistent peer would otherwise be
     /// dialed again at once, at the speed of the network (GHSA-cpqw-5g6w-h8rr).
     pub(crate) fn no_place(&mut self, now: Now, address: &PeerAddress) {

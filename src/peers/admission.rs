@@ -10,6 +10,7 @@ use kadwire_wire::address::{PeerAddress, PeerId};
 
 use super::{
     Action, Because, Connected, ConnectionId, Direction, PeerManager, State,
+    crossing::{self, Meeting},
     eviction::{self, Newcomer, Place},
 };
 use crate::{
@@ -34,27 +35,31 @@ impl PeerManager {
     ) -> Result<(), WhyNot> {
         let direction = if dialed.is_some() { Direction::Outbound } else { Direction::Inbound };
         let admitted = self.find_place(now, peer, direction, remote);
+        let connected = |place, protected, dialed| Connected {
+            connection,
+            peer,
+            direction,
+            remote,
+            dialed,
+            since: now.monotonic,
+            state: State::Connected,
+            protected,
+            place,
+            has_queues: false,
+            announced: false,
+            closed_by_us: false,
+            crossed: None,
+        };
         match admitted {
-            Ok(admission) => {
-                if let Some((leaving, because)) = admission.leaving {
+            Ok(Admission::Beside) => self.hold(now, connected(None, self.is_protected(&peer), dialed)),
+            Ok(Admission::Place { place, leaving }) => {
+                if let Some((leaving, because)) = leaving {
                     self.close(leaving, because);
                     if because == Because::Replaced {
                         self.set.release_place(leaving);
                     }
                 }
-                self.set.insert(Connected {
-                    connection,
-                    peer,
-                    direction,
-                    remote,
-                    dialed,
-                    since: now.monotonic,
-                    state: State::Connected,
-                    protected: self.is_protected(&peer),
-                    place: admission.place,
-                    announced: false,
-                    closed_by_us: false,
-                });
+                self.set.insert(connected(place, self.is_protected(&peer), dialed));
             }
             Err(why) => {
                 self.stats.refusals.count(why);
@@ -82,8 +87,12 @@ impl PeerManager {
         if self.book.is_banned(now.wall, &peer) {
             return Err(WhyNot::Banned);
         }
-        if let Some(other) = self.set.resolve(now.monotonic, &self.own_id, &peer, direction)? {
-            return Ok(Admission { place: other.place, leaving: Some((other.connection, Because::Replaced)) });
+        match crossing::meet(&self.set, now, &peer, direction)? {
+            Meeting::Nobody => {}
+            Meeting::Lost(other, place) => {
+                return Ok(Admission::Place { place, leaving: Some((other, Because::Replaced)) });
+            }
+            Meeting::Crossed => return Ok(Admission::Beside),
         }
         let score_of = |id: &PeerId| self.score(id);
         let is_full = self.limited() >= self.slots.total;
@@ -92,7 +101,7 @@ impl PeerManager {
                 true => Some((self.stranger().ok_or(WhyNot::NoSlots)?, Because::Evicted)),
                 false => None,
             };
-            return Ok(Admission { place: None, leaving });
+            return Ok(Admission::Place { place: None, leaving });
         }
         if self.has_duplicate_ip(remote.map(|remote| remote.ip()), &peer) {
             return Err(WhyNot::DuplicateIp);
@@ -106,7 +115,7 @@ impl PeerManager {
             Place::Free => None,
             Place::InsteadOf(other, because) => Some((other, because)),
         };
-        Ok(Admission { place: Some(direction), leaving })
+        Ok(Admission::Place { place: Some(direction), leaving })
     }
 
     /// Connections that count against all that there may be: unconditional peers come on top.
@@ -140,7 +149,8 @@ impl PeerManager {
     }
 
     pub(super) fn close_peer(&mut self, id: &PeerId, because: Because) {
-        if let Some(connection) = self.set.standing(id).map(|peer| peer.connection) {
+        let both = [self.set.standing(id), self.set.held(id)].map(|peer| peer.map(|peer| peer.connection));
+        for connection in both.into_iter().flatten() {
             self.close(connection, because);
         }
     }
@@ -149,13 +159,21 @@ impl PeerManager {
         if let Some(peer) = self.set.close(connection) {
             self.stats.evicted += u64::from(matches!(because, Because::Evicted | Because::Crowded));
             self.actions.push_back(Action::Close { connection, peer, because });
+            // Whoever leaves does not come back through the other of two crossed connections.
+            if because != Because::Replaced
+                && let Some(held) = self.set.held(&peer).map(|held| held.connection)
+            {
+                self.close(held, because);
+            }
         }
     }
 }
 
-/// The place that a newcomer takes and who leaves for it.
+/// How a newcomer is let in.
 #[derive(Clone, Copy, Debug)]
-struct Admission {
-    place: Option<Direction>,
-    leaving: Option<(ConnectionId, Because)>,
+enum Admission {
+    /// It takes this place, if it needs one, and somebody leaves for it.
+    Place { place: Option<Direction>, leaving: Option<(ConnectionId, Because)> },
+    /// It is held beside the connection that it crossed with.
+    Beside,
 }

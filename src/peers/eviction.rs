@@ -11,7 +11,7 @@ use kadwire_wire::address::PeerId;
 use super::{
     Because,
     score::Score,
-    set::{Connected, ConnectionId, Direction, PeerSet, State},
+    set::{Connected, ConnectionId, Direction, PeerSet},
 };
 use crate::dial::{MAX_PER_SUBNET, Subnet, WhyNot};
 
@@ -152,5 +152,5 @@ pub(crate) fn lowest_scores(set: &PeerSet, direction: Direction, score_of: impl 
 }
 
 fn may_leave(set: &PeerSet, direction: Direction) -> impl Iterator<Item = &Connected> {
-    set.iter().filter(move |c| c.place == Some(direction) && c.state != State::Closing)
+    set.iter().filter(move |c| c.place == Some(direction) && c.stands())
 }

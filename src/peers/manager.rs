@@ -11,8 +11,7 @@ use kadwire_wire::address::{PeerAddress, PeerId};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::{
-    Action, Answered, Because, Config, Connected, ConnectionId, Direction, Event, Refused, Report, Score, Slots, State,
-    Stats,
+    Action, Answered, Because, Config, Connected, ConnectionId, Direction, Event, Refused, Report, Score, Slots, Stats,
     declared::Declared,
     incoming::Incoming,
     schedule::{UPGRADE_INTERVAL, known},
@@ -287,7 +286,7 @@ impl PeerManager {
 
     /// The connections that reactors know of or soon will, in the order they were made.
     pub fn peers(&self) -> impl Iterator<Item = &Connected> {
-        self.set.iter().filter(|connected| connected.state != State::Closing)
+        self.set.iter().filter(|connected| connected.stands())
     }
 
     /// A peer's connection.
@@ -319,9 +318,10 @@ impl PeerManager {
     }
 
     #[cfg(test)]
-    pub(crate) fn connection_state(&self, id: &PeerId) -> Option<State> {
+    pub(crate) fn connection_state(&self, id: &PeerId) -> Option<super::State> {
+        use super::State;
         let of_peer = self.set.iter().filter(|connected| connected.peer == *id);
-        of_peer.map(|connected| connected.state).min_by_key(|state| *state == State::Closing)
+        of_peer.map(|connected| connected.state).min_by_key(|state| matches!(state, State::Held | State::Closing))
     }
 
     #[cfg(test)]

@@ -9,6 +9,7 @@
 //! Candidate --add--> book, queue --schedule--> Action::Dial --> handle_dialed / handle_dial_failed
 //! socket --handle_incoming--> half-open --> handle_accepted / handle_incoming_failed
 //! own word of a peer --add--> Action::Probe --> handle_probed --> book
+//! crossed dials --> held ~1 s --> one of the two
 //! connected --handle_ready--> Event::Up ... Action::Close ... handle_closed --> Event::Down
 //! ```
 //!
@@ -17,6 +18,7 @@
 //! `handle_dial_failed`; each connection taken ends with one `handle_closed`.
 
 mod admission;
+mod crossing;
 mod declared;
 mod eviction;
 mod incoming;
@@ -151,7 +153,8 @@ pub enum Event {
         /// Who dialed.
         direction: Direction,
     },
-    /// A peer's connection is gone. One that was replaced goes after the new one came up: compare the numbers.
+    /// A peer's connection is gone. One that was replaced goes after the new one came up: compare the numbers. Of two that crossed, the one
+    /// that stays may come up right after.
     Down {
         /// Who.
         peer: PeerId,

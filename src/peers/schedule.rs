@@ -40,6 +40,7 @@ impl PeerManager {
         if self.book.need_more() {
             self.book.reinstate(now.wall);
         }
+        self.settle(now);
         self.shed(Direction::Inbound);
         self.shed(Direction::Outbound);
         while let Some(address) = self.dialer.next_persistent(now, known(&self.set, &self.book, now)) {
@@ -61,6 +62,7 @@ impl PeerManager {
         let room = self.dialer.room(connected) > 0;
         self.wake = [
             self.dialer.next_ready(now, ask_seeds),
+            self.set.next_held(),
             (room && !self.book.is_empty()).then(|| now.monotonic + PICK_INTERVAL),
             room.then(|| self.dialer.pace_allows_at(now)).flatten(),
             room.then(|| self.book.next_reinstatement(now.wall)).flatten().map(|after| now.monotonic + after),

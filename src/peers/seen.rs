@@ -153,6 +153,7 @@ impl PeerManager {
         if closed.announced {
             self.events.push_back(Event::Down { peer: closed.peer, connection });
         }
+        let goes_on = self.succeed(&closed) || self.set.standing(&closed.peer).is_some();
         if blame.is_peer() {
             self.scores.adjust(closed.peer, -BLAMED);
         } else {
@@ -161,8 +162,15 @@ impl PeerManager {
             }
             self.departed.push_back((now.monotonic, Origin { id: closed.peer, socket: closed.remote }));
         }
-        let lasted = now.monotonic.saturating_duration_since(closed.since);
-        self.dialer.disconnected(now, closed.peer, closed.dialed.as_ref(), lasted, closed.closed_by_us);
+        match self.lost_crossing(now, &closed) {
+            Some(address) => self.dialer.lost_crossing(now, &address),
+            None => {
+                let lasted = now.monotonic.saturating_duration_since(closed.since);
+                // If another connection with it goes on, the end of this one says nothing about the address.
+                let is_no_failure = closed.closed_by_us || goes_on;
+                self.dialer.disconnected(now, closed.peer, closed.dialed.as_ref(), lasted, is_no_failure);
+            }
+        }
         self.schedule(now);
     }
 

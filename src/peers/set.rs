@@ -1,16 +1,14 @@
-//! Who is connected. One connection per id counts; a second one of the same id exists only while it, or the one it replaced, is being
-//! closed.
+//! Who is connected. One connection per id counts; a second one of the same id exists only for a moment after two dials crossed, and
+//! while it, or the one it replaced, is being closed.
 
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
     net::{IpAddr, Ipv6Addr, SocketAddr},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use kadwire_wire::address::{PeerAddress, PeerId};
-
-use crate::dial::WhyNot;
 
 /// A connection, numbered by the router. Numbers are never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +33,8 @@ pub enum Direction {
 ///
 /// ```text
 /// dialed or accepted -> Connected -> Ready (Up) -> Closing -> gone (Down, if it was up)
-///                                 \---------------/
+///        \                ^     \---------------/
+///         \-> Held -------/ (it stays) or -> Closing (it does not)
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -43,6 +42,8 @@ pub enum State {
     Connected,
     /// Reactors know of it.
     Ready,
+    /// It crossed with the one that stands, and it is open which of the two stays. Nobody hears of it, and it takes no place.
+    Held,
     /// We asked for its end.
     Closing,
 }
@@ -69,14 +70,27 @@ pub struct Connected {
     /// The side whose place it takes. One that replaces a crossed connection inherits that one's place, whoever dialed, so that both ends
     /// can always keep the same of the two.
     pub(crate) place: Option<Direction>,
+    /// Whether the router has made its queues.
+    pub(crate) has_queues: bool,
     pub(crate) announced: bool,
     pub(crate) closed_by_us: bool,
+    /// Of a connection that crossed with another: the address that we dialed then.
+    pub(crate) crossed: Option<PeerAddress>,
 }
 
-/// Both sides of two crossed connections see the second one within this time: it is longer than a dial with its handshake may last (60 s,
-/// where the router cuts it) and the filters asked before and after (5 s each). A newcomer that comes later was dialed by a peer that has lost
-/// the first one.
-const CROSSING: Duration = Duration::from_secs(75);
+impl Connected {
+    /// Whether it is its peer's one connection: reactors know of it or soon will.
+    pub(crate) fn stands(&self) -> bool {
+        matches!(self.state, State::Connected | State::Ready)
+    }
+}
+
+/// A connection that waits for what becomes of another.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    connection: ConnectionId,
+    until: Instant,
+}
 
 /// The connections.
 #[derive(Debug, Default)]
@@ -84,12 +98,14 @@ pub(crate) struct PeerSet {
     connections: BTreeMap<ConnectionId, Connected>,
     /// The one connection of each id that is not closing.
     standing: HashMap<PeerId, ConnectionId>,
+    /// The second connection of an id that has one standing, while it is open which of the two stays.
+    held: BTreeMap<PeerId, Held>,
     /// How many connections of each id are open, closing ones included.
     open: HashMap<PeerId, usize>,
 }
 
 impl PeerSet {
-    /// The connection with `id` that is not closing.
+    /// The connection with `id` that counts.
     pub(crate) fn standing(&self, id: &PeerId) -> Option<&Connected> {
         self.connections.get(self.standing.get(id)?)
     }
@@ -99,31 +115,50 @@ impl PeerSet {
         self.open.contains_key(id)
     }
 
-    /// Which of two connections of one id stays: an error if the one that exists does, else the one that must leave for the newcomer, if
-    /// any. Both ends must decide alike without a word: of two that crossed, the one dialed by the smaller id stays.
-    pub(crate) fn resolve(
-        &self,
-        now: Instant,
-        own: &PeerId,
-        peer: &PeerId,
-        direction: Direction,
-    ) -> Result<Option<&Connected>, WhyNot> {
-        let Some(standing) = self.standing(peer) else { return Ok(None) };
-        if now.saturating_duration_since(standing.since) > CROSSING && direction == Direction::Inbound {
-            return Ok(Some(standing));
+    /// The connection with `id` that crossed with the standing one and waits for what becomes of it.
+    pub(crate) fn held(&self, id: &PeerId) -> Option<&Connected> {
+        self.connections.get(&self.held.get(id)?.connection)
+    }
+
+    /// Those that wait no longer at `now`, in the order of their ids.
+    pub(crate) fn held_until(&self, now: Instant) -> impl Iterator<Item = PeerId> + '_ {
+        self.held.iter().filter(move |(_, held)| held.until <= now).map(|(id, _)| *id)
+    }
+
+    /// When the first of them waits no longer.
+    pub(crate) fn next_held(&self) -> Option<Instant> {
+        self.held.values().map(|held| held.until).min()
+    }
+
+    /// Keeps a connection beside the standing one of its peer until then.
+    pub(crate) fn hold(&mut self, connected: Connected, until: Instant) {
+        if let Some(standing) = self.standing.get(&connected.peer)
+            && let Some(standing) = self.connections.get_mut(standing)
+        {
+            standing.crossed.clone_from(&connected.crossed);
         }
-        if standing.direction == direction {
-            return Err(WhyNot::AlreadyConnected);
+        self.held.insert(connected.peer, Held { connection: connected.connection, until });
+        self.add(Connected { state: State::Held, ..connected });
+    }
+
+    /// The held connection of a peer becomes the standing one, in the place of the one that was.
+    pub(crate) fn promote(&mut self, peer: &PeerId, place: Option<Direction>, protected: bool) -> Option<&Connected> {
+        let connection = self.held.remove(peer)?.connection;
+        self.standing.insert(*peer, connection);
+        let connected = self.connections.get_mut(&connection)?;
+        (connected.state, connected.place, connected.protected) = (State::Connected, place, protected);
+        if connected.has_queues {
+            (connected.state, connected.announced) = (State::Ready, true);
         }
-        let dialed_by_smaller = match direction {
-            Direction::Outbound => own < peer,
-            Direction::Inbound => peer < own,
-        };
-        if dialed_by_smaller { Ok(Some(standing)) } else { Err(WhyNot::LostCrossing) }
+        Some(connected)
     }
 
     pub(crate) fn insert(&mut self, connected: Connected) {
         self.standing.insert(connected.peer, connected.connection);
+        self.add(connected);
+    }
+
+    fn add(&mut self, connected: Connected) {
         *self.open.entry(connected.peer).or_default() += 1;
         self.connections.insert(connected.connection, connected);
     }
@@ -136,12 +171,23 @@ impl PeerSet {
         }
         connected.state = State::Closing;
         connected.closed_by_us = true;
-        self.standing.remove(&connected.peer);
-        Some(connected.peer)
+        let peer = connected.peer;
+        self.forget_role(connection, &peer);
+        Some(peer)
+    }
+
+    fn forget_role(&mut self, connection: ConnectionId, peer: &PeerId) {
+        if self.standing.get(peer) == Some(&connection) {
+            self.standing.remove(peer);
+        }
+        if self.held.get(peer).is_some_and(|held| held.connection == connection) {
+            self.held.remove(peer);
+        }
     }
 
     pub(crate) fn ready(&mut self, connection: ConnectionId) -> Option<&Connected> {
         let connected = self.connections.get_mut(&connection)?;
+        connected.has_queues = true;
         if connected.state != State::Connected {
             return None;
         }
@@ -152,9 +198,7 @@ impl PeerSet {
 
     pub(crate) fn remove(&mut self, connection: ConnectionId) -> Option<Connected> {
         let connected = self.connections.remove(&connection)?;
-        if self.standing.get(&connected.peer) == Some(&connection) {
-            self.standing.remove(&connected.peer);
-        }
+        self.forget_role(connection, &connected.peer);
         if let Some(open) = self.open.get_mut(&connected.peer) {
             *open -= 1;
             if *open == 0 {
@@ -199,7 +243,7 @@ impl PeerSet {
     /// Whether somebody else than `id` is connected from this IP, or to it.
     pub(crate) fn has_other_at(&self, ip: IpAddr, id: &PeerId) -> bool {
         let at = |c: &&Connected| c.remote.is_some_and(|remote| remote.ip().to_canonical() == ip.to_canonical());
-        self.iter().filter(|c| c.state != State::Closing && c.peer != *id).any(|c| at(&c))
+        self.iter().filter(|c| c.stands() && c.peer != *id).any(|c| at(&c))
     }
 
     /// Open inbound connections from one host: an IPv4 address or a /64 of IPv6.

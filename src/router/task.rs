@@ -188,6 +188,12 @@ impl<T: Transport> Router<T> {
                 }
             }
         });
+        // Everybody hears of the peer before its first message.
+        if let Event::Up { connection, .. } = event
+            && let Some(begin) = self.open.get_mut(&connection).and_then(|open| open.begin.take())
+        {
+            let _ = begin.send(());
+        }
     }
 
     fn handle_command(&mut self, command: Command) {

@@ -3,6 +3,7 @@
 mod answers;
 mod calls;
 mod crossing;
+mod crossing_orders;
 mod incoming;
 mod interleavings;
 mod network;

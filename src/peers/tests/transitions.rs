@@ -26,7 +26,7 @@ use Life::*;
 fn life(rounds: &Rounds, n: u32) -> Life {
     match rounds.manager.connection_state(&id(n)) {
         Some(State::Closing) => Evicting,
-        Some(State::Connected) => Connected,
+        Some(State::Connected | State::Held) => Connected,
         Some(State::Ready) => Ready,
         None if rounds.manager.is_dialing(&id(n)) => Dialing,
         None => Disconnected,

@@ -23,6 +23,8 @@ const FLUSH: Duration = Duration::from_secs(2);
 pub(super) struct Open {
     pub(super) peer: Arc<Peer>,
     session: AbortHandle,
+    /// Lets the session begin, once everybody has heard of the peer.
+    pub(super) begin: Option<oneshot::Sender<()>>,
 }
 
 impl<T: Transport> Router<T> {
@@ -39,15 +41,13 @@ impl<T: Transport> Router<T> {
             connection.close(CloseReason::requested(format!("refused: {why}")));
             return;
         }
-        let (ready, go) = oneshot::channel();
-        let session = session(peer.clone(), connection.receiver, self.inlets.clone(), go);
+        let (begin, begun) = oneshot::channel();
+        let session = session(peer.clone(), connection.receiver, self.inlets.clone(), begun);
         let session = self.tasks.sessions.spawn(async move { (number, session.await) });
         debug!(peer = %peer.id, remote = %peer.remote, direction = ?peer.direction, "connected");
-        self.open.insert(number, Open { peer, session });
+        self.open.insert(number, Open { peer, session, begin: Some(begin) });
         self.peers.handle_ready(number);
-        // Everybody hears of the peer before its first message.
         self.carry_out();
-        let _ = ready.send(());
     }
 
     pub(super) fn close(&mut self, number: ConnectionId, because: Because) {
@@ -84,10 +84,13 @@ impl<T: Transport> Router<T> {
     }
 }
 
-/// A session that begins when everybody has heard of its peer.
-async fn session(peer: Arc<Peer>, receiver: Receiver, inlets: Inlets, go: oneshot::Receiver<()>) -> CloseReason {
-    let _ = go.await;
-    session::run(peer, receiver, inlets).await
+/// A session that begins when everybody has heard of its peer. One that crossed with another waits for it, and may end before.
+async fn session(peer: Arc<Peer>, receiver: Receiver, inlets: Inlets, begun: oneshot::Receiver<()>) -> CloseReason {
+    tokio::select! {
+        biased;
+        _ = begun => session::run(peer, receiver, inlets).await,
+        reason = peer.sender.closed() => reason,
+    }
 }
 
 /// What the log of a connection that we end says.
