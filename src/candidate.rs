@@ -3,6 +3,8 @@
 
 use kadwire_wire::address::{PeerAddress, PeerId};
 
+use crate::count::reasons;
+
 /// A peer said to be at an address, and who said so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidate {
@@ -23,6 +25,34 @@ pub enum Source {
     Pex(PeerId),
     /// An address that a peer who dialed us gives for itself: looked into, and kept once the peer was found there.
     Inbound,
+}
+
+reasons! {
+    /// A kind of [`Source`], for counters.
+    SourceKind, counted by
+    /// How many candidates each kind of source brought.
+    Candidates,
+    {
+        /// The operator.
+        Config = "config",
+        /// Ethereum discovery.
+        Discv4 = "discv4",
+        /// The answers of peers.
+        Pex = "pex",
+        /// What peers that dialed us say of themselves.
+        Inbound = "inbound",
+    }
+}
+
+impl From<Source> for SourceKind {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Config => SourceKind::Config,
+            Source::Discv4 => SourceKind::Discv4,
+            Source::Pex(_) => SourceKind::Pex,
+            Source::Inbound => SourceKind::Inbound,
+        }
+    }
 }
 
 impl Candidate {

@@ -56,6 +56,7 @@ pub use kadwire_wire as wire;
 pub mod book;
 pub mod candidate;
 pub mod config;
+mod count;
 pub mod crawl;
 pub mod dial;
 pub mod nat;

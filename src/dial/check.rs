@@ -4,113 +4,66 @@ use kadwire_discovery::{Now, is_public};
 use kadwire_wire::address::{PeerAddress, PeerId};
 
 use super::Dialer;
-
-/// Declares [`WhyNot`], its list and its names from one table, so that none can be forgotten.
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// Why a peer is not dialed, or a connection not taken.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
-        pub enum WhyNot {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl WhyNot {
-            /// Every reason, in a fixed order.
-            pub const ALL: &'static [WhyNot] = &[$(WhyNot::$variant),*];
-
-            /// A short name for metrics: lower case, words joined by `_`.
-            pub fn name(self) -> &'static str {
-                match self { $(WhyNot::$variant => $name,)* }
-            }
-        }
-    };
-}
+use crate::count::reasons;
 
 reasons! {
-    /// It is this node.
-    SelfId = "self",
-    /// A dial to this peer is under way.
-    AlreadyDialing = "already_dialing",
-    /// There is a connection with this peer.
-    AlreadyConnected = "already_connected",
-    /// The address is outside the networks the operator allows.
-    NetRestricted = "net_restricted",
-    /// The address is private, shared, loopback or special, and only public ones are dialed.
-    NotPublic = "not_public",
-    /// The address was dialed less than 35 s ago.
-    RecentlyDialed = "recently_dialed",
-    /// The last dials to this address failed, and its waiting time is not over.
-    BackingOff = "backing_off",
-    /// The connection with this peer ended less than 2 s ago.
-    CoolingDown = "cooling_down",
-    /// The peer misbehaved and its ban is not over.
-    Banned = "banned",
-    /// All places are taken by peers that score no lower.
-    NoSlots = "no_slots",
-    /// The peer waits in the queue already.
-    AlreadyQueued = "already_queued",
-    /// Too many candidates wait.
-    QueueFull = "queue_full",
-    /// Too many candidates of the same subnet wait.
-    SubnetFull = "subnet_full",
-    /// Too many dials in a short time.
-    TooFast = "too_fast",
-    /// This IP tried to connect too often in the last seconds.
-    TooManyAttempts = "too_many_attempts",
-    /// This IP has too many unfinished handshakes.
-    TooManyHalfOpen = "too_many_half_open",
-    /// There is a peer with this IP already, and it may have one only.
-    DuplicateIp = "duplicate_ip",
-    /// This IP has too many connections.
-    TooManyFromIp = "too_many_from_ip",
-    /// Both sides dialed each other at once, and the other connection stays.
-    LostCrossing = "lost_crossing",
-    /// A filter of the library's user keeps it out.
-    Filtered = "filtered",
-    /// A filter of the library's user gave no answer in time.
-    FilterTimeout = "filter_timeout",
-    /// The caller names an attempt or dial that was given up before.
-    Stale = "stale",
-}
-
-impl std::fmt::Display for WhyNot {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
+    /// Why a peer is not dialed, or a connection not taken.
+    WhyNot, counted by
+    /// How often each reason was given.
+    Refusals,
+    {
+        /// It is this node.
+        SelfId = "self",
+        /// A dial to this peer is under way.
+        AlreadyDialing = "already_dialing",
+        /// There is a connection with this peer.
+        AlreadyConnected = "already_connected",
+        /// The peer's own connection to us is about to be made.
+        PendingInbound = "pending_inbound",
+        /// The address is outside the networks the operator allows.
+        NetRestricted = "net_restricted",
+        /// The address is private, shared, loopback or special, and only public ones are dialed.
+        NotPublic = "not_public",
+        /// The address was dialed less than 35 s ago.
+        RecentlyDialed = "recently_dialed",
+        /// The last dials to this address failed, and its waiting time is not over.
+        BackingOff = "backing_off",
+        /// The connection with this peer ended less than 2 s ago.
+        CoolingDown = "cooling_down",
+        /// The peer misbehaved and its ban is not over.
+        Banned = "banned",
+        /// All places are taken by peers that score no lower.
+        NoSlots = "no_slots",
+        /// The peer waits in the queue already.
+        AlreadyQueued = "already_queued",
+        /// Too many candidates wait.
+        QueueFull = "queue_full",
+        /// Too many candidates of the same subnet wait.
+        SubnetFull = "subnet_full",
+        /// Too many dials in a short time.
+        TooFast = "too_fast",
+        /// This IP tried to connect too often in the last seconds.
+        TooManyAttempts = "too_many_attempts",
+        /// This IP opened a connection less than 30 s ago.
+        Throttled = "throttled",
+        /// This IP has too many unfinished handshakes.
+        TooManyHalfOpen = "too_many_half_open",
+        /// There is a peer with this IP already, and it may have one only.
+        DuplicateIp = "duplicate_ip",
+        /// This IP has too many connections.
+        TooManyFromIp = "too_many_from_ip",
+        /// Both sides dialed each other at once, and the other connection stays.
+        LostCrossing = "lost_crossing",
+        /// A filter of the library's user keeps it out.
+        Filtered = "filtered",
+        /// A filter of the library's user gave no answer in time.
+        FilterTimeout = "filter_timeout",
+        /// The caller names an attempt or dial that was given up before.
+        Stale = "stale",
     }
 }
 
 impl std::error::Error for WhyNot {}
-
-/// How often each reason was given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusals([u64; WhyNot::ALL.len()]);
-
-impl Default for Refusals {
-    fn default() -> Self {
-        Refusals([0; WhyNot::ALL.len()])
-    }
-}
-
-impl Refusals {
-    /// Counts `why` once more and hands it back.
-    pub(crate) fn count(&mut self, why: WhyNot) -> WhyNot {
-        if let Some(counter) = self.0.get_mut(why as usize) {
-            *counter += 1;
-        }
-        why
-    }
-
-    /// How often `why` was given.
-    pub fn of(&self, why: WhyNot) -> u64 {
-        self.0.get(why as usize).copied().unwrap_or(0)
-    }
-
-    /// All reasons with their counts.
-    pub fn iter(&self) -> impl Iterator<Item = (WhyNot, u64)> + '_ {
-        WhyNot::ALL.iter().map(|why| (*why, self.of(*why)))
-    }
-}
 
 impl Dialer {
     /// Whether `address` may be dialed at `now`, apart from free places. `known` says what speaks against the peer itself: connected,

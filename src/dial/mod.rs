@@ -8,6 +8,7 @@
 mod backoff;
 mod check;
 mod expiring;
+mod failure;
 mod queue;
 
 use std::{
@@ -27,6 +28,7 @@ use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 pub(crate) use backoff::Backoff;
 pub use check::{Refusals, WhyNot};
 pub(crate) use expiring::Expiring;
+pub use failure::{Failures, WhyFailed};
 pub(crate) use queue::{MAX_PER_SUBNET, Subnet, is_lan};
 
 use queue::CandidateQueue;
@@ -92,7 +94,7 @@ pub(crate) const PERSISTENT_BACKOFF: Duration = Duration::from_secs(5 * 60);
 
 /// A connection that ends sooner counts as a failed dial, so that a peer who takes connections and drops them is not dialed in a hot
 /// loop (GHSA-cpqw-5g6w-h8rr).
-const SHORT_LIVED: Duration = Duration::from_secs(10);
+pub(crate) const SHORT_LIVED: Duration = Duration::from_secs(10);
 
 /// After this many failures in a row an address that is not persistent is given up (CometBFT, `maxAttemptsToDial`).
 pub(crate) const MAX_FAILURES: u32 = 16;
@@ -202,15 +204,17 @@ impl Dialer {
         self.persistent.iter().find(|address| self.check_dial(now, address, &known).is_ok()).cloned()
     }
 
-    /// The next discovered candidate that may still be dialed; the others are dropped, discovery finds them again.
+    /// The next discovered candidate that may still be dialed; the others are dropped and counted, discovery finds them again.
     pub(crate) fn next_candidate(
         &mut self,
         now: Now,
         known: impl Fn(&PeerId) -> Result<(), WhyNot>,
+        refusals: &mut Refusals,
     ) -> Option<PeerAddress> {
         while let Some(address) = self.queue.pop() {
-            if self.check_dial(now, &address, &known).is_ok() {
-                return Some(address);
+            match self.check_dial(now, &address, &known) {
+                Ok(()) => return Some(address),
+                Err(why) => drop(refusals.count(why)),
             }
         }
         None
@@ -347,6 +351,16 @@ impl Dialer {
     /// The dials under way, by id.
     pub fn dialing(&self) -> impl Iterator<Item = &PeerAddress> {
         self.dialing.values().map(|dial| &dial.address)
+    }
+
+    /// Candidates that wait for a free place.
+    pub(crate) fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// The operator's peers.
+    pub(crate) fn persistent_ids(&self) -> BTreeSet<PeerId> {
+        self.persistent.iter().map(PeerAddress::id).collect()
     }
 
     pub(crate) fn dialing_of(&self, kind: Kind) -> usize {

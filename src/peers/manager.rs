@@ -11,8 +11,9 @@ use kadwire_wire::address::{PeerAddress, PeerId};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::{
-    Action, Answered, Because, Config, Connected, ConnectionId, Direction, Event, Refused, Report, Score, Slots, Stats,
+    Action, Answered, Because, Config, Connected, Direction, Event, Refused, Report, Score, Slots, Stats,
     declared::Declared,
+    dial_stats::DialStats,
     incoming::Incoming,
     schedule::{UPGRADE_INTERVAL, known},
     score::{LOWEST, PERSISTENT, Scores},
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{
     book::{Added, Book, Origin},
-    candidate::{Candidate, Source},
+    candidate::{Candidate, Source, SourceKind},
     dial::{DialConfig, Dialer, Kind, WhyNot},
 };
 
@@ -57,6 +58,8 @@ pub struct PeerManager {
     /// Discovery and the book take turns, so that neither starves the other (go-ethereum's FairMix).
     pub(super) book_is_next: bool,
     pub(super) stats: Stats,
+    /// What is counted so far; the rest of it is looked up when asked for.
+    pub(super) counted: DialStats,
 }
 
 impl PeerManager {
@@ -98,6 +101,7 @@ impl PeerManager {
             wake: None,
             book_is_next: false,
             stats: Stats::default(),
+            counted: DialStats::default(),
         }
     }
 
@@ -106,7 +110,12 @@ impl PeerManager {
     /// Takes up what somebody claims. The operator's peers become persistent, discovered ones wait in the dialer's queue, and what peers
     /// say goes to the book.
     pub fn add(&mut self, now: Now, candidate: Candidate) -> Result<(), Refused> {
+        let kind = SourceKind::from(candidate.source);
+        self.counted.candidates.count(kind);
         let added = self.take_up(now, candidate);
+        if added.is_ok() {
+            self.counted.candidates_taken.count(kind);
+        }
         if let Err(Refused::Dial(why)) = added {
             self.stats.refusals.count(why);
         }
@@ -162,6 +171,7 @@ impl PeerManager {
         let (mut answered, mut taken) = (Answered::default(), 0);
         let mut groups = std::collections::HashMap::new();
         for address in addresses {
+            self.counted.candidates.count(SourceKind::Pex);
             let in_group = match self.book.limited_group(&address) {
                 Some(group) => groups.entry(group).or_insert(0_usize),
                 None => &mut 0,
@@ -174,6 +184,7 @@ impl PeerManager {
                 Ok(added) => {
                     taken += 1;
                     *in_group += 1;
+                    self.counted.candidates_taken.count(SourceKind::Pex);
                     match added {
                         Added::New => answered.new += 1,
                         Added::Known => answered.known += 1,

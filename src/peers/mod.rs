@@ -20,6 +20,7 @@
 mod admission;
 mod crossing;
 mod declared;
+mod dial_stats;
 mod eviction;
 mod incoming;
 mod manager;
@@ -37,7 +38,8 @@ use std::{
 use ipnet::IpNet;
 use kadwire_wire::address::{PeerAddress, PeerId};
 
-pub use crate::dial::{Refusals, WhyNot};
+pub use crate::dial::{Failures, Refusals, WhyFailed, WhyNot};
+pub use dial_stats::DialStats;
 pub use eviction::Slots;
 pub use manager::PeerManager;
 pub use score::{Report, Score};

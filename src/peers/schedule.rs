@@ -29,7 +29,7 @@ const MAX_UPGRADE_LOOKS: usize = 16;
 
 impl PeerManager {
     pub(super) fn start(&mut self, now: Now, address: PeerAddress, kind: Kind) {
-        self.stats.dials += 1;
+        (self.stats.dials, self.counted.tried) = (self.stats.dials + 1, self.counted.tried + 1);
         self.dialer.start(now, address.clone(), kind);
         self.actions.push_back(Action::Dial(address));
     }
@@ -101,7 +101,8 @@ impl PeerManager {
     /// A discovered candidate whose subnet is not crowded; the others are dropped.
     fn next_discovered(&mut self, now: Now) -> Option<PeerAddress> {
         loop {
-            let address = self.dialer.next_candidate(now, known(&self.set, &self.book, now))?;
+            let known = known(&self.set, &self.book, now);
+            let address = self.dialer.next_candidate(now, known, &mut self.stats.refusals)?;
             if !self.is_crowded(&address) {
                 return Some(address);
             }

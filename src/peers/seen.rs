@@ -11,7 +11,7 @@ use kadwire_wire::{
 use super::{Action, ConnectionId, Direction, Event, PeerManager, Score, admission::MAX_DEPARTED, schedule::known};
 use crate::{
     book::Origin,
-    dial::{Kind, WhyNot},
+    dial::{Kind, SHORT_LIVED, WhyFailed, WhyNot},
 };
 
 /// Malformed bytes or broken rules on a connection lower the score by this much.
@@ -81,14 +81,20 @@ impl PeerManager {
             let proven = remote.and_then(|remote| PeerAddress::from_socket(address.id(), remote).ok());
             self.book.mark_reached(now.wall, proven.as_ref().unwrap_or(address));
         }
-        self.admit(now, connection, address.id(), remote, Some(address.clone()))
+        let admitted = self.admit(now, connection, address.id(), remote, Some(address.clone()));
+        match admitted {
+            Ok(()) => self.counted.succeeded += 1,
+            Err(_) => drop(self.counted.failed.count(WhyFailed::RefusedByUs)),
+        }
+        admitted
     }
 
-    /// A dial failed: `Local` if nobody answered, otherwise whoever answered is not what was said.
-    pub fn handle_dial_failed(&mut self, now: Now, address: &PeerAddress, blame: Blame) {
+    /// A dial failed. Whoever answered and is not what was said ([`WhyFailed::blame`]) is not dialed there again soon.
+    pub fn handle_dial_failed(&mut self, now: Now, address: &PeerAddress, why: WhyFailed) {
         self.stats.dials_failed += 1;
+        self.counted.failed.count(why);
         self.book.mark_attempt(now.wall, address);
-        if self.dialer.failed(now, address, blame).is_some() {
+        if self.dialer.failed(now, address, why.blame()).is_some() {
             self.book.remove(address);
         }
         self.schedule(now);
@@ -98,8 +104,8 @@ impl PeerManager {
     /// as one of another network.
     pub fn handle_dialed_filtered(&mut self, now: Now, address: &PeerAddress, why: WhyNot) {
         self.stats.refusals.count(why);
-        let blame = if why == WhyNot::Filtered { Blame::Incompatible } else { Blame::Local };
-        self.handle_dial_failed(now, address, blame);
+        let why = if why == WhyNot::Filtered { WhyFailed::Filtered } else { WhyFailed::FilterTimeout };
+        self.handle_dial_failed(now, address, why);
     }
 
     /// A peer known from its own word was found at this address without connecting to it once more: the address may be passed on.
@@ -168,6 +174,9 @@ impl PeerManager {
                 let lasted = now.monotonic.saturating_duration_since(closed.since);
                 // If another connection with it goes on, the end of this one says nothing about the address.
                 let is_no_failure = closed.closed_by_us || goes_on;
+                if closed.dialed.is_some() && lasted < SHORT_LIVED && !is_no_failure {
+                    self.counted.failed.count(WhyFailed::EndedAtOnce);
+                }
                 self.dialer.disconnected(now, closed.peer, closed.dialed.as_ref(), lasted, is_no_failure);
             }
         }

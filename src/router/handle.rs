@@ -122,6 +122,8 @@ pub(crate) enum Command {
 pub struct Stats {
     /// The peer policy's.
     pub peers: peers::Stats,
+    /// Why there are as few peers as there are.
+    pub dials: peers::DialStats,
     /// The transport's.
     pub transport: TransportStats,
     /// Addresses that peers gave for themselves, or that were tried as feelers, at which we found them.

@@ -228,6 +228,7 @@ impl<T: Transport> Router<T> {
     fn stats(&self) -> Stats {
         Stats {
             peers: self.peers.stats(),
+            dials: self.peers.dial_stats(),
             transport: self.transport.stats(),
             probes_proven: self.probes_proven,
             probes_failed: self.probes_failed,

@@ -14,7 +14,7 @@ use crate::{
     book::{Book, BookConfig},
     candidate::{Candidate, Source},
     dial::{
-        WhyNot,
+        WhyFailed, WhyNot,
         tests::{address, id},
     },
     peers::{Action, Config, ConnectionId, Direction, Event, PeerManager, Report, Slots},
@@ -139,8 +139,8 @@ impl World {
             }
             Happens::DialFails(at, wrong) => {
                 let Some(dialed) = self.take_dial(at) else { return };
-                let blame = if wrong { Blame::Incompatible } else { Blame::Local };
-                self.manager.handle_dial_failed(now, &dialed, blame);
+                let why = if wrong { WhyFailed::WrongIdentity } else { WhyFailed::TimedOut };
+                self.manager.handle_dial_failed(now, &dialed, why);
             }
             Happens::Knock(n) => {
                 let connection = self.number();

@@ -2,6 +2,7 @@
 
 mod answers;
 mod calls;
+mod counters;
 mod crossing;
 mod crossing_orders;
 mod incoming;

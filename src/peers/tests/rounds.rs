@@ -16,7 +16,7 @@ use crate::{
     book::{Book, BookConfig},
     candidate::{Candidate, Source},
     dial::{
-        WhyNot,
+        WhyFailed, WhyNot,
         tests::{address, id},
     },
     peers::{Action, Because, Config, ConnectionId, Direction, Event, PeerManager, Refused, Slots},
@@ -184,7 +184,12 @@ impl Rounds {
     pub(crate) fn failed_by<const N: usize>(self, peers: [u32; N], blame: Blame) -> Self {
         self.each(peers, |rounds, n| {
             let at = rounds.dials_at(n);
-            rounds.manager.handle_dial_failed(rounds.now, &at, blame);
+            let why = match blame {
+                Blame::Local => WhyFailed::TimedOut,
+                Blame::Incompatible => WhyFailed::WrongIdentity,
+                Blame::Malformed | Blame::Misbehaved => WhyFailed::HandshakeFailed,
+            };
+            rounds.manager.handle_dial_failed(rounds.now, &at, why);
         })
     }
 

@@ -70,7 +70,7 @@ impl<T: Transport> Router<T> {
                     true => warn!(%address, %error, "cannot connect to a configured peer; will try again"),
                     false => debug!(%address, %error, "dial failed"),
                 }
-                self.peers.handle_dial_failed(now(), &address, error.blame());
+                self.peers.handle_dial_failed(now(), &address, (&error).into());
                 self.last_dial_failure = Some(DialFailure { address, error });
             }
         }
