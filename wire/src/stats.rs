@@ -1,6 +1,6 @@
 //! Plain counters. Machines keep them, drivers publish them; nothing here decides anything.
 
-/// What one connection has carried. Messages are whole messages; packets and bytes are MConnection's, before encryption.
+/// What one connection has carried. Messages are whole messages; packets are MConnection's, or RLPx frames, and bytes theirs before encryption.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionStats {
     /// Messages handed to the stream.
@@ -11,9 +11,9 @@ pub struct ConnectionStats {
     pub packets_sent: u64,
     /// Packets read, pings and pongs included.
     pub packets_received: u64,
-    /// Packet bytes written, with their length prefixes.
+    /// Packet bytes written, with their length prefixes; of RLPx frame data.
     pub bytes_sent: u64,
-    /// Packet bytes read, with their length prefixes.
+    /// Packet bytes read, with their length prefixes; of RLPx frame data.
     pub bytes_received: u64,
     /// Pings written.
     pub pings_sent: u64,
@@ -23,6 +23,8 @@ pub struct ConnectionStats {
     pub pongs_sent: u64,
     /// Pongs read, also those nobody asked for.
     pub pongs_received: u64,
+    /// Base messages of a kind that is not known, read and ignored (RLPx only).
+    pub unknown_received: u64,
 }
 
 /// What one transport has seen since it was bound.
