@@ -72,7 +72,7 @@ async fn react(mut gossip: Channel, mut lines: mpsc::Receiver<String>) {
                         let _ = gossip.send(To::Except(envelope.from), envelope.message).await;
                     }
                 }
-                Some(ChannelEvent::Up(peer)) => eprintln!("+ {} {}", peer.id, peer.node_info.moniker),
+                Some(ChannelEvent::Up(peer)) => eprintln!("+ {} {}", peer.id, peer.info.name()),
                 Some(ChannelEvent::Down(peer, reason)) => eprintln!("- {} {reason}", peer.id),
                 None => return,
             },

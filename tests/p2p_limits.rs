@@ -179,7 +179,9 @@ async fn without_peer_exchange_the_seeds_are_dialed_like_peers_and_no_more_of_th
     assert_eq!(node.peers().len(), 2);
     assert!(node.peers().iter().all(|peer| peer.direction == Direction::Outbound));
     assert!(node.stats().await.pex.is_none());
-    let channels = |(seed, _): &(Node, Channel)| seed.peers().iter().map(|peer| peer.node_info.channels.clone()).next();
+    let channels = |(seed, _): &(Node, Channel)| {
+        seed.peers().iter().find_map(|peer| Some(peer.info.tendermint()?.channels.clone()))
+    };
     let offered: Vec<_> = seeds.iter().filter_map(channels).collect();
     assert_eq!(offered, [vec![0x30], vec![0x30]], "the channel of peer exchange is not among them");
 }

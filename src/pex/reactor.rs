@@ -40,7 +40,7 @@ pub async fn run(mut channel: Channel, router: Handle, seed: u64, stats: watch::
                 Some(ChannelEvent::Up(peer)) => {
                     let dialed = peer.direction == Direction::Outbound;
                     pex.handle_peer_up(now(), peer.id, dialed, peer.reachable_at(), peer.declared_at());
-                    if peer.node_info.version.starts_with(TENDERMINT_V0_35) {
+                    if peer.info.tendermint().is_some_and(|info| info.version.starts_with(TENDERMINT_V0_35)) {
                         pex.limit_answers(&peer.id, MAX_PEX_ADDRESSES_V2);
                     }
                 }

@@ -13,8 +13,7 @@ use std::{
 use kadwire_discovery::is_public;
 use kadwire_wire::{
     address::{PeerAddress, PeerId},
-    tendermint::node_info::NodeInfo,
-    transport::{CloseReason, Connection, Direction, Endpoint, Sender},
+    transport::{CloseReason, Connection, Direction, Endpoint, PeerInfo, Sender},
 };
 use tokio::{sync::watch, time::Instant};
 
@@ -28,7 +27,7 @@ pub struct Peer {
     /// The other end of the stream. For an inbound socket, the port is not one that can be dialed.
     pub remote: Endpoint,
     /// What the peer says of itself.
-    pub node_info: NodeInfo,
+    pub info: PeerInfo,
     /// When the connection was taken up.
     pub since: Instant,
     /// Tells two connections with the same peer apart; grows.
@@ -42,7 +41,7 @@ impl Peer {
             id: connection.peer,
             direction: connection.direction,
             remote: connection.remote,
-            node_info: connection.node_info.clone(),
+            info: connection.info.clone(),
             since: Instant::now(),
             number,
             sender: connection.sender.clone(),
@@ -68,17 +67,16 @@ impl Peer {
     /// it listens on, so that nobody can name somebody else's address; in memory, its id.
     pub fn reachable_at(&self) -> Option<PeerAddress> {
         let Endpoint::Socket(socket) = self.remote else {
-            return self.id.tendermint().map(PeerAddress::memory);
+            return Some(PeerAddress::memory(self.id));
         };
-        let (_, port) = self.node_info.listen_addr.rsplit_once(':')?;
-        PeerAddress::from_socket(self.id, (socket.ip(), port.parse().ok()?).into()).ok()
+        PeerAddress::from_socket(self.id, (socket.ip(), self.info.listen_port()?).into()).ok()
     }
 
     /// Where the peer says it can be dialed (CometBFT, `external_address`), if that is another IP than the one we see. Its word proves
     /// nothing: only a dial does.
     pub fn declared_at(&self) -> Option<PeerAddress> {
         let Endpoint::Socket(socket) = self.remote else { return None };
-        declared_at(self.id, &self.node_info.listen_addr, socket.ip().to_canonical())
+        declared_at(self.id, &self.info.tendermint()?.listen_addr, socket.ip().to_canonical())
     }
 }
 

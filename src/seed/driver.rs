@@ -250,7 +250,11 @@ impl<T: Transport> Driver<T> {
             }
             Ok(connection) => {
                 let remote = connection.remote.socket_addr();
-                if let Err(why) = self.seed.handle_accepted(now(), number, remote, &connection.node_info) {
+                // A seed's wire is Tendermint's.
+                let Some(node_info) = connection.info.tendermint() else {
+                    return self.seed.handle_not_accepted(number, &HandshakeError::Closed);
+                };
+                if let Err(why) = self.seed.handle_accepted(now(), number, remote, node_info) {
                     debug!(peer = %connection.peer, %why, "refused");
                     connection.close(CloseReason::requested(format!("refused: {why}")));
                     return;

@@ -30,12 +30,32 @@ impl PeerId {
         }
     }
 
+    /// The 64 bytes of the public key, if this is an Ethereum peer.
+    pub fn ethereum(&self) -> Option<[u8; 64]> {
+        match self {
+            PeerId::Ethereum(key) => Some(*key),
+            PeerId::Tendermint(_) => None,
+        }
+    }
+
     /// The identity's bytes: 20 for Tendermint, 64 for Ethereum.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             PeerId::Ethereum(key) => key,
             PeerId::Tendermint(id) => id,
         }
+    }
+}
+
+impl From<[u8; 20]> for PeerId {
+    fn from(id: [u8; 20]) -> Self {
+        PeerId::Tendermint(id)
+    }
+}
+
+impl From<[u8; 64]> for PeerId {
+    fn from(key: [u8; 64]) -> Self {
+        PeerId::Ethereum(key)
     }
 }
 
@@ -140,9 +160,8 @@ impl Host {
 /// A peer that can be dialed: its identity, and where it says it listens.
 ///
 /// Text forms read: `mconn://<40 hex>@host:port` (also `tcp://`; ADR-062 allows a path, which means nothing to MConn and is
-/// dropped), `<40 hex>@host:port`, `enode://<128 hex>@host:port` (a `?discport=` is dropped), `memory:<40 hex>`. Ids in upper case
-/// are lowered. Printed: `<40 hex>@host:port`, which every
-/// Tendermint release reads, `enode://…`, `memory:…`.
+/// dropped), `<40 hex>@host:port`, `enode://<128 hex>@host:port` (a `?discport=` is dropped), `memory:<40 or
+/// 128 hex>`. Ids in upper case are lowered. Printed: `<40 hex>@host:port`, which every Tendermint release reads, `enode://…`, `memory:…`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerAddress {
     id: PeerId,
@@ -159,10 +178,7 @@ impl PeerAddress {
         let host = match host {
             Host::Ip(ip) => Host::from_ip(ip)?,
             Host::Name(name) => Host::from_name(&name)?,
-            Host::Memory => {
-                let id = id.tendermint().ok_or(AddressError::BadId)?;
-                return Ok(PeerAddress::memory(id));
-            }
+            Host::Memory => return Ok(PeerAddress::memory(id)),
         };
         if port == 0 {
             return Err(AddressError::BadPort);
@@ -175,9 +191,9 @@ impl PeerAddress {
         PeerAddress::new(id, Host::Ip(socket.ip()), socket.port())
     }
 
-    /// A node of this process: `memory:<40 hex>`.
-    pub fn memory(id: [u8; 20]) -> Self {
-        PeerAddress { id: PeerId::Tendermint(id), host: Host::Memory, port: 0 }
+    /// A node of this process: `memory:<40 hex>` or `memory:<128 hex>`.
+    pub fn memory(id: impl Into<PeerId>) -> Self {
+        PeerAddress { id: id.into(), host: Host::Memory, port: 0 }
     }
 
     /// Who is expected there.
@@ -234,7 +250,7 @@ impl FromStr for PeerAddress {
             return Err(AddressError::TooLong);
         }
         if let Some(id) = text.strip_prefix("memory:") {
-            return Ok(PeerAddress::memory(parse_hex(id)?));
+            return Ok(PeerAddress::memory(id.parse::<PeerId>()?));
         }
         let (scheme, rest) = match text.split_once("://") {
             Some((scheme, rest)) => (scheme.to_ascii_lowercase(), rest),
@@ -375,6 +391,7 @@ mod tests {
             (format!("{ID}@[::ffff:1.2.3.4]:5"), format!("{ID}@1.2.3.4:5")),
             (format!("enode://{key}@127.0.0.1:30303?discport=30301"), format!("enode://{key}@127.0.0.1:30303")),
             (format!("memory:{}", ID.to_uppercase()), format!("memory:{ID}")),
+            (format!("memory:{key}"), format!("memory:{key}")),
         ] {
             let address = parse(&text).unwrap();
             assert_eq!(address.to_string(), printed);
@@ -465,12 +482,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_back(id: [u8; 20], key: [u8; 64], v4: [u8; 4], v6: [u8; 16], port in 1u16.., which in 0..4) {
+        fn what_is_printed_is_read_back(id: [u8; 20], key: [u8; 64], v4: [u8; 4], v6: [u8; 16], port in 1u16.., which in 0..5) {
             let tendermint = PeerId::Tendermint(id);
             let address = match which {
                 0 => PeerAddress::new(tendermint, Host::Ip(v4.into()), port),
                 1 => PeerAddress::new(tendermint, Host::Ip(v6.into()), port),
                 2 => PeerAddress::new(PeerId::Ethereum(key), Host::Ip(v6.into()), port),
+                3 => Ok(PeerAddress::memory(key)),
                 _ => Ok(PeerAddress::memory(id)),
             };
             if let Ok(address) = address {

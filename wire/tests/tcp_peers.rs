@@ -22,7 +22,7 @@ async fn messages_of_all_sizes_are_echoed_byte_for_byte() {
     let (mut to_b, mut to_a) = connect(&a, &b).await;
     assert_eq!((to_b.peer, to_a.peer), (PeerId::Tendermint(key(2).id()), PeerId::Tendermint(key(1).id())));
     assert_eq!((to_b.direction, to_a.direction), (Direction::Outbound, Direction::Inbound));
-    assert_eq!((to_b.remote, to_b.node_info.moniker.as_str()), (b.local(), "node 2"));
+    assert_eq!((to_b.remote, to_b.info.name()), (b.local(), "node 2"));
     let echo = tokio::spawn(async move {
         while let Some((channel, message)) = to_a.recv().await {
             to_a.send(channel, message).await.unwrap();

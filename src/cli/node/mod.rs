@@ -223,7 +223,7 @@ fn peer_up(peer: &Peer, peers: usize) -> Event {
             Direction::Inbound => "inbound",
             Direction::Outbound => "outbound",
         },
-        moniker: peer.node_info.moniker.clone(),
+        moniker: peer.info.name().to_owned(),
         peers,
     }
 }

@@ -33,7 +33,7 @@ pub async fn crawl<T: Transport>(
 ) -> Crawled<TendermintNode> {
     let started = Now::read();
     let answer_timeout = config.answer_timeout;
-    let mut machine = Crawl::new(config, PeerId::Tendermint(transport.node_info().id));
+    let mut machine = Crawl::new(config, transport.id());
     start.into_iter().for_each(|address| machine.add(started, address));
     let mut visits = JoinSet::new();
     tokio::pin!(stop);
@@ -68,7 +68,7 @@ async fn call<T: Transport>(transport: &T, visit: &Visit, answer_timeout: Durati
             return Visited { error: Some(trouble.name()), hopeless: trouble.is_hopeless(), ..Visited::default() };
         }
     };
-    let mut visited = Visited { node_info: Some(connection.node_info.clone()), ..Visited::default() };
+    let mut visited = Visited { node_info: connection.info.tendermint().cloned(), ..Visited::default() };
     for _ in 0..REQUESTS {
         let is_known_to_answer = *has_answered || !visited.answers.is_empty();
         let wait = if is_known_to_answer { answer_timeout.min(ANSWER_TIMEOUT_AGAIN) } else { answer_timeout };

@@ -42,9 +42,9 @@ async fn a_peer_is_up_before_its_first_message_and_down_after_its_last() {
     let mut heard = Vec::new();
     for _ in 0..4 {
         heard.push(match one.gossip.next().await.unwrap() {
-            ChannelEvent::Up(peer) => format!("up {}", peer.node_info.moniker),
+            ChannelEvent::Up(peer) => format!("up {}", peer.info.name()),
             ChannelEvent::Message(envelope) => String::from_utf8(envelope.message.to_vec()).unwrap(),
-            ChannelEvent::Down(peer, reason) => format!("down {}: {reason}", peer.node_info.moniker),
+            ChannelEvent::Down(peer, reason) => format!("down {}: {reason}", peer.info.name()),
         });
     }
     assert_eq!(heard, ["up node 2", "first", "last", "down node 2: closed by the peer"]);

@@ -19,14 +19,52 @@ pub enum Direction {
     Outbound,
 }
 
-/// A peer whose identity is proven and whose NodeInfo fits ours. Take it apart as needed; it lives as long as its
-/// [`Receiver`], or until someone closes it.
+/// What a peer says of itself, as its wire has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PeerInfo {
+    /// Of a Tendermint peer.
+    Tendermint(NodeInfo),
+}
+
+impl PeerInfo {
+    /// Who says so.
+    pub fn id(&self) -> PeerId {
+        match self {
+            PeerInfo::Tendermint(node_info) => PeerId::Tendermint(node_info.id),
+        }
+    }
+
+    /// What it calls itself: a moniker.
+    pub fn name(&self) -> &str {
+        match self {
+            PeerInfo::Tendermint(node_info) => &node_info.moniker,
+        }
+    }
+
+    /// The TCP port that it says it listens on, if it says one.
+    pub fn listen_port(&self) -> Option<u16> {
+        match self {
+            PeerInfo::Tendermint(node_info) => node_info.listen_addr.rsplit_once(':')?.1.parse().ok(),
+        }
+    }
+
+    /// The NodeInfo, if it is a Tendermint peer.
+    pub fn tendermint(&self) -> Option<&NodeInfo> {
+        match self {
+            PeerInfo::Tendermint(node_info) => Some(node_info),
+        }
+    }
+}
+
+/// A peer whose identity is proven and who fits us. Take it apart as needed; it lives as long as its [`Receiver`], or until
+/// someone closes it.
 #[derive(Debug)]
 pub struct Connection {
     /// The identity that the handshake proved.
     pub peer: PeerId,
     /// What the peer says of itself; its id is `peer`.
-    pub node_info: NodeInfo,
+    pub info: PeerInfo,
     /// The other end of the stream. For an inbound socket, the port is not one that can be dialed.
     pub remote: Endpoint,
     /// Who opened it.
@@ -38,10 +76,10 @@ pub struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(node_info: NodeInfo, remote: Endpoint, direction: Direction, link: Arc<Link>) -> Self {
+    pub(super) fn new(info: PeerInfo, remote: Endpoint, direction: Direction, link: Arc<Link>) -> Self {
         Connection {
-            peer: PeerId::Tendermint(node_info.id),
-            node_info,
+            peer: info.id(),
+            info,
             remote,
             direction,
             sender: Sender { link: link.clone() },

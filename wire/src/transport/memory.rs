@@ -5,6 +5,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    mem,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -15,11 +16,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     AcceptError, ChannelSpec, CloseReason, Connection, DialError, Direction, Endpoint, HandshakeError, Incoming,
-    IncomingStream, Transport, check_peer,
+    IncomingStream, PeerInfo, Transport, check_peer,
     link::{Link, State},
 };
 use crate::{
-    Host, PeerAddress,
+    Host, PeerAddress, PeerId,
     stats::TransportStats,
     tendermint::{
         mconnection::MConnectionError,
@@ -36,7 +37,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The nodes that can reach each other in this process; clones are the same network.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryNetwork {
-    nodes: Arc<Mutex<BTreeMap<[u8; 20], Node>>>,
+    nodes: Arc<Mutex<BTreeMap<PeerId, Node>>>,
 }
 
 #[derive(Debug)]
@@ -67,15 +68,24 @@ impl MemoryNetwork {
         let MemoryConfig { mut node_info, channels, address } = config;
         node_info.channels = channels.iter().map(|spec| spec.id).collect();
         node_info.validate().map_err(MemoryError::NodeInfo)?;
+        self.join(PeerInfo::Tendermint(node_info), channels, address)
+    }
+
+    fn join(
+        &self,
+        info: PeerInfo,
+        channels: Vec<ChannelSpec>,
+        address: Option<SocketAddr>,
+    ) -> Result<MemoryTransport, MemoryError> {
         let (dialers, incoming) = mpsc::channel(BACKLOG);
         let mut nodes = lock(&self.nodes);
         let address_taken = address.is_some() && nodes.values().any(|node| node.address == address);
-        if address_taken || nodes.contains_key(&node_info.id) {
+        if address_taken || nodes.contains_key(&info.id()) {
             return Err(MemoryError::Taken);
         }
-        nodes.insert(node_info.id, Node { address, dialers });
+        nodes.insert(info.id(), Node { address, dialers });
         drop(nodes);
-        let local = Arc::new(Local { node_info, channels, address, stats: Mutex::default() });
+        let local = Arc::new(Local { info, channels, address, stats: Mutex::default() });
         let incoming = tokio::sync::Mutex::new(incoming);
         Ok(MemoryTransport { network: self.clone(), local, incoming, closed: watch::Sender::new(false) })
     }
@@ -103,7 +113,7 @@ pub struct MemoryTransport {
 
 #[derive(Debug)]
 struct Local {
-    node_info: NodeInfo,
+    info: PeerInfo,
     channels: Vec<ChannelSpec>,
     address: Option<SocketAddr>,
     stats: Mutex<TransportStats>,
@@ -111,7 +121,23 @@ struct Local {
 
 impl Local {
     fn endpoint(&self) -> Endpoint {
-        self.address.map_or(Endpoint::Memory(self.node_info.id), Endpoint::Socket)
+        self.address.map_or(Endpoint::Memory(self.info.id()), Endpoint::Socket)
+    }
+
+    /// A node dials those that speak its own wire.
+    fn check_wire(&self, address: &PeerAddress) -> Result<(), DialError> {
+        let same = mem::discriminant(&address.id()) == mem::discriminant(&self.info.id());
+        if same { Ok(()) } else { Err(DialError::Unsupported) }
+    }
+
+    /// The checks of a handshake, without its proofs.
+    fn check(&self, expected: Option<PeerId>, theirs: &PeerInfo) -> Result<(), HandshakeError> {
+        if let Some(expected) = expected {
+            check_id(expected, theirs.id())?;
+        }
+        match (&self.info, theirs) {
+            (PeerInfo::Tendermint(ours), PeerInfo::Tendermint(theirs)) => check_peer(ours, None, theirs.id, theirs),
+        }
     }
 
     fn count(&self, change: impl FnOnce(&mut TransportStats)) {
@@ -130,32 +156,32 @@ struct Dialing {
     answer: oneshot::Sender<Answer>,
 }
 
-/// What comes back: the acceptor's NodeInfo and, unless it refused, the dialer's end.
+/// What comes back: what the acceptor says of itself and, unless it refused, the dialer's end.
 #[derive(Debug)]
 struct Answer {
-    node_info: NodeInfo,
+    info: PeerInfo,
     link: Option<Arc<Link>>,
 }
 
 impl Transport for MemoryTransport {
     async fn dial(&self, address: &PeerAddress) -> Result<Connection, DialError> {
         self.local.count(|stats| stats.dialed = stats.dialed.saturating_add(1));
-        let expected = address.id().tendermint().ok_or(DialError::Unsupported)?;
-        let (dialers, remote) = self.find(address, expected)?;
+        self.local.check_wire(address)?;
+        let (dialers, remote) = self.find(address)?;
         let (answer, answered) = oneshot::channel();
         let dialing = Dialing { from: self.local.clone(), answer };
         let handshake = async {
             dialers.send(dialing).await.map_err(|_| HandshakeError::Closed)?;
-            let Answer { node_info, link } = answered.await.map_err(|_| HandshakeError::Closed)?;
+            let Answer { info, link } = answered.await.map_err(|_| HandshakeError::Closed)?;
             let refuse = |error: HandshakeError| {
                 if let Some(link) = &link {
                     link.close(CloseReason::requested(error.to_string()));
                 }
                 error
             };
-            check_peer(&self.local.node_info, Some(expected), node_info.id, &node_info).map_err(refuse)?;
+            self.local.check(Some(address.id()), &info).map_err(refuse)?;
             let link = link.ok_or(HandshakeError::Closed)?;
-            Ok(Connection::new(node_info, remote, Direction::Outbound, link))
+            Ok(Connection::new(info, remote, Direction::Outbound, link))
         };
         let done = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
         let result = done.unwrap_or(Err(HandshakeError::Timeout(HANDSHAKE_TIMEOUT)));
@@ -167,18 +193,15 @@ impl Transport for MemoryTransport {
     }
 
     async fn probe(&self, address: &PeerAddress) -> Result<(), DialError> {
-        let expected = address.id().tendermint().ok_or(DialError::Unsupported)?;
-        let (_, remote) = self.find(address, expected)?;
+        self.local.check_wire(address)?;
+        let (_, remote) = self.find(address)?;
         let nodes = lock(&self.network.nodes);
         let there = nodes.iter().find(|(id, node)| match remote {
             Endpoint::Memory(at) => **id == at,
             Endpoint::Socket(_) => node.address == remote.socket_addr(),
         });
         let proven = there.map(|(id, _)| *id).ok_or(DialError::Connect(std::io::ErrorKind::ConnectionRefused))?;
-        if proven != expected {
-            return Err(HandshakeError::IdMismatch { expected, proven }.into());
-        }
-        Ok(())
+        Ok(check_id(address.id(), proven)?)
     }
 
     async fn accept(&self) -> Result<Incoming, AcceptError> {
@@ -200,8 +223,8 @@ impl Transport for MemoryTransport {
         Ok(Incoming { remote, stream: IncomingStream::Memory(MemoryIncoming { local: self.local.clone(), dialing }) })
     }
 
-    fn node_info(&self) -> &NodeInfo {
-        &self.local.node_info
+    fn id(&self) -> PeerId {
+        self.local.info.id()
     }
 
     fn local(&self) -> Endpoint {
@@ -213,19 +236,19 @@ impl Transport for MemoryTransport {
     }
 
     fn close(&self) {
-        lock(&self.network.nodes).remove(&self.local.node_info.id);
+        lock(&self.network.nodes).remove(&self.local.info.id());
         self.closed.send_replace(true);
     }
 }
 
 impl MemoryTransport {
-    fn find(&self, address: &PeerAddress, id: [u8; 20]) -> Result<(mpsc::Sender<Dialing>, Endpoint), DialError> {
+    fn find(&self, address: &PeerAddress) -> Result<(mpsc::Sender<Dialing>, Endpoint), DialError> {
         let nodes = lock(&self.network.nodes);
         let refused = DialError::Connect(std::io::ErrorKind::ConnectionRefused);
         match address.host() {
             Host::Memory => {
-                let node = nodes.get(&id).ok_or(refused)?;
-                Ok((node.dialers.clone(), node.address.map_or(Endpoint::Memory(id), Endpoint::Socket)))
+                let node = nodes.get(&address.id()).ok_or(refused)?;
+                Ok((node.dialers.clone(), node.address.map_or(Endpoint::Memory(address.id()), Endpoint::Socket)))
             }
             Host::Ip(ip) => {
                 let socket = SocketAddr::new(*ip, address.port());
@@ -253,26 +276,26 @@ pub(super) struct MemoryIncoming {
 impl MemoryIncoming {
     pub(super) async fn handshake(self, remote: Endpoint) -> Result<Connection, HandshakeError> {
         let MemoryIncoming { local, dialing: Dialing { from, answer } } = self;
-        let theirs = &from.node_info;
-        let node_info = local.node_info.clone();
-        if let Err(error) = check_peer(&local.node_info, None, theirs.id, theirs) {
+        let info = local.info.clone();
+        if let Err(error) = local.check(None, &from.info) {
             local.count_failure(&error);
             // The dialer does its own checks, and sees the stream closed if it finds nothing wrong.
-            let _ = answer.send(Answer { node_info, link: None });
+            let _ = answer.send(Answer { info, link: None });
             return Err(error);
         }
-        let ours = Link::new(&local.channels, &theirs.channels);
-        let dialers = Link::new(&from.channels, &local.node_info.channels);
+        let ids = |side: &Local| side.channels.iter().map(|spec| spec.id).collect::<Vec<_>>();
+        let ours = Link::new(&local.channels, &ids(&from));
+        let dialers = Link::new(&from.channels, &ids(&local));
         tokio::spawn(carry(ours.clone(), dialers.clone(), from.channels.clone()));
         tokio::spawn(carry(dialers.clone(), ours.clone(), local.channels.clone()));
-        if answer.send(Answer { node_info, link: Some(dialers.clone()) }).is_err() {
+        if answer.send(Answer { info, link: Some(dialers.clone()) }).is_err() {
             dialers.close(CloseReason::Dropped);
             ours.close(CloseReason::Remote);
             local.count_failure(&HandshakeError::Closed);
             return Err(HandshakeError::Closed);
         }
         local.count(|stats| stats.accepts_completed = stats.accepts_completed.saturating_add(1));
-        Ok(Connection::new(theirs.clone(), remote, Direction::Inbound, ours))
+        Ok(Connection::new(from.info.clone(), remote, Direction::Inbound, ours))
     }
 }
 
@@ -308,6 +331,17 @@ async fn carry(from: Arc<Link>, to: Arc<Link>, specs: Vec<ChannelSpec>) {
             }
             State::Closed(_) => return to.close(CloseReason::Remote),
         }
+    }
+}
+
+/// Over RLPx a node that does not have the dialed key cannot read what it is sent, and hangs up.
+fn check_id(expected: PeerId, proven: PeerId) -> Result<(), HandshakeError> {
+    match (expected, proven) {
+        _ if expected == proven => Ok(()),
+        (PeerId::Tendermint(expected), PeerId::Tendermint(proven)) => {
+            Err(HandshakeError::IdMismatch { expected, proven })
+        }
+        _ => Err(HandshakeError::Closed),
     }
 }
 

@@ -32,16 +32,14 @@ mod tendermint;
 
 use std::{fmt, future::Future, net::IpAddr, net::SocketAddr};
 
-use data_encoding::HEXLOWER;
-
 pub use crate::tendermint::mconnection::ChannelSpec;
-pub use connection::{Connection, Direction, Receiver, SendError, Sender, TrySendError};
+pub use connection::{Connection, Direction, PeerInfo, Receiver, SendError, Sender, TrySendError};
 pub use error::{AcceptError, BindError, CloseReason, DialError, HandshakeError};
 pub use memory::{MemoryConfig, MemoryError, MemoryNetwork, MemoryTransport};
 pub use resolve::resolve;
 pub use tendermint::{TendermintConfig, TendermintTransport};
 
-use crate::{PeerAddress, stats::TransportStats, tendermint::node_info::NodeInfo};
+use crate::{PeerAddress, PeerId, stats::TransportStats, tendermint::node_info::NodeInfo};
 
 /// A way to reach peers and be reached. Owned or shared by the router; both calls may run at the same time.
 pub trait Transport: Send + Sync + 'static {
@@ -50,7 +48,7 @@ pub trait Transport: Send + Sync + 'static {
     fn dial(&self, address: &PeerAddress) -> impl Future<Output = Result<Connection, DialError>> + Send;
 
     /// Finds out whether the node that the address names is there, without becoming its peer: connects, has the identity proven,
-    /// and hangs up before the exchange of NodeInfos, so that the other side sees a handshake cut short and an existing
+    /// and hangs up before either side says what it is, so that the other side sees a handshake cut short and an existing
     /// connection with it is not disturbed. Cancel-safe.
     fn probe(&self, address: &PeerAddress) -> impl Future<Output = Result<(), DialError>> + Send;
 
@@ -58,8 +56,8 @@ pub trait Transport: Send + Sync + 'static {
     /// after other errors call it again.
     fn accept(&self) -> impl Future<Output = Result<Incoming, AcceptError>> + Send;
 
-    /// What this side says of itself, with the channels filled in.
-    fn node_info(&self) -> &NodeInfo;
+    /// Who this side is.
+    fn id(&self) -> PeerId;
 
     /// Where this side listens, with the real port.
     fn local(&self) -> Endpoint;
@@ -77,7 +75,7 @@ pub enum Endpoint {
     /// IP and TCP port, with IPv4-mapped IPv6 unwrapped.
     Socket(SocketAddr),
     /// A node of this process.
-    Memory([u8; 20]),
+    Memory(PeerId),
 }
 
 impl Endpoint {
@@ -99,7 +97,7 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Socket(socket) => write!(f, "{socket}"),
-            Endpoint::Memory(id) => write!(f, "memory:{}", HEXLOWER.encode(id)),
+            Endpoint::Memory(id) => write!(f, "memory:{id}"),
         }
     }
 }

@@ -11,11 +11,11 @@ const MAX_RESOLVED: usize = 8;
 /// The endpoints of an address, in the order in which they should be tried: its IP; the IPs of its name, as the system finds them, at
 /// most 8 and without those that cannot be dialed; or the node of this process. Never empty. Bound it by a time-out.
 pub async fn resolve(address: &PeerAddress) -> Result<Vec<Endpoint>, DialError> {
-    let name = match (address.host(), address.socket_addr(), address.id().tendermint()) {
-        (_, Some(socket), _) => return Ok(vec![Endpoint::Socket(socket)]),
-        (Host::Memory, _, Some(id)) => return Ok(vec![Endpoint::Memory(id)]),
-        (Host::Name(name), _, _) => name,
-        _ => return Err(DialError::Unsupported),
+    let name = match (address.host(), address.socket_addr()) {
+        (_, Some(socket)) => return Ok(vec![Endpoint::Socket(socket)]),
+        (Host::Memory, _) => return Ok(vec![Endpoint::Memory(address.id())]),
+        (Host::Name(name), _) => name,
+        (Host::Ip(_), None) => return Err(DialError::Unsupported),
     };
     let found = tokio::net::lookup_host((name.as_str(), address.port())).await;
     let found = found.map_err(|error| DialError::Resolve(error.kind()))?.take(MAX_RESOLVED);

@@ -22,7 +22,7 @@ use super::{
     IncomingStream, Transport, resolve,
 };
 use crate::{
-    PeerAddress,
+    PeerAddress, PeerId,
     stats::TransportStats,
     tendermint::{key::NodeKey, mconnection::MConnectionConfig, node_info::NodeInfo},
 };
@@ -221,8 +221,8 @@ impl Transport for TendermintTransport {
         Ok(Incoming { remote, stream: IncomingStream::Tendermint(incoming) })
     }
 
-    fn node_info(&self) -> &NodeInfo {
-        &self.local.config.node_info
+    fn id(&self) -> PeerId {
+        PeerId::Tendermint(self.local.config.node_info.id)
     }
 
     fn local(&self) -> Endpoint {

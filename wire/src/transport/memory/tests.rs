@@ -17,7 +17,7 @@ fn info(n: u8) -> NodeInfo {
 }
 
 async fn connect(a: &MemoryTransport, b: &MemoryTransport) -> (Connection, Connection) {
-    let address = PeerAddress::memory(b.local.node_info.id);
+    let address = PeerAddress::memory(b.id());
     let (dialed, accepted) = tokio::join!(a.dial(&address), async { b.accept().await.unwrap().handshake().await });
     (dialed.unwrap(), accepted.unwrap())
 }
@@ -30,7 +30,7 @@ async fn two_nodes_talk_both_ways() {
     assert_eq!((to_b.peer, to_a.peer), (PeerId::Tendermint([2; 20]), PeerId::Tendermint([1; 20])));
     assert_eq!((to_b.direction, to_a.direction), (Direction::Outbound, Direction::Inbound));
     assert_eq!(to_a.remote, Endpoint::Socket("127.0.0.1:26656".parse().unwrap()));
-    assert_eq!(to_a.node_info.moniker, "node 1");
+    assert_eq!(to_a.info.name(), "node 1");
     for n in 0..100u8 {
         to_b.send(0x30, Bytes::from(vec![n])).await.unwrap();
         assert_eq!(to_a.recv().await, Some((0x30, Bytes::from(vec![n]))));

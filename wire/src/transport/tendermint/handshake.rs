@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use tokio::net::TcpStream;
 
 use super::{
-    super::{Connection, Direction, Endpoint, HandshakeError, check_peer, link::Link},
+    super::{Connection, Direction, Endpoint, HandshakeError, PeerInfo, check_peer, link::Link},
     Local,
     live::Live,
 };
@@ -47,7 +47,7 @@ pub(super) async fn run(
     let machine = MConnection::new(local.config.mconnection, &local.config.channels, now);
     let machine = machine.map_err(|_| HandshakeError::Io(io::ErrorKind::InvalidInput))?;
     tokio::spawn(Live::new(stream, secured, machine, link.clone()).run());
-    Ok(Connection::new(node_info, remote, direction, link))
+    Ok(Connection::new(PeerInfo::Tendermint(node_info), remote, direction, link))
 }
 
 /// Has the peer prove its identity, and hangs up before either side says what it is. Nothing is counted.
