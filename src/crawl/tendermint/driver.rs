@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kadwire_discovery::Now;
+use kadwire_wire::PeerAddress;
 use kadwire_wire::transport::{CloseReason, Transport};
-use kadwire_wire::{PeerAddress, PeerId};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tracing::debug;
@@ -109,7 +109,7 @@ mod tests {
     }
 
     fn address(number: u8) -> PeerAddress {
-        PeerAddress::from_socket(PeerId::Tendermint(id(number)), ([127, 5, 0, number], 26656).into()).unwrap()
+        PeerAddress::from_socket(id(number).into(), ([127, 5, 0, number], 26656).into()).unwrap()
     }
 
     fn listen(network: &MemoryNetwork, number: u8, chain: &str, channels: Vec<ChannelSpec>) -> MemoryTransport {

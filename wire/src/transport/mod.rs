@@ -28,6 +28,7 @@ mod error;
 mod link;
 mod memory;
 mod resolve;
+mod tcp;
 mod tendermint;
 
 use std::{fmt, future::Future, net::IpAddr, net::SocketAddr};

@@ -4,22 +4,19 @@ mod handshake;
 mod live;
 
 use std::{
-    io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpSocket, TcpStream},
+    net::{TcpListener, TcpStream},
     sync::watch,
-    time::timeout,
 };
 
 use super::{
     AcceptError, BindError, ChannelSpec, Connection, DialError, Direction, Endpoint, HandshakeError, Incoming,
-    IncomingStream, Transport, resolve,
+    IncomingStream, Transport, tcp,
 };
 use crate::{
     PeerAddress, PeerId,
@@ -32,9 +29,6 @@ const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// From the open stream to a checked NodeInfo (CometBFT `handshake_timeout`).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Streams that the system completes before we accept them.
-const BACKLOG: u32 = 1024;
 
 /// How a node talks to Tendermint peers over TCP.
 #[derive(Clone, Debug)]
@@ -106,7 +100,7 @@ impl TendermintTransport {
     pub async fn bind(mut config: TendermintConfig) -> Result<Self, BindError> {
         config.mconnection.validate(&config.channels)?;
         let listener = match config.listen {
-            Some(address) => Some(listen(address).map_err(|error| BindError::Listen(address, error))?),
+            Some(address) => Some(tcp::listen(address).map_err(|error| BindError::Listen(address, error))?),
             None => None,
         };
         let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
@@ -132,91 +126,30 @@ impl TendermintTransport {
         self.local.config.node_info.listen_address()
     }
 
-    async fn connect(&self, address: &PeerAddress) -> Result<TcpStream, DialError> {
-        let Local { config, .. } = &*self.local;
-        let timed_out = |_| DialError::Timeout(config.dial_timeout);
-        let found = timeout(config.dial_timeout, resolve(address)).await.map_err(timed_out)??;
-        let found: Vec<SocketAddr> = found.iter().filter_map(Endpoint::socket_addr).collect();
-        if found.is_empty() {
-            return Err(DialError::Unsupported);
-        }
-        let allowed: Vec<SocketAddr> = found.into_iter().filter(|socket| (config.may_dial)(socket.ip())).collect();
-        connect_any(&allowed, config.source, config.dial_timeout).await
+    fn dialer(&self) -> tcp::Dialer {
+        let TendermintConfig { source, may_dial, dial_timeout, .. } = self.local.config;
+        tcp::Dialer { source, may_dial, limit: dial_timeout }
     }
-}
-
-/// A stream to the first of a peer's addresses that takes one; each has `limit` to itself (ADR-062), so that one that is not there does not
-/// hide the others.
-async fn connect_any(
-    addresses: &[SocketAddr],
-    source: Option<IpAddr>,
-    limit: Duration,
-) -> Result<TcpStream, DialError> {
-    let mut failed = DialError::NotAllowed;
-    for address in addresses {
-        failed = match timeout(limit, connect_from(source, *address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => DialError::Connect(error.kind()),
-            Err(_) => DialError::Timeout(limit),
-        };
-    }
-    Err(failed)
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // Every interface means both families, whatever the system's default is.
-    if address.is_ipv6() && address.ip().is_unspecified() {
-        SockRef::from(&socket).set_only_v6(false)?;
-    }
-    // A restarted node must not wait for old connections to be forgotten.
-    #[cfg(unix)]
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
-
-async fn connect_from(source: Option<IpAddr>, address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    if let Some(source) = source.filter(|source| source.is_ipv4() == address.is_ipv4()) {
-        socket.bind(SocketAddr::new(source, 0))?;
-    }
-    socket.connect(address).await
 }
 
 impl Transport for TendermintTransport {
     async fn dial(&self, address: &PeerAddress) -> Result<Connection, DialError> {
         self.local.count(|stats| stats.dialed = stats.dialed.saturating_add(1));
         let expected = address.id().tendermint().ok_or(DialError::Unsupported)?;
-        let stream = self.connect(address).await?;
-        let remote = stream.peer_addr().map_err(|error| DialError::Connect(error.kind()))?;
-        let remote = Endpoint::Socket(SocketAddr::new(remote.ip().to_canonical(), remote.port()));
+        let (stream, remote) = self.dialer().connect(address).await?;
         Ok(handshake::run(&self.local, stream, remote, Direction::Outbound, Some(expected)).await?)
     }
 
     async fn probe(&self, address: &PeerAddress) -> Result<(), DialError> {
         let expected = address.id().tendermint().ok_or(DialError::Unsupported)?;
-        let stream = self.connect(address).await?;
+        let (stream, _) = self.dialer().connect(address).await?;
         Ok(handshake::probe(&self.local, stream, expected).await?)
     }
 
     async fn accept(&self) -> Result<Incoming, AcceptError> {
-        let mut closed = self.closed.subscribe();
         let listener = lock(&self.listener).clone();
-        let accept = async {
-            match listener {
-                Some(listener) => listener.accept().await,
-                None => std::future::pending().await,
-            }
-        };
-        let accepted = tokio::select! {
-            biased;
-            _ = closed.wait_for(|closed| *closed) => return Err(AcceptError::Closed),
-            accepted = accept => accepted,
-        };
-        let (stream, remote) = accepted.map_err(|error| AcceptError::Io(error.kind()))?;
+        let (stream, remote) = tcp::accept(listener, self.closed.subscribe()).await?;
         self.local.count(|stats| stats.accepted = stats.accepted.saturating_add(1));
-        let remote = Endpoint::Socket(SocketAddr::new(remote.ip().to_canonical(), remote.port()));
         let incoming = TendermintIncoming { local: self.local.clone(), stream };
         Ok(Incoming { remote, stream: IncomingStream::Tendermint(incoming) })
     }
@@ -254,34 +187,4 @@ impl TendermintIncoming {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn an_address_that_does_not_answer_does_not_hide_the_next_one() {
-        let limit = Duration::from_millis(200);
-        // A listener that accepts nothing: once its backlog is full, further streams hang.
-        let busy = TcpSocket::new_v4().unwrap();
-        busy.bind("127.120.2.1:0".parse().unwrap()).unwrap();
-        let busy = busy.listen(1).unwrap();
-        let (hangs, mut streams) = (busy.local_addr().unwrap(), Vec::new());
-        while let Ok(stream) = timeout(limit, TcpStream::connect(hangs)).await {
-            streams.push(stream.unwrap());
-        }
-        let there = TcpListener::bind("127.120.2.2:0").await.unwrap().local_addr();
-        let open = TcpListener::bind("127.120.2.3:0").await.unwrap();
-        let (refuses, answers) = (there.unwrap(), open.local_addr().unwrap());
-
-        assert_eq!(connect_any(&[hangs, refuses, answers], None, limit).await.unwrap().peer_addr().unwrap(), answers);
-        for (addresses, error) in [
-            (&[refuses, hangs][..], DialError::Timeout(limit)),
-            (&[hangs, refuses], DialError::Connect(io::ErrorKind::ConnectionRefused)),
-            (&[], DialError::NotAllowed),
-        ] {
-            assert_eq!(connect_any(addresses, None, limit).await.unwrap_err(), error);
-        }
-    }
 }
