@@ -1,14 +1,24 @@
 //! Ethereum's peer wire: RLPx (devp2p `rlpx.md`, EIP-8) and the base protocol "p2p" version 5, as machines.
 //!
-//! In the order a connection uses it: a handshake that proves both static keys, encrypted frames, then an exchange of
-//! [`Hello`](hello::Hello) and messages of several protocols over one stream ([`Multiplex`](multiplex::Multiplex)).
+//! In the order a connection uses it: a [`Handshake`] that proves both static keys and gives a [`FrameWriter`] and a [`FrameReader`];
+//! then, in frames, an exchange of [`Hello`](hello::Hello) and messages of several protocols over one stream
+//! ([`Multiplex`](multiplex::Multiplex)).
 
 pub mod capability;
+mod curve;
 pub mod disconnect;
+mod ecies;
+mod error;
+mod frame;
+mod handshake;
 pub mod hello;
 pub mod message;
 pub mod multiplex;
 #[allow(dead_code, reason = "until all of the base protocol is here")]
 mod rlp_list;
 
+pub use curve::{KeyError, PublicKey, SecretKey};
+pub use error::{FrameError, HandshakeError};
+pub use frame::{FrameBuffer, FrameReader, FrameWriter, MAX_FRAME};
+pub use handshake::{Handshake, Secured};
 pub use rlp_list::RlpError;
