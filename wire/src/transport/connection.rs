@@ -8,7 +8,7 @@ use super::{
     CloseReason, Endpoint,
     link::{Link, State},
 };
-use crate::{Blame, PeerId, stats::ConnectionStats, tendermint::node_info::NodeInfo};
+use crate::{Blame, PeerId, rlpx::hello::Hello, stats::ConnectionStats, tendermint::node_info::NodeInfo};
 
 /// Who opened the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +25,8 @@ pub enum Direction {
 pub enum PeerInfo {
     /// Of a Tendermint peer.
     Tendermint(NodeInfo),
+    /// Of an Ethereum peer.
+    Ethereum(Hello),
 }
 
 impl PeerInfo {
@@ -32,13 +34,15 @@ impl PeerInfo {
     pub fn id(&self) -> PeerId {
         match self {
             PeerInfo::Tendermint(node_info) => PeerId::Tendermint(node_info.id),
+            PeerInfo::Ethereum(hello) => PeerId::Ethereum(hello.id),
         }
     }
 
-    /// What it calls itself: a moniker.
+    /// What it calls itself: a moniker, or a client with its version.
     pub fn name(&self) -> &str {
         match self {
             PeerInfo::Tendermint(node_info) => &node_info.moniker,
+            PeerInfo::Ethereum(hello) => &hello.client,
         }
     }
 
@@ -46,6 +50,8 @@ impl PeerInfo {
     pub fn listen_port(&self) -> Option<u16> {
         match self {
             PeerInfo::Tendermint(node_info) => node_info.listen_addr.rsplit_once(':')?.1.parse().ok(),
+            // Legacy: 0, as a rule.
+            PeerInfo::Ethereum(hello) => u16::try_from(hello.listen_port).ok().filter(|port| *port != 0),
         }
     }
 
@@ -53,6 +59,15 @@ impl PeerInfo {
     pub fn tendermint(&self) -> Option<&NodeInfo> {
         match self {
             PeerInfo::Tendermint(node_info) => Some(node_info),
+            PeerInfo::Ethereum(_) => None,
+        }
+    }
+
+    /// The Hello, if it is an Ethereum peer.
+    pub fn ethereum(&self) -> Option<&Hello> {
+        match self {
+            PeerInfo::Ethereum(hello) => Some(hello),
+            PeerInfo::Tendermint(_) => None,
         }
     }
 }

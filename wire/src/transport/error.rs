@@ -6,6 +6,7 @@ use data_encoding::HEXLOWER;
 
 use crate::{
     Blame,
+    rlpx::{capability::UselessPeer, disconnect::DisconnectReason},
     tendermint::{
         mconnection::{ConfigError, MConnectionError},
         node_info::{Incompatibility, NodeInfoError},
@@ -116,6 +117,9 @@ pub enum HandshakeError {
     /// The two nodes do not fit.
     #[error("incompatible: {0}")]
     Incompatible(Incompatibility),
+    /// The two sides share no protocol (Ethereum).
+    #[error(transparent)]
+    UselessPeer(#[from] UselessPeer),
 }
 
 impl HandshakeError {
@@ -125,6 +129,7 @@ impl HandshakeError {
             HandshakeError::Timeout(_) | HandshakeError::Closed | HandshakeError::Io(_) => Blame::Local,
             HandshakeError::SelfConnection => Blame::Local,
             HandshakeError::IdMismatch { .. } | HandshakeError::Incompatible(_) => Blame::Incompatible,
+            HandshakeError::UselessPeer(error) => error.blame(),
             HandshakeError::SecretConnection(error) => error.blame(),
             HandshakeError::Frame(error) => error.blame(),
             HandshakeError::NodeInfo(error) => error.blame(),
@@ -140,6 +145,12 @@ pub enum CloseReason {
     /// This side asked for it, and why.
     #[error("closed by us: {0}")]
     Requested(Cow<'static, str>),
+    /// This side hangs up and tells the peer why (Ethereum). Others only see the stream end.
+    #[error("closed by us: {0}")]
+    Disconnected(DisconnectReason),
+    /// The peer has hung up and says why (Ethereum).
+    #[error("closed by the peer: {0}")]
+    RemoteDisconnected(DisconnectReason),
     /// This side dropped the connection's [`Receiver`](super::Receiver).
     #[error("dropped by us")]
     Dropped,
@@ -171,7 +182,14 @@ impl CloseReason {
         match self {
             CloseReason::Frame(error) => error.blame(),
             CloseReason::Protocol(error) => error.blame(),
+            CloseReason::Disconnected(DisconnectReason::Protocol) => Blame::Misbehaved,
+            CloseReason::RemoteDisconnected(reason) => reason.blame(),
             _ => Blame::Local,
         }
+    }
+
+    /// Whether this side asked for the end.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, CloseReason::Requested(_) | CloseReason::Disconnected(_) | CloseReason::Dropped)
     }
 }

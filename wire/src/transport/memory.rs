@@ -21,6 +21,10 @@ use super::{
 };
 use crate::{
     Host, PeerAddress, PeerId,
+    rlpx::{
+        capability::{Protocol, ProtocolError, SharedProtocol, UselessPeer, check_protocols, match_protocols},
+        hello::{Hello, HelloError},
+    },
     stats::TransportStats,
     tendermint::{
         mconnection::MConnectionError,
@@ -33,6 +37,19 @@ const BACKLOG: usize = 64;
 
 /// A dial waits this long for the other side's handshake, as over TCP (CometBFT `handshake_timeout`).
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// One Ethereum node of a [`MemoryNetwork`].
+#[derive(Clone, Debug)]
+pub struct MemoryRlpxConfig {
+    /// The node's public key, of which nothing is proven here.
+    pub id: [u8; 64],
+    /// What its Hello calls it.
+    pub name: String,
+    /// What it speaks. Only peers that share one of them become connections.
+    pub protocols: Vec<Protocol>,
+    /// Where it can be dialed, and seems to dial from, besides `memory:<id>`.
+    pub address: Option<SocketAddr>,
+}
 
 /// The nodes that can reach each other in this process; clones are the same network.
 #[derive(Clone, Debug, Default)]
@@ -68,13 +85,22 @@ impl MemoryNetwork {
         let MemoryConfig { mut node_info, channels, address } = config;
         node_info.channels = channels.iter().map(|spec| spec.id).collect();
         node_info.validate().map_err(MemoryError::NodeInfo)?;
-        self.join(PeerInfo::Tendermint(node_info), channels, address)
+        self.join(PeerInfo::Tendermint(node_info), Speaks::Channels(channels), address)
+    }
+
+    /// Adds an Ethereum node, whose channels are the protocols that it shares with each peer, in their order.
+    pub fn listen_rlpx(&self, config: MemoryRlpxConfig) -> Result<MemoryTransport, MemoryError> {
+        let MemoryRlpxConfig { id, name, protocols, address } = config;
+        check_protocols(&protocols).map_err(MemoryError::Protocols)?;
+        let hello = Hello::new(id, name, &protocols);
+        hello.check().map_err(MemoryError::Hello)?;
+        self.join(PeerInfo::Ethereum(hello), Speaks::Protocols(protocols), address)
     }
 
     fn join(
         &self,
         info: PeerInfo,
-        channels: Vec<ChannelSpec>,
+        speaks: Speaks,
         address: Option<SocketAddr>,
     ) -> Result<MemoryTransport, MemoryError> {
         let (dialers, incoming) = mpsc::channel(BACKLOG);
@@ -85,7 +111,7 @@ impl MemoryNetwork {
         }
         nodes.insert(info.id(), Node { address, dialers });
         drop(nodes);
-        let local = Arc::new(Local { info, channels, address, stats: Mutex::default() });
+        let local = Arc::new(Local { info, speaks, address, stats: Mutex::default() });
         let incoming = tokio::sync::Mutex::new(incoming);
         Ok(MemoryTransport { network: self.clone(), local, incoming, closed: watch::Sender::new(false) })
     }
@@ -100,6 +126,42 @@ pub enum MemoryError {
     /// The node's own NodeInfo breaks a rule.
     #[error(transparent)]
     NodeInfo(NodeInfoError),
+    /// The node's protocols do not fit together.
+    #[error(transparent)]
+    Protocols(ProtocolError),
+    /// No peer would take the node's own Hello.
+    #[error(transparent)]
+    Hello(HelloError),
+}
+
+/// What a node speaks.
+#[derive(Debug)]
+enum Speaks {
+    Channels(Vec<ChannelSpec>),
+    Protocols(Vec<Protocol>),
+}
+
+impl Speaks {
+    /// The channels of a connection with a peer that says `theirs`, and which of them it has.
+    fn with(&self, theirs: &PeerInfo) -> (Vec<ChannelSpec>, Vec<u8>) {
+        match (self, theirs) {
+            (Speaks::Channels(channels), PeerInfo::Tendermint(node_info)) => {
+                (channels.clone(), node_info.channels.clone())
+            }
+            (Speaks::Protocols(protocols), PeerInfo::Ethereum(hello)) => {
+                let shared = match_protocols(protocols, &hello.capabilities).unwrap_or_default();
+                let spec = |(id, SharedProtocol { protocol, .. })| {
+                    let Protocol { send_queue, max_message_size, .. } = protocol;
+                    ChannelSpec { send_queue, max_message_size, ..ChannelSpec::new(id) }
+                };
+                let specs: Vec<_> = (0..).zip(shared).map(spec).collect();
+                let ids = specs.iter().map(|spec| spec.id).collect();
+                (specs, ids)
+            }
+            // A node dials those that speak its own wire.
+            _ => Default::default(),
+        }
+    }
 }
 
 /// One node's view of a [`MemoryNetwork`].
@@ -114,7 +176,7 @@ pub struct MemoryTransport {
 #[derive(Debug)]
 struct Local {
     info: PeerInfo,
-    channels: Vec<ChannelSpec>,
+    speaks: Speaks,
     address: Option<SocketAddr>,
     stats: Mutex<TransportStats>,
 }
@@ -137,6 +199,9 @@ impl Local {
         }
         match (&self.info, theirs) {
             (PeerInfo::Tendermint(ours), PeerInfo::Tendermint(theirs)) => check_peer(ours, None, theirs.id, theirs),
+            (ours, theirs) if ours.id() == theirs.id() => Err(HandshakeError::SelfConnection),
+            (_, theirs) if self.speaks.with(theirs).0.is_empty() => Err(HandshakeError::UselessPeer(UselessPeer)),
+            _ => Ok(()),
         }
     }
 
@@ -283,11 +348,12 @@ impl MemoryIncoming {
             let _ = answer.send(Answer { info, link: None });
             return Err(error);
         }
-        let ids = |side: &Local| side.channels.iter().map(|spec| spec.id).collect::<Vec<_>>();
-        let ours = Link::new(&local.channels, &ids(&from));
-        let dialers = Link::new(&from.channels, &ids(&local));
-        tokio::spawn(carry(ours.clone(), dialers.clone(), from.channels.clone()));
-        tokio::spawn(carry(dialers.clone(), ours.clone(), local.channels.clone()));
+        let (our_specs, theirs) = local.speaks.with(&from.info);
+        let ours = Link::new(&our_specs, &theirs);
+        let (their_specs, theirs) = from.speaks.with(&local.info);
+        let dialers = Link::new(&their_specs, &theirs);
+        tokio::spawn(carry(ours.clone(), dialers.clone(), their_specs));
+        tokio::spawn(carry(dialers.clone(), ours.clone(), our_specs));
         if answer.send(Answer { info, link: Some(dialers.clone()) }).is_err() {
             dialers.close(CloseReason::Dropped);
             ours.close(CloseReason::Remote);
@@ -308,11 +374,11 @@ async fn carry(from: Arc<Link>, to: Arc<Link>, specs: Vec<ChannelSpec>) {
         while let Some((channel, message)) = messages.pop_front() {
             tokio::select! {
                 biased;
-                _ = from.closed() => return to.close(CloseReason::Remote),
+                reason = from.closed() => return to.close(seen_from_afar(&reason)),
                 () = to.room() => {}
             }
-            if to.is_closed() {
-                return from.close(CloseReason::Remote);
+            if let State::Closed(reason) = to.state() {
+                return from.close(seen_from_afar(&reason));
             }
             if let Err(error) = accept_message(&specs, channel, &message) {
                 to.close(error.into());
@@ -323,14 +389,24 @@ async fn carry(from: Arc<Link>, to: Arc<Link>, specs: Vec<ChannelSpec>) {
             from.written(channel, 1);
         }
         match state {
-            State::Open if to.is_closed() => return from.close(CloseReason::Remote),
-            State::Open => from.work().await,
+            State::Open => match to.state() {
+                State::Closed(reason) => return from.close(seen_from_afar(&reason)),
+                State::Open | State::Flushing(_) => from.work().await,
+            },
             State::Flushing(reason) => {
-                from.close(reason);
-                return to.close(CloseReason::Remote);
+                to.close(seen_from_afar(&reason));
+                return from.close(reason);
             }
-            State::Closed(_) => return to.close(CloseReason::Remote),
+            State::Closed(reason) => return to.close(seen_from_afar(&reason)),
         }
+    }
+}
+
+/// What the other side sees of the reason why this one ended a connection: a Disconnect says it.
+fn seen_from_afar(reason: &CloseReason) -> CloseReason {
+    match reason {
+        CloseReason::Disconnected(reason) => CloseReason::RemoteDisconnected(*reason),
+        _ => CloseReason::Remote,
     }
 }
 

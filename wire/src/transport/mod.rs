@@ -36,7 +36,7 @@ use std::{fmt, future::Future, net::IpAddr, net::SocketAddr};
 pub use crate::tendermint::mconnection::ChannelSpec;
 pub use connection::{Connection, Direction, PeerInfo, Receiver, SendError, Sender, TrySendError};
 pub use error::{AcceptError, BindError, CloseReason, DialError, HandshakeError};
-pub use memory::{MemoryConfig, MemoryError, MemoryNetwork, MemoryTransport};
+pub use memory::{MemoryConfig, MemoryError, MemoryNetwork, MemoryRlpxConfig, MemoryTransport};
 pub use resolve::resolve;
 pub use tendermint::{TendermintConfig, TendermintTransport};
 

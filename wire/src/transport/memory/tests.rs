@@ -1,6 +1,7 @@
 use super::*;
 use crate::{
     PeerId,
+    rlpx::disconnect::DisconnectReason,
     tendermint::node_info::Incompatibility,
     transport::{SendError, TrySendError},
 };
@@ -200,4 +201,54 @@ async fn each_way_to_end_is_seen_on_both_sides() {
     drop(receiver);
     assert_eq!(sender.closed().await, CloseReason::Dropped);
     assert_eq!(to_a.closed().await, CloseReason::Remote);
+}
+
+// Ethereum nodes.
+
+fn protocol(name: &str, version: u64) -> Protocol {
+    Protocol::new(name, version, 4).unwrap()
+}
+
+fn ethereum(network: &MemoryNetwork, n: u8, protocols: &[Protocol]) -> MemoryTransport {
+    let (name, protocols) = (format!("node {n}/v1"), protocols.to_vec());
+    network.listen_rlpx(MemoryRlpxConfig { id: [n; 64], name, protocols, address: None }).unwrap()
+}
+
+#[tokio::test]
+async fn ethereum_nodes_talk_in_what_both_speak_and_say_why_they_leave() {
+    let network = MemoryNetwork::new();
+    let a = ethereum(&network, 1, &[protocol("snap", 1), protocol("eth", 68), protocol("eth", 69)]);
+    let b = ethereum(&network, 2, &[protocol("snap", 1), protocol("les", 4), protocol("eth", 68)]);
+    let (to_b, mut to_a) = connect(&a, &b).await;
+    assert_eq!((to_b.peer, to_a.peer), (PeerId::Ethereum([2; 64]), PeerId::Ethereum([1; 64])));
+    let hello = to_a.info.ethereum().unwrap();
+    assert_eq!((to_a.info.name(), hello.capabilities.len()), ("node 1/v1", 3));
+    // eth/68 is the first channel, snap/1 the second, and there is no third.
+    for (channel, message) in [(1, "snap"), (0, "eth")] {
+        to_b.send(channel, message.into()).await.unwrap();
+        assert_eq!(to_a.recv().await, Some((channel, message.into())));
+    }
+    assert_eq!(to_b.send(2, "les".into()).await, Err(SendError::UnknownChannel(2)));
+
+    to_b.send(0, "last".into()).await.unwrap();
+    let quitting = CloseReason::Disconnected(DisconnectReason::Quitting);
+    assert_eq!(to_b.flush_and_close(quitting.clone()).await, quitting);
+    assert_eq!(to_a.recv().await, Some((0, "last".into())));
+    assert_eq!(to_a.recv().await, None);
+    assert_eq!(to_a.closed().await, CloseReason::RemoteDisconnected(DisconnectReason::Quitting));
+}
+
+#[tokio::test]
+async fn an_ethereum_node_is_no_peer_of_one_that_speaks_nothing_with_it_nor_of_another_wire() {
+    let network = MemoryNetwork::new();
+    let a = ethereum(&network, 1, &[protocol("eth", 68)]);
+    let b = ethereum(&network, 2, &[protocol("eth", 69)]);
+    let address = PeerAddress::memory(b.id());
+    let (dialed, accepted) = tokio::join!(a.dial(&address), async { b.accept().await.unwrap().handshake().await });
+    let useless = HandshakeError::UselessPeer(UselessPeer);
+    assert_eq!((dialed.unwrap_err(), accepted.unwrap_err()), (DialError::Handshake(useless.clone()), useless));
+    assert_eq!(a.dial(&PeerAddress::memory([3; 20])).await.unwrap_err(), DialError::Unsupported);
+    let twice = vec![protocol("eth", 68); 2];
+    let config = MemoryRlpxConfig { id: [4; 64], name: String::new(), protocols: twice, address: None };
+    assert!(matches!(network.listen_rlpx(config), Err(MemoryError::Protocols(_))));
 }
