@@ -21,6 +21,7 @@
 pub mod address;
 pub mod error;
 pub mod rlpx;
+mod send_queue;
 pub mod stats;
 pub mod tendermint;
 pub mod transport;

@@ -97,7 +97,8 @@ pub struct Protocol {
     pub version: u64,
     /// Its message codes: 0 up to and without this. Both sides must know the same number, or all codes after it are misread.
     pub length: u16,
-    /// Messages that may wait to be sent, at least 1; more senders wait.
+    /// Messages that may wait to be sent, at least 1; more senders wait. One of more than 1 MiB counts once for each MiB that it begins, but
+    /// not more than all.
     pub send_queue: usize,
     /// The largest payload, sent or received, in bytes before compression; at most [`MAX_MESSAGE_SIZE`].
     pub max_message_size: usize,

@@ -28,7 +28,7 @@ use bytes::Bytes;
 
 pub use error::{MultiplexConfigError, MultiplexError, QueueError};
 
-use self::outbox::Outbox;
+use self::outbox::{Outbox, Waiting};
 use super::{
     capability::{BASE_LENGTH, SharedProtocol},
     disconnect::DisconnectReason,
@@ -53,18 +53,11 @@ pub struct MultiplexConfig {
     pub ping_interval: Duration,
     /// A whole frame must come within this; more than the interval, as quiet peers send only pings (30 s, go-ethereum `frameReadTimeout`).
     pub read_timeout: Duration,
-    /// Bytes of one protocol that may wait to be sent, before compression; a message is taken while less wait, so that they exceed this by up
-    /// to one (16 MiB − 1).
-    pub max_queued_bytes: usize,
 }
 
 impl Default for MultiplexConfig {
     fn default() -> Self {
-        MultiplexConfig {
-            ping_interval: Duration::from_secs(15),
-            read_timeout: Duration::from_secs(30),
-            max_queued_bytes: MAX_MESSAGE_SIZE,
-        }
+        MultiplexConfig { ping_interval: Duration::from_secs(15), read_timeout: Duration::from_secs(30) }
     }
 }
 
@@ -79,9 +72,6 @@ impl MultiplexConfig {
         }
         if self.read_timeout > MAX_READ_TIMEOUT {
             return Err(MultiplexConfigError::ReadTimeout);
-        }
-        if self.max_queued_bytes == 0 {
-            return Err(MultiplexConfigError::QueuedBytes);
         }
         Ok(())
     }
@@ -140,17 +130,16 @@ impl Multiplex {
         })
     }
 
-    /// Queues a message in the form of [`message::join`](super::message::join), with the protocol's own code.
-    ///
-    /// What is refused as [`QueueError::Full`] a driver keeps until [`can_send`](Self::can_send): the queue is bounded in messages and in
-    /// bytes, and of the latter a user who was given a place knows nothing.
+    /// Queues a message in the form of [`message::join`](super::message::join), with the protocol's own code. The queue is bounded in
+    /// messages and in bytes: see [`Protocol::send_queue`](super::capability::Protocol::send_queue).
     pub fn send(&mut self, channel: u8, message: Bytes) -> Result<(), QueueError> {
         if self.farewell != Farewell::None {
             return Err(QueueError::Disconnecting);
         }
         let waiting = self.outbox.channel(channel).ok_or(QueueError::UnknownProtocol(channel))?;
         let SharedProtocol { protocol, .. } = waiting.shared;
-        if !waiting.has_room(self.config.max_queued_bytes) {
+        let places = waiting.places(message.len());
+        if !waiting.has_room(places) {
             return Err(QueueError::Full(message));
         }
         let (own, payload) = split(message).map_err(|_| QueueError::NoCode)?;
@@ -160,23 +149,23 @@ impl Multiplex {
             return Err(QueueError::TooLarge { len: payload.len(), max: protocol.max_message_size });
         }
         if !self.codec.may_exceed(code, payload.len()) {
-            self.outbox.push(channel, code, payload);
+            self.outbox.push(channel, places, Waiting::Message(code, payload));
             return Ok(());
         }
         // Only compressing it tells.
         let mut frame = Vec::new();
         match self.codec.encode(code, &payload, &mut frame) {
-            Ok(()) => self.outbox.push_frame(channel, frame),
+            Ok(()) => self.outbox.push(channel, places, Waiting::Frame(frame)),
             Err(MessageError::TooLarge { len, max }) => return Err(QueueError::TooLarge { len, max }),
             Err(_) => return Err(QueueError::TooLarge { len: payload.len(), max: MAX_MESSAGE_SIZE }),
         }
         Ok(())
     }
 
-    /// Whether a message could be queued now.
+    /// Whether a message of up to 1 MiB could be queued now.
     pub fn can_send(&self, channel: u8) -> bool {
         let waiting = self.outbox.channel(channel);
-        self.farewell == Farewell::None && waiting.is_some_and(|it| it.has_room(self.config.max_queued_bytes))
+        self.farewell == Farewell::None && waiting.is_some_and(|waiting| waiting.has_room(1))
     }
 
     /// Hangs up: what waits is dropped, and the next frame, the last, tells the peer why. The first reason stays.

@@ -145,8 +145,9 @@ impl Sender {
     pub async fn send(&self, channel: u8, message: Bytes) -> Result<(), SendError> {
         let (spec, shared, places) = self.link.channel(channel).ok_or(SendError::UnknownChannel(channel))?;
         check(spec.max_message_size, shared, channel, &message)?;
-        places.acquire().await.map_err(|_| SendError::Closed)?.forget();
-        self.link.push(channel, message);
+        let taken = Link::places(spec, &message);
+        places.acquire_many(taken).await.map_err(|_| SendError::Closed)?.forget();
+        self.link.push(channel, message, taken);
         Ok(())
     }
 
@@ -154,16 +155,17 @@ impl Sender {
     pub fn try_send(&self, channel: u8, message: Bytes) -> Result<(), TrySendError> {
         let (spec, shared, places) = self.link.channel(channel).ok_or(SendError::UnknownChannel(channel))?;
         check(spec.max_message_size, shared, channel, &message)?;
-        match places.try_acquire() {
+        let taken = Link::places(spec, &message);
+        match places.try_acquire_many(taken) {
             Ok(place) => place.forget(),
             Err(tokio::sync::TryAcquireError::Closed) => return Err(SendError::Closed.into()),
             Err(tokio::sync::TryAcquireError::NoPermits) => return Err(TrySendError::Full(message)),
         }
-        self.link.push(channel, message);
+        self.link.push(channel, message, taken);
         Ok(())
     }
 
-    /// Whether [`try_send`](Self::try_send) would find room now.
+    /// Whether [`try_send`](Self::try_send) would find room now for a message of up to 1 MiB.
     pub fn can_send(&self, channel: u8) -> bool {
         let found = self.link.channel(channel);
         found.is_some_and(|(_, shared, places)| shared && !places.is_closed() && places.available_permits() > 0)
@@ -171,9 +173,7 @@ impl Sender {
 
     /// Messages of a channel that wait to be written, the one that was begun included (CometBFT `SendQueueSize`).
     pub fn queued(&self, channel: u8) -> usize {
-        self.link
-            .channel(channel)
-            .map_or(0, |(spec, _, places)| spec.send_queue.saturating_sub(places.available_permits()))
+        self.link.queued(channel)
     }
 
     /// Whether both sides have the channel.

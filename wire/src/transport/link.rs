@@ -1,6 +1,7 @@
 //! The shared middle of a connection: what its users put in and take out on one side, and its driver on the other.
 //!
-//! Sending is bounded per channel (a message holds its place until the driver reports it written). What was received waits in a
+//! Sending is bounded per channel in messages and bytes (a message holds its places, [`send_queue`](crate::send_queue), until the driver
+//! reports it written). What was received waits in a
 //! queue per channel, so that a user who leaves one channel alone still takes the others; together they are bounded in bytes. One stream
 //! carries all channels, and what comes next on it cannot be known before it is read: so the driver reads on, pongs and other channels
 //! included, until that bound is reached, and then the stream stands still (a message that was acknowledged is never dropped). A peer
@@ -19,7 +20,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, watch};
 
 use super::{ChannelSpec, CloseReason};
-use crate::stats::ConnectionStats;
+use crate::{send_queue::places_taken, stats::ConnectionStats};
 
 /// Received bytes that may wait for the user, all channels together (one message may exceed them); then the driver stops reading. A
 /// message holds at most twice its bytes.
@@ -66,13 +67,15 @@ struct LinkChannel {
     spec: ChannelSpec,
     /// Whether the peer lists the channel too.
     shared: bool,
-    /// One permit per free place in the send queue.
+    /// One permit for each free place in the send queue.
     places: Semaphore,
 }
 
 #[derive(Debug, Default)]
 struct Outbox {
     messages: Vec<(u8, Bytes)>,
+    /// The places that each message holds which the driver did not report written; one queue per channel of the link, in the same order.
+    places: Vec<VecDeque<u32>>,
 }
 
 #[derive(Debug, Default)]
@@ -125,9 +128,10 @@ impl Link {
             })
             .collect();
         let inbox = Inbox { queues: specs.iter().map(|_| VecDeque::new()).collect(), ..Inbox::default() };
+        let outbox = Outbox { places: specs.iter().map(|_| VecDeque::new()).collect(), ..Outbox::default() };
         Arc::new(Link {
             channels,
-            outbox: Mutex::default(),
+            outbox: Mutex::new(outbox),
             inbox: Mutex::new(inbox),
             work: Notify::new(),
             arrived: Notify::new(),
@@ -145,9 +149,25 @@ impl Link {
         Some((&channel.spec, channel.shared, &channel.places))
     }
 
-    /// Hands a message, whose place was taken, to the driver.
-    pub(crate) fn push(&self, channel: u8, message: Bytes) {
+    /// The places that a message of a channel takes: of those that [`channel`](Self::channel) gives, never more than there are.
+    pub(crate) fn places(spec: &ChannelSpec, message: &Bytes) -> u32 {
+        u32::try_from(places_taken(message.len(), spec.send_queue)).unwrap_or(u32::MAX)
+    }
+
+    /// Messages of a channel that wait to be written, the one that was begun included.
+    pub(crate) fn queued(&self, channel: u8) -> usize {
+        let index = self.channels.iter().position(|known| known.spec.id == channel);
+        let outbox = lock(&self.outbox);
+        index.and_then(|index| outbox.places.get(index)).map_or(0, VecDeque::len)
+    }
+
+    /// Hands a message, whose `places` were taken, to the driver.
+    pub(crate) fn push(&self, channel: u8, message: Bytes, places: u32) {
+        let index = self.channels.iter().position(|known| known.spec.id == channel);
         let mut outbox = lock(&self.outbox);
+        if let Some(held) = index.and_then(|index| outbox.places.get_mut(index)) {
+            held.push_back(places);
+        }
         let first = outbox.messages.is_empty();
         outbox.messages.push((channel, message));
         drop(outbox);
@@ -206,10 +226,18 @@ impl Link {
         self.work.notified().await;
     }
 
-    /// Reports messages of a channel written: their places are free again.
+    /// Reports the oldest messages of a channel written: their places are free again.
     pub(crate) fn written(&self, channel: u8, messages: usize) {
+        let Some(index) = self.channels.iter().position(|known| known.spec.id == channel) else { return };
+        let mut outbox = lock(&self.outbox);
+        let Some(held) = outbox.places.get_mut(index) else { return };
+        let free: u32 = held.drain(..messages.min(held.len())).sum();
+        if held.is_empty() && held.capacity() > KEPT_CAPACITY {
+            *held = VecDeque::new();
+        }
+        drop(outbox);
         if let Some((_, _, places)) = self.channel(channel) {
-            places.add_permits(messages);
+            places.add_permits(free as usize);
         }
     }
 

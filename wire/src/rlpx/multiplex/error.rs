@@ -106,7 +106,4 @@ pub enum MultiplexConfigError {
     /// More than a day.
     #[error("read timeout must be at most a day")]
     ReadTimeout,
-    /// The queues have no room.
-    #[error("queued bytes must be more than zero")]
-    QueuedBytes,
 }

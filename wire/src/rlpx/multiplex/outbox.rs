@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::super::{capability::SharedProtocol, message::Codec};
+use crate::send_queue::places_taken;
 
 /// What a frame counts beside its data, in bytes: header and both checks, rounded up for padding. So empty messages take turns too.
 const FRAME_COST: u64 = 64;
@@ -27,9 +28,10 @@ pub(super) struct Outbox {
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) shared: SharedProtocol,
-    queue: VecDeque<Waiting>,
-    /// Bytes in the queue.
-    bytes: usize,
+    /// With the places that each takes.
+    queue: VecDeque<(usize, Waiting)>,
+    /// Places taken in the queue.
+    taken: usize,
     /// Bytes sent since something last waited for nobody; raised to where the others are when it begins to wait.
     place: u64,
     /// Messages taken for writing, since last asked.
@@ -37,41 +39,37 @@ pub(super) struct Channel {
 }
 
 #[derive(Debug)]
-enum Waiting {
+pub(super) enum Waiting {
     /// Code on the wire and payload.
     Message(u64, Bytes),
     /// The data of a frame, made in advance to know its length.
     Frame(Vec<u8>),
 }
 
-impl Waiting {
-    fn len(&self) -> usize {
-        match self {
-            Waiting::Message(_, payload) => payload.len(),
-            Waiting::Frame(data) => data.len(),
-        }
-    }
-}
-
 impl Channel {
-    /// Whether one message more may wait.
-    pub(super) fn has_room(&self, max_bytes: usize) -> bool {
-        self.queue.len() < self.shared.protocol.send_queue && self.bytes < max_bytes
+    /// The places that a message of `len` bytes takes.
+    pub(super) fn places(&self, len: usize) -> usize {
+        places_taken(len, self.shared.protocol.send_queue)
+    }
+
+    /// Whether so many places are free.
+    pub(super) fn has_room(&self, places: usize) -> bool {
+        self.taken.saturating_add(places) <= self.shared.protocol.send_queue.max(1)
     }
 
     fn pop(&mut self) -> Option<Waiting> {
-        let next = self.queue.pop_front()?;
+        let (places, next) = self.queue.pop_front()?;
         if self.queue.is_empty() && self.queue.capacity() > KEPT_CAPACITY {
             self.queue = VecDeque::new();
         }
-        self.bytes = self.bytes.saturating_sub(next.len());
+        self.taken = self.taken.saturating_sub(places);
         Some(next)
     }
 }
 
 impl Outbox {
     pub(super) fn new(shared: &[SharedProtocol]) -> Self {
-        let channel = |&shared| Channel { shared, queue: VecDeque::new(), bytes: 0, place: 0, sent: 0 };
+        let channel = |&shared| Channel { shared, queue: VecDeque::new(), taken: 0, place: 0, sent: 0 };
         // A channel has eight bits; not even a quarter can be offered.
         Outbox { channels: shared.iter().take(usize::from(u8::MAX)).map(channel).collect(), place: 0 }
     }
@@ -91,21 +89,13 @@ impl Outbox {
         self.channels.iter().all(|channel| channel.queue.is_empty())
     }
 
-    pub(super) fn push(&mut self, channel: u8, code: u64, payload: Bytes) {
-        self.push_waiting(channel, Waiting::Message(code, payload));
-    }
-
-    pub(super) fn push_frame(&mut self, channel: u8, data: Vec<u8>) {
-        self.push_waiting(channel, Waiting::Frame(data));
-    }
-
-    fn push_waiting(&mut self, channel: u8, waiting: Waiting) {
+    pub(super) fn push(&mut self, channel: u8, places: usize, waiting: Waiting) {
         if let Some(channel) = self.channels.get_mut(usize::from(channel)) {
             if channel.queue.is_empty() {
                 channel.place = channel.place.max(self.place);
             }
-            channel.bytes = channel.bytes.saturating_add(waiting.len());
-            channel.queue.push_back(waiting);
+            channel.taken = channel.taken.saturating_add(places);
+            channel.queue.push_back((places, waiting));
         }
     }
 
@@ -139,7 +129,7 @@ impl Outbox {
     pub(super) fn clear(&mut self) {
         for channel in &mut self.channels {
             channel.queue = VecDeque::new();
-            channel.bytes = 0;
+            channel.taken = 0;
         }
     }
 }

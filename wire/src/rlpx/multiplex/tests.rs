@@ -136,7 +136,7 @@ fn a_small_message_waits_for_no_more_than_one_frame_of_another_protocol() {
 
 #[test]
 fn of_a_shared_line_each_protocol_has_the_same_part_in_bytes() {
-    let mut pair = Pair::of(MultiplexConfig { max_queued_bytes: 1 << 30, ..Default::default() }, &shared(), 4);
+    let mut pair = Pair::of(MultiplexConfig::default(), &shared(), 4);
     let (mut bytes, mut widest) = ([0usize; 2], 0);
     for _ in 0..20_000 {
         for (channel, size) in [(BIG, 100_000), (SMALL, 300)] {
@@ -177,21 +177,30 @@ fn who_was_quiet_brings_no_credit_along() {
 
 #[test]
 fn queues_are_bounded_in_messages_and_in_bytes() {
-    let mut pair = Pair::of(MultiplexConfig { max_queued_bytes: 10_000, ..Default::default() }, &shared(), 5);
+    let mut pair = Pair::new();
     for _ in 0..Protocol::DEFAULT_SEND_QUEUE {
         pair.left.send(SMALL, join(0, &[])).unwrap();
     }
     let more = join(0, &[]);
     assert_eq!(pair.left.send(SMALL, more.clone()), Err(QueueError::Full(more)));
     assert!(!pair.left.can_send(SMALL) && pair.left.can_send(BIG) && !pair.left.can_send(2));
-    // The one that exceeds the bytes is the last.
-    for size in [9_999, 100_000] {
+    // Of 16 MiB: two of 5.5, which begin six, and four of less than one.
+    let large = join(0, &vec![0; 11 << 19]);
+    for message in [&large, &large] {
+        pair.left.send(BIG, message.clone()).unwrap();
+    }
+    for size in [0, 1000, 100_000, 1_000_000] {
+        assert_eq!(pair.left.send(BIG, large.clone()), Err(QueueError::Full(large.clone())));
         pair.left.send(BIG, join(0, &vec![0; size])).unwrap();
     }
     assert!(!pair.left.can_send(BIG));
     pair.exchange();
+    assert_eq!(pair.right_got().len(), 22);
+    // One message of any size waits, alone.
+    pair.left.send(BIG, join(0, &vec![0; 16_000_000])).unwrap();
+    assert!(!pair.left.can_send(BIG));
+    pair.exchange();
     assert!(pair.left.can_send(BIG) && pair.left.can_send(SMALL));
-    assert_eq!(pair.right_got().len(), 18);
 }
 
 #[test]
@@ -409,7 +418,6 @@ fn settings_have_limits() {
         (MultiplexConfig { ping_interval: Duration::ZERO, ..good }, MultiplexConfigError::PingInterval),
         (MultiplexConfig { ping_interval: good.read_timeout, ..good }, MultiplexConfigError::PingInterval),
         (MultiplexConfig { read_timeout: day + Duration::from_secs(1), ..good }, MultiplexConfigError::ReadTimeout),
-        (MultiplexConfig { max_queued_bytes: 0, ..good }, MultiplexConfigError::QueuedBytes),
     ];
     for (config, error) in table {
         assert_eq!(config.validate(), Err(error));

@@ -332,7 +332,8 @@ pub struct ChannelSpec {
     /// Its share when channels compete, at least 1: the one with the least recently sent bytes per priority goes first, unless
     /// another [`QueueKind`] is chosen.
     pub priority: u8,
-    /// Messages that may wait to be sent, at least 1; more senders wait.
+    /// Messages that may wait to be sent, at least 1; more senders wait. One of more than 1 MiB counts once for each MiB that it begins, but
+    /// not more than all.
     pub send_queue: usize,
     /// The largest message, sent or received, in bytes.
     pub max_message_size: usize,

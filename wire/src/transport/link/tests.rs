@@ -67,6 +67,32 @@ async fn the_stream_goes_on_for_the_other_channels_while_there_is_room() {
     }
 }
 
+/// Places for messages and bytes: a large message waits until as many are free as it has begun MiB.
+#[tokio::test]
+async fn what_waits_to_be_sent_is_bounded_in_bytes_too() {
+    let link = Link::new(&[ChannelSpec { send_queue: 4, ..ChannelSpec::new(LEFT) }], &[LEFT]);
+    let free = || link.channel(LEFT).unwrap().2.available_permits();
+    let send = |mib: usize| {
+        let (spec, _, places) = link.channel(LEFT).unwrap();
+        let message = message(mib << 20);
+        let taken = Link::places(spec, &message);
+        places.try_acquire_many(taken).ok()?.forget();
+        link.push(LEFT, message, taken);
+        Some(taken)
+    };
+    assert_eq!([send(0), send(3), send(0)], [Some(1), Some(3), None]);
+    assert_eq!((link.queued(LEFT), free()), (2, 0));
+    // Written in the order of sending.
+    link.written(LEFT, 1);
+    assert_eq!((link.queued(LEFT), free(), send(2), send(0)), (1, 1, None, Some(1)));
+    link.written(LEFT, 2);
+    assert_eq!((link.queued(LEFT), free()), (0, 4));
+    // One of any size fits alone; what is written beyond what waits frees nothing.
+    assert_eq!([send(20), send(0)], [Some(4), None]);
+    link.written(LEFT, 9);
+    assert_eq!((link.take().len(), free()), (4, 4));
+}
+
 /// The receiver sleeps while messages of a channel that it does not want wait; one that it wants wakes it.
 #[tokio::test]
 async fn a_waiting_receiver_hears_of_a_wanted_message_behind_others() {
