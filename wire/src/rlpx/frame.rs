@@ -58,21 +58,23 @@ impl FrameWriter {
         let size = out.len().saturating_sub(data_at);
         let padded = padded(size);
         out.resize(data_at.saturating_add(padded), 0);
-        let frame = out.get_mut(start..).and_then(|frame| frame.split_first_chunk_mut::<HEADER>());
-        let Some((header, data)) = frame.filter(|_| (1..=MAX_FRAME).contains(&size)) else {
+        let frame = out.get_mut(start..).and_then(|frame| frame.split_first_chunk_mut::<BLOCK>());
+        let Some((header, rest)) = frame.filter(|_| (1..=MAX_FRAME).contains(&size)) else {
             out.truncate(start);
             return Err(FrameError::CannotSend(size));
         };
 
-        let ([_, s2, s1, s0], [d2, d1, d0]) = ((size as u32).to_be_bytes(), HEADER_DATA); // at most 24 bits
-        let mut sealed: [u8; BLOCK] = [s2, s1, s0, d2, d1, d0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        self.cipher.apply_keystream(&mut sealed);
-        let (header, header_mac) = header.split_at_mut(BLOCK);
-        header.copy_from_slice(&sealed);
-        header_mac.copy_from_slice(&self.mac.header(&sealed));
-
-        self.cipher.apply_keystream(data);
-        self.mac.update(data);
+        // Header and data are one stretch of the cipher's stream: sealed side by side, then the header makes room for its authenticator.
+        if let Some(plain) = rest.first_chunk_mut::<BLOCK>() {
+            let ([_, s2, s1, s0], [d2, d1, d0]) = ((size as u32).to_be_bytes(), HEADER_DATA); // at most 24 bits
+            *plain = [s2, s1, s0, d2, d1, d0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        }
+        self.cipher.apply_keystream(rest);
+        if let Some((sealed, data)) = rest.split_first_chunk_mut::<BLOCK>() {
+            *header = *sealed;
+            *sealed = self.mac.header(header);
+            self.mac.update(data);
+        }
         let frame_mac = self.mac.frame();
         out.extend_from_slice(&frame_mac);
         Ok(())

@@ -108,6 +108,11 @@ impl PacketReader {
         Ok(Some(Opened { form, message, packet: std::mem::take(&mut self.bytes) }))
     }
 
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     fn look(&mut self) -> Result<(), HandshakeError> {
         let plain = self.plain_message.saturating_add(OVERHEAD);
         match *self.bytes {
