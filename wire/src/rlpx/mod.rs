@@ -14,7 +14,6 @@ mod handshake;
 pub mod hello;
 pub mod message;
 pub mod multiplex;
-#[allow(dead_code, reason = "until all of the base protocol is here")]
 mod rlp_list;
 
 pub use curve::{KeyError, PublicKey, SecretKey};

@@ -17,13 +17,15 @@ fn hello() -> Hello {
 /// A Hello with some of its elements replaced by other RLP, and more appended.
 fn changed(replace: &[(usize, &[u8])], append: &[u8]) -> Vec<u8> {
     let encoded = hello().encode();
-    let mut items = Item::only(&encoded).unwrap().list().unwrap();
+    let (_, mut rest) = encoded.split_at(rlp::PayloadInfo::from(&encoded).unwrap().header_len);
     let mut list = RlpStream::new();
     list.begin_unbounded_list();
     for index in 0..5 {
-        let item = items.next().unwrap().unwrap();
+        let (_, later) = Item::split(rest).unwrap();
+        let item = &rest[..rest.len() - later.len()];
+        rest = later;
         let replaced = replace.iter().find(|(at, _)| *at == index);
-        list.append_raw(replaced.map_or(item.raw(), |(_, raw)| raw), 1);
+        list.append_raw(replaced.map_or(item, |(_, raw)| raw), 1);
     }
     list.append_raw(append, 1);
     list.finalize_unbounded_list();
