@@ -9,6 +9,8 @@ mod backoff;
 mod check;
 mod expiring;
 mod failure;
+mod operator;
+mod pace;
 mod queue;
 
 use std::{
@@ -23,7 +25,7 @@ use kadwire_wire::{
     Blame,
     address::{PeerAddress, PeerId},
 };
-use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+use rand::{SeedableRng, rngs::StdRng};
 
 pub(crate) use backoff::Backoff;
 pub use check::{Refusals, WhyNot};
@@ -31,6 +33,7 @@ pub(crate) use expiring::Expiring;
 pub use failure::{Failures, WhyFailed};
 pub(crate) use queue::{MAX_PER_SUBNET, Subnet, is_lan};
 
+use pace::Pace;
 use queue::CandidateQueue;
 
 /// What the dial scheduler must be told once.
@@ -152,35 +155,6 @@ impl Dialer {
         }
     }
 
-    /// Dials this address before all others and for as long as it takes.
-    pub fn add_persistent(&mut self, address: PeerAddress) {
-        if !self.persistent.contains(&address) {
-            self.persistent.push(address);
-        }
-    }
-
-    /// Dials all addresses of this peer like any other from now on.
-    pub fn remove_persistent(&mut self, id: &PeerId) {
-        self.persistent.retain(|address| address.id() != *id);
-    }
-
-    /// Whether the operator wants this peer kept.
-    pub fn is_persistent(&self, id: &PeerId) -> bool {
-        self.persistent.iter().any(|address| address.id() == *id)
-    }
-
-    /// Whether the operator named this address, as a persistent peer or as a seed.
-    pub fn is_configured(&self, address: &PeerAddress) -> bool {
-        self.persistent.contains(address) || self.seeds.contains(address)
-    }
-
-    /// An address to ask when nobody else is known.
-    pub fn add_seed(&mut self, address: PeerAddress) {
-        if !self.seeds.contains(&address) {
-            self.seeds.push(address);
-        }
-    }
-
     /// Queues a discovered address. `known` as in [`Dialer::check_dial`].
     pub fn add_candidate(
         &mut self,
@@ -190,18 +164,6 @@ impl Dialer {
     ) -> Result<(), WhyNot> {
         self.check_dial(now, &address, known)?;
         self.queue.push(address)
-    }
-
-    /// The next of the operator's peers to dial; needs a free dial, but no free outbound place.
-    pub(crate) fn next_persistent(
-        &self,
-        now: Now,
-        known: impl Fn(&PeerId) -> Result<(), WhyNot>,
-    ) -> Option<PeerAddress> {
-        if self.dialing.len() >= self.config.dialing {
-            return None;
-        }
-        self.persistent.iter().find(|address| self.check_dial(now, address, &known).is_ok()).cloned()
     }
 
     /// The next discovered candidate that may still be dialed; the others are dropped and counted, discovery finds them again.
@@ -218,17 +180,6 @@ impl Dialer {
             }
         }
         None
-    }
-
-    /// A configured seed, chosen at random among those that may be dialed, and only one at a time.
-    pub(crate) fn next_seed(&mut self, now: Now, known: impl Fn(&PeerId) -> Result<(), WhyNot>) -> Option<PeerAddress> {
-        if self.dialing.len() >= self.config.dialing || self.dialing.values().any(|dial| dial.kind == Kind::Seed) {
-            return None;
-        }
-        let mut order: Vec<usize> = (0..self.seeds.len()).collect();
-        order.shuffle(&mut self.rng);
-        let mut seeds = order.into_iter().filter_map(|at| self.seeds.get(at));
-        seeds.find(|address| self.check_dial(now, address, &known).is_ok()).cloned()
     }
 
     /// How many more dials may start to fill outbound places, of which `connected` are taken: twice the free places, because many
@@ -358,11 +309,6 @@ impl Dialer {
         self.queue.len()
     }
 
-    /// The operator's peers.
-    pub(crate) fn persistent_ids(&self) -> BTreeSet<PeerId> {
-        self.persistent.iter().map(PeerAddress::id).collect()
-    }
-
     pub(crate) fn dialing_of(&self, kind: Kind) -> usize {
         self.dialing.values().filter(|dial| dial.kind == kind).count()
     }
@@ -377,20 +323,6 @@ impl Dialer {
         self.history.expire(now.monotonic);
         self.cooling.expire(now.monotonic);
     }
-
-    /// When one of the operator's peers (or, if asked for, a seed) that must wait now may be dialed.
-    pub(crate) fn next_ready(&self, now: Now, seeds: bool) -> Option<Instant> {
-        let seeds = if seeds { self.seeds.as_slice() } else { &[] };
-        let later = self.persistent.iter().chain(seeds).filter_map(|address| {
-            let waits = [
-                self.history.deadline(address),
-                self.cooling.deadline(&address.id()),
-                self.backoff.waits_until(now.monotonic, address),
-            ];
-            waits.into_iter().flatten().max().filter(|at| *at > now.monotonic)
-        });
-        later.min()
-    }
 }
 
 /// Why an address is not worth keeping after a failed dial.
@@ -400,37 +332,6 @@ pub(crate) enum GiveUp {
     NotAsSaid,
     /// It failed [`MAX_FAILURES`] times in a row.
     TooOften,
-}
-
-/// At most so many dials a second, in the long run, as may be under way at once. A refused dial frees its place within a millisecond;
-/// without a pace, a book full of dead addresses would be walked at the speed of the wire.
-#[derive(Debug)]
-struct Pace {
-    /// Time that one dial costs.
-    step: Duration,
-    /// Dials that may start at once after a rest.
-    burst: u32,
-    /// When the dials made so far are paid for.
-    paid_at: Option<Instant>,
-}
-
-impl Pace {
-    fn new(per_second: usize) -> Self {
-        let burst = u32::try_from(per_second).unwrap_or(u32::MAX).max(1);
-        Pace { step: Duration::from_secs(1) / burst, burst: burst.saturating_mul(2), paid_at: None }
-    }
-
-    fn allows(&self, now: Instant) -> bool {
-        self.allows_at().is_none_or(|at| at <= now)
-    }
-
-    fn allows_at(&self) -> Option<Instant> {
-        self.paid_at.and_then(|at| at.checked_sub(self.step * (self.burst - 1)))
-    }
-
-    fn pay(&mut self, now: Instant) {
-        self.paid_at = Some(self.paid_at.map_or(now, |at| at.max(now)) + self.step);
-    }
 }
 
 #[cfg(test)]
