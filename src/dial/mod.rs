@@ -12,9 +12,10 @@ mod failure;
 mod operator;
 mod pace;
 mod queue;
+mod resolve;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -35,6 +36,18 @@ pub(crate) use queue::{MAX_PER_SUBNET, Subnet, is_lan};
 
 use pace::Pace;
 use queue::CandidateQueue;
+use resolve::Resolving;
+
+/// Whom the limits are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Places {
+    /// Strangers only: persistent and unconditional peers come on top of the places, and are dialed without a free one (CometBFT).
+    #[default]
+    Strangers,
+    /// Everybody: a static peer waits for a place like all others, and is only tried first; a trusted one is let in when all places are
+    /// taken, but takes one (go-ethereum; in 1.8 static peers came on top of `MaxPeers`).
+    Everybody,
+}
 
 /// What the dial scheduler must be told once.
 #[derive(Clone, Debug)]
@@ -43,8 +56,10 @@ pub struct DialConfig {
     pub own_id: PeerId,
     /// Where this node is known to listen, never dialed under any id.
     pub own_sockets: BTreeSet<SocketAddr>,
-    /// Connections to hold that we dial, persistent peers apart.
+    /// Connections to hold that we dial.
     pub outbound: usize,
+    /// Whether persistent peers are counted among them.
+    pub places: Places,
     /// Dials under way at once.
     pub dialing: usize,
     /// If not empty, only these networks are dialed. Names are the operator's own and pass.
@@ -55,6 +70,8 @@ pub struct DialConfig {
     pub limit_lan: bool,
     /// The longest wait between two dials of a persistent peer or seed.
     pub persistent_backoff: Duration,
+    /// If given, seeds are bootnodes: dialed in turn, as peers to keep, once there has been no peer for this time.
+    pub fallback: Option<Duration>,
     /// Where randomness starts.
     pub seed: u64,
 }
@@ -66,11 +83,13 @@ impl DialConfig {
             own_id,
             own_sockets: BTreeSet::new(),
             outbound: 10,
+            places: Places::Strangers,
             dialing: 50,
             netrestrict: Vec::new(),
             public_only: false,
             limit_lan: false,
             persistent_backoff: PERSISTENT_BACKOFF,
+            fallback: None,
             seed: 0,
         }
     }
@@ -128,7 +147,10 @@ struct Dial {
 pub struct Dialer {
     config: DialConfig,
     persistent: Vec<PeerAddress>,
-    seeds: Vec<PeerAddress>,
+    /// The operator's peers whose address is not known.
+    unplaced: BTreeSet<PeerId>,
+    seeds: VecDeque<PeerAddress>,
+    resolving: Resolving,
     queue: CandidateQueue,
     dialing: BTreeMap<PeerId, Dial>,
     history: Expiring<PeerAddress>,
@@ -143,7 +165,9 @@ impl Dialer {
     pub fn new(config: DialConfig) -> Self {
         Dialer {
             persistent: Vec::new(),
-            seeds: Vec::new(),
+            unplaced: BTreeSet::new(),
+            seeds: VecDeque::new(),
+            resolving: Resolving::default(),
             queue: CandidateQueue::new(config.limit_lan),
             dialing: BTreeMap::new(),
             history: Expiring::new(MAX_HISTORY),
@@ -186,7 +210,11 @@ impl Dialer {
     /// dials fail, less what is under way (dial.go, `freeDialSlots`).
     pub(crate) fn room(&self, connected: usize) -> usize {
         let wanted = self.deficit(connected).min(self.config.dialing);
-        let filling = self.dialing.values().filter(|dial| matches!(dial.kind, Kind::Dynamic | Kind::Seed)).count();
+        let fills = |dial: &&Dial| match self.config.places {
+            Places::Strangers => matches!(dial.kind, Kind::Dynamic | Kind::Seed),
+            Places::Everybody => true,
+        };
+        let filling = self.dialing.values().filter(fills).count();
         let free = self.config.dialing.saturating_sub(self.dialing.len());
         wanted.saturating_sub(filling).min(free)
     }
@@ -198,7 +226,12 @@ impl Dialer {
 
     /// How many candidates discovery should bring, when `connected` outbound places are taken: nothing is looked up that is not wanted.
     pub fn wanted(&self, connected: usize) -> usize {
-        self.deficit(connected).min(self.config.dialing).saturating_sub(self.queue.len())
+        let wanted = match self.config.places {
+            // Those under way may all fail, and a book is asked in turns.
+            Places::Strangers => self.deficit(connected).min(self.config.dialing),
+            Places::Everybody => self.room(connected),
+        };
+        wanted.saturating_sub(self.queue.len())
     }
 
     fn deficit(&self, connected: usize) -> usize {

@@ -38,9 +38,17 @@ fn nobody(_: &PeerId) -> Result<(), WhyNot> {
     Ok(())
 }
 
-/// An Ethereum peer, whose world throttles those who come back within 30 s.
-fn ethereum(n: u8) -> PeerAddress {
-    PeerAddress::from_socket(PeerId::Ethereum([n; 64]), (Ipv4Addr::new(50, n, 0, 1), 30_303).into()).unwrap()
+/// An Ethereum id that starts with the number.
+pub(crate) fn ethereum_id(n: u32) -> PeerId {
+    let mut bytes = [0; 64];
+    bytes[..4].copy_from_slice(&n.to_be_bytes());
+    PeerId::Ethereum(bytes)
+}
+
+/// An Ethereum peer of that id at an address of its own, whose world throttles those who come back within 30 s.
+pub(crate) fn ethereum(n: u32) -> PeerAddress {
+    let ip = address(n).ip().unwrap();
+    PeerAddress::from_socket(ethereum_id(n), (ip, 30_303).into()).unwrap()
 }
 
 #[test]

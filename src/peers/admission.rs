@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     book::Origin,
-    dial::{Subnet, WhyNot},
+    dial::{Places, Subnet, WhyNot},
 };
 
 /// What a peer sent before it hung up is heard for this long: it waits in the queues of a reactor and of the router.
@@ -74,6 +74,18 @@ impl PeerManager {
         admitted.map(|_| ())
     }
 
+    /// Whether a peer that has proven its key, and has said no more yet, would be taken: go-ethereum's first checkpoint, before the Hello. The
+    /// second is `handle_accepted` or `handle_dialed`, as all may have changed by then.
+    pub(super) fn would_take(
+        &self,
+        now: Now,
+        peer: PeerId,
+        direction: Direction,
+        remote: Option<SocketAddr>,
+    ) -> Result<(), WhyNot> {
+        self.find_place(now, peer, direction, remote).map(|_| ())
+    }
+
     fn find_place(
         &self,
         now: Now,
@@ -96,6 +108,9 @@ impl PeerManager {
         }
         let score_of = |id: &PeerId| self.score(id);
         let is_full = self.limited() >= self.slots.total;
+        if self.is_protected(&peer) && self.places == Places::Everybody {
+            return Ok(Admission::Place { place: Some(direction), leaving: None });
+        }
         if self.is_protected(&peer) {
             let leaving = match is_full && !self.unconditional.contains(&peer) {
                 true => Some((self.stranger().ok_or(WhyNot::NoSlots)?, Because::Evicted)),
@@ -118,9 +133,10 @@ impl PeerManager {
         Ok(Admission::Place { place: Some(direction), leaving })
     }
 
-    /// Connections that count against all that there may be: unconditional peers come on top.
+    /// Connections that count against all that there may be: unconditional peers come on top, unless everybody takes a place.
     pub(super) fn limited(&self) -> usize {
-        self.peers().filter(|connected| !self.unconditional.contains(&connected.peer)).count()
+        let counts = |id| self.places == Places::Everybody || !self.unconditional.contains(id);
+        self.peers().filter(|connected| counts(&connected.peer)).count()
     }
 
     /// Whether a peer at this IP would be the second one there.
@@ -135,7 +151,7 @@ impl PeerManager {
     }
 
     pub(super) fn is_protected(&self, id: &PeerId) -> bool {
-        self.unconditional.contains(id) || self.dialer.is_persistent(id)
+        self.unconditional.contains(id) || (self.places == Places::Strangers && self.dialer.is_persistent(id))
     }
 
     /// Who speaks: a peer that is connected, or that hung up after its last word, which may reach us after its end. Seeds always do that.

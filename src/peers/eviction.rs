@@ -53,6 +53,24 @@ impl Default for Slots {
 }
 
 impl Slots {
+    /// go-ethereum's: of `max_peers` one in `dial_ratio` is dialed (0: one in three), at least one; the rest is for those who dial us. Dials
+    /// and unfinished handshakes are 50 each (`MaxPendingPeers`). Nobody leaves for a better peer. Go with [`Places::Everybody`].
+    ///
+    /// [`Places::Everybody`]: crate::dial::Places
+    pub fn ethereum(max_peers: usize, dial_ratio: usize) -> Self {
+        let ratio = if dial_ratio == 0 { DIAL_RATIO } else { dial_ratio };
+        let outbound = (max_peers / ratio).max(1).min(max_peers);
+        Slots {
+            inbound: max_peers - outbound,
+            outbound,
+            total: max_peers,
+            dialing: 50,
+            upgrade: 0,
+            half_open: 50,
+            ..Slots::default()
+        }
+    }
+
     /// The places of one side.
     pub(crate) fn of(&self, direction: Direction) -> usize {
         match direction {
@@ -61,6 +79,9 @@ impl Slots {
         }
     }
 }
+
+/// One in so many peers is dialed (go-ethereum `p2p/config.go`, `defaultDialRatio`).
+const DIAL_RATIO: usize = 3;
 
 /// Peers of one subnet are no crowd up to this many, as in go-ethereum's table (two per bucket).
 const NO_CROWD: usize = MAX_PER_SUBNET;

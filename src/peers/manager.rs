@@ -22,7 +22,7 @@ use super::{
 use crate::{
     book::{Added, Book, Origin},
     candidate::{Candidate, Source, SourceKind},
-    dial::{DialConfig, Dialer, Kind, WhyNot},
+    dial::{DialConfig, Dialer, Kind, Places, WhyNot},
 };
 
 /// How long a peer that broke the rules is banned (CometBFT, `defaultBanTime`).
@@ -40,6 +40,9 @@ pub struct PeerManager {
     pub(super) own_id: PeerId,
     pub(super) slots: Slots,
     pub(super) unconditional: BTreeSet<PeerId>,
+    pub(super) places: Places,
+    pub(super) fallback: Option<Duration>,
+    pub(super) resolve: bool,
     pub(super) netrestrict: Vec<ipnet::IpNet>,
     pub(super) allow_duplicate_ip: bool,
     pub(super) limit_lan: bool,
@@ -54,6 +57,8 @@ pub struct PeerManager {
     pub(super) events: VecDeque<Event>,
     /// Who was connected until a moment ago, the last of them at the end.
     pub(super) departed: VecDeque<(Instant, Origin)>,
+    /// Since when there has been no peer.
+    pub(super) lonely_since: Option<Instant>,
     pub(super) wake: Option<Instant>,
     /// Discovery and the book take turns, so that neither starves the other (go-ethereum's FairMix).
     pub(super) book_is_next: bool,
@@ -70,11 +75,13 @@ impl PeerManager {
             own_id: config.own_id,
             own_sockets: config.own_sockets.clone(),
             outbound: config.slots.of(Direction::Outbound),
+            places: config.places,
             dialing: config.slots.dialing,
             netrestrict: config.netrestrict.clone(),
             public_only: config.public_only,
             limit_lan: config.limit_lan,
             persistent_backoff: config.persistent_backoff,
+            fallback: config.fallback,
             seed: rng.random(),
         });
         config.persistent.into_iter().for_each(|address| dialer.add_persistent(address));
@@ -85,19 +92,23 @@ impl PeerManager {
             own_id: config.own_id,
             slots: config.slots,
             unconditional: config.unconditional,
+            places: config.places,
+            fallback: config.fallback,
+            resolve: config.resolve,
             netrestrict: config.netrestrict,
             allow_duplicate_ip: config.allow_duplicate_ip,
             limit_lan: config.limit_lan,
             book,
             dialer,
             set: PeerSet::default(),
-            incoming: Incoming::new(config.attempts_per_ip, config.limit_lan),
+            incoming: Incoming::new(config.attempts_per_ip, config.throttle, config.limit_lan),
             declared: Declared::default(),
             scores: Scores::new(config.scores),
             rng,
             actions: VecDeque::new(),
             events: VecDeque::new(),
             departed: VecDeque::new(),
+            lonely_since: None,
             wake: None,
             book_is_next: false,
             stats: Stats::default(),
@@ -130,10 +141,16 @@ impl PeerManager {
                 if id == self.own_id {
                     return Err(WhyNot::SelfId.into());
                 }
+                // It would never be dialed: the operator contradicts itself, and hears of it.
+                if address.ip().is_some_and(|ip| self.is_restricted(ip)) {
+                    return Err(WhyNot::NetRestricted.into());
+                }
                 self.dialer.add_persistent(address);
-                self.set.protect(&id, true);
+                self.protect(&id);
             }
-            Source::Discv4 => self.dialer.add_candidate(now, address, known(&self.set, &self.book, now))?,
+            Source::Discv4 => {
+                self.dialer.add_candidate(now, address, known(&self.set, &self.incoming, &self.book, now))?
+            }
             Source::Pex(from) => {
                 let origin = self.origin_of(now, &from).ok_or(Refused::UnknownSource)?;
                 self.book.add(now.wall, &address, &origin)?;
@@ -199,7 +216,7 @@ impl PeerManager {
 
     /// Dials an address at once, for the library's user or a crawler. It must pass [`Dialer::check_dial`] and find a free dial.
     pub fn dial(&mut self, now: Now, address: PeerAddress) -> Result<(), WhyNot> {
-        let checked = self.dialer.check_dial(now, &address, known(&self.set, &self.book, now));
+        let checked = self.dialer.check_dial(now, &address, known(&self.set, &self.incoming, &self.book, now));
         let checked = checked.and_then(|()| match (self.dialer.has_free_dial(), self.dialer.pace_allows(now)) {
             (true, true) => Ok(()),
             (false, _) => Err(WhyNot::NoSlots),
@@ -213,13 +230,42 @@ impl PeerManager {
         Ok(())
     }
 
-    /// No longer keeps a peer; one that is connected stays, and takes a place.
+    /// Keeps a peer whose address is not known: discovery is asked for it.
+    pub fn add_persistent_id(&mut self, now: Now, id: PeerId) -> Result<(), WhyNot> {
+        if id == self.own_id {
+            return Err(self.stats.refusals.count(WhyNot::SelfId));
+        }
+        self.dialer.add_unplaced(id);
+        self.protect(&id);
+        self.schedule(now);
+        Ok(())
+    }
+
+    /// No longer keeps a peer; one that is connected stays, and takes a place. If it is named again it may be dialed at once.
     pub fn remove_persistent(&mut self, now: Now, id: &PeerId) {
         self.dialer.remove_persistent(id);
-        if !self.is_protected(id) {
-            self.set.protect(id, false);
-        }
+        self.protect(id);
         self.schedule(now);
+    }
+
+    /// Lets this peer in from now on whatever the limits. If it is connected, its connection counts as such at once.
+    pub fn add_unconditional(&mut self, now: Now, id: PeerId) {
+        self.unconditional.insert(id);
+        self.protect(&id);
+        self.schedule(now);
+    }
+
+    /// Lets this peer in like any other from now on. If it is connected it stays while there is a place for it; where everybody takes places
+    /// (go-ethereum), it has one.
+    pub fn remove_unconditional(&mut self, now: Now, id: &PeerId) {
+        self.unconditional.remove(id);
+        self.protect(id);
+        self.schedule(now);
+    }
+
+    /// Makes a live connection what its peer is now.
+    fn protect(&mut self, id: &PeerId) {
+        self.set.protect(id, self.is_protected(id), self.places == Places::Everybody);
     }
 
     /// Whether the operator named this address, as a persistent peer or as a seed.

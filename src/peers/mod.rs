@@ -7,7 +7,8 @@
 //!
 //! ```text
 //! Candidate --add--> book, queue --schedule--> Action::Dial --> handle_dialed / handle_dial_failed
-//! socket --handle_incoming--> half-open --> handle_accepted / handle_incoming_failed
+//! socket --handle_incoming--> half-open (--> handle_identified) --> handle_accepted / handle_incoming_failed
+//! static peer not reached --> Action::Resolve --> handle_resolved
 //! own word of a peer --add--> Action::Probe --> handle_probed --> book
 //! crossed dials --> held ~1 s --> one of the two
 //! connected --handle_ready--> Event::Up ... Action::Close ... handle_closed --> Event::Down
@@ -38,7 +39,7 @@ use std::{
 use ipnet::IpNet;
 use kadwire_wire::address::{PeerAddress, PeerId};
 
-pub use crate::dial::{Failures, Refusals, WhyFailed, WhyNot};
+pub use crate::dial::{Failures, Places, Refusals, WhyFailed, WhyNot};
 pub use dial_stats::DialStats;
 pub use eviction::Slots;
 pub use manager::PeerManager;
@@ -62,10 +63,17 @@ pub struct Config {
     pub slots: Slots,
     /// Peers to keep connected whatever it takes.
     pub persistent: Vec<PeerAddress>,
-    /// Peers that are always let in.
+    /// Peers that are always let in (CometBFT: unconditional; go-ethereum: trusted).
     pub unconditional: BTreeSet<PeerId>,
+    /// Whether persistent and unconditional peers take places.
+    pub places: Places,
     /// Whom to ask when nobody else is known.
     pub seeds: Vec<PeerAddress>,
+    /// If given, `seeds` are bootnodes with a TCP port, which are dialed in turn, as peers to keep, once there has been no peer for this
+    /// time. go-ethereum 1.8: [`FALLBACK`]; today's has no such fallback.
+    pub fallback: Option<Duration>,
+    /// Whether discovery may be asked where a persistent peer is that was not reached ([`Action::Resolve`]).
+    pub resolve: bool,
     /// If not empty, only these networks are dialed or let in.
     pub netrestrict: Vec<IpNet>,
     /// Only public addresses are dialed. Whoever dials us from another one is let in: that TCP address is proven.
@@ -74,6 +82,9 @@ pub struct Config {
     pub scores: BTreeMap<PeerId, Score>,
     /// Attempts of one IP to connect within 10 s (Tendermint, `max_incoming_connection_attempts`: 100).
     pub attempts_per_ip: u32,
+    /// If given, an IP whose connection was let in to its handshake is not let in again within this time; private networks and loopback are
+    /// exempt as with `limit_lan`. go-ethereum: 30 s (`inboundThrottleTime`); Tendermint has none.
+    pub throttle: Option<Duration>,
     /// Whether two peers may have the same IP (CometBFT, `allow_duplicate_ip`); persistent and unconditional peers always may.
     pub allow_duplicate_ip: bool,
     /// Whether limits per IP and subnet hold for private networks and, those per IP, for loopback. go-ethereum exempts both. Attempts
@@ -94,18 +105,35 @@ impl Config {
             slots: Slots::default(),
             persistent: Vec::new(),
             unconditional: BTreeSet::new(),
+            places: Places::Strangers,
             seeds: Vec::new(),
+            fallback: None,
+            resolve: false,
             netrestrict: Vec::new(),
             public_only: false,
             scores: BTreeMap::new(),
             attempts_per_ip: 100,
+            throttle: None,
             allow_duplicate_ip: true,
             limit_lan: false,
             persistent_backoff: crate::dial::PERSISTENT_BACKOFF,
             seed: 0,
         }
     }
+
+    /// go-ethereum's rules: everybody takes a place and nobody loses it to a better peer, an IP connects once in 30 s, static peers that are not
+    /// reached are looked for by discovery, and dials go on as slots allow. `slots` as [`Slots::ethereum`] makes them. Bootnodes are not dialed, as in
+    /// today's go-ethereum; for the rule of 1.8 set `seeds` and `fallback: Some(FALLBACK)`.
+    pub fn ethereum(own_id: PeerId, slots: Slots) -> Self {
+        Config { slots, places: Places::Everybody, resolve: true, throttle: Some(THROTTLE), ..Config::new(own_id) }
+    }
 }
+
+/// Without any peer for so long, a bootnode is dialed (go-ethereum 1.8 `p2p/dial.go`, `fallbackInterval`).
+pub const FALLBACK: Duration = Duration::from_secs(20);
+
+/// An IP is let in once in this time (go-ethereum `p2p/server.go`, `inboundThrottleTime`).
+const THROTTLE: Duration = Duration::from_secs(30);
 
 /// What the router must do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +152,8 @@ pub enum Action {
     /// Find out whether the peer is at this address that it gives for itself, without becoming its peer once more. Say
     /// [`PeerManager::handle_probed`], `handle_probe_refused` or `handle_probe_failed`; one that there is no room for may be left undone.
     Probe(PeerAddress),
+    /// Ask discovery where this peer is now, and answer with [`PeerManager::handle_resolved`].
+    Resolve(PeerId),
     /// Drop this inbound connection, whose handshake is not done: newer ones need its room.
     Abort(ConnectionId),
 }

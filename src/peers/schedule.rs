@@ -6,10 +6,10 @@ use std::time::Duration;
 use kadwire_discovery::Now;
 use kadwire_wire::address::{PeerAddress, PeerId};
 
-use super::{Action, Because, Direction, PeerManager, eviction, set::PeerSet};
+use super::{Action, Because, Direction, PeerManager, eviction, incoming::Incoming, set::PeerSet};
 use crate::{
     book::Book,
-    dial::{Kind, MAX_PER_SUBNET, Subnet, WhyNot},
+    dial::{Kind, MAX_PER_SUBNET, Places, Subnet, WhyNot},
 };
 
 /// While places are free and addresses are known that could not be dialed, another look is taken after this time.
@@ -43,8 +43,10 @@ impl PeerManager {
         self.settle(now);
         self.shed(Direction::Inbound);
         self.shed(Direction::Outbound);
-        while let Some(address) = self.dialer.next_persistent(now, known(&self.set, &self.book, now)) {
-            self.start(now, address, Kind::Persistent);
+        self.start_persistent(now);
+        let falls_back = self.falls_back(now);
+        if falls_back {
+            self.start_seed(now);
         }
         let connected = self.outbound_taken();
         let mut nobody_left = false;
@@ -54,15 +56,19 @@ impl PeerManager {
                 None => nobody_left = true,
             }
         }
-        let ask_seeds = nobody_left && self.book.need_more();
-        if ask_seeds && let Some(seed) = self.dialer.next_seed(now, known(&self.set, &self.book, now)) {
-            self.start(now, seed, Kind::Seed);
+        let ask_seeds = match self.fallback {
+            Some(_) => falls_back,
+            None => nobody_left && self.book.need_more(),
+        };
+        if ask_seeds && self.fallback.is_none() {
+            self.start_seed(now);
         }
         self.upgrade(now);
         let room = self.dialer.room(connected) > 0;
         self.wake = [
             self.dialer.next_ready(now, ask_seeds),
             self.set.next_held(),
+            self.lonely_since.zip(self.fallback).map(|(since, after)| since + after).filter(|at| *at > now.monotonic),
             (room && !self.book.is_empty()).then(|| now.monotonic + PICK_INTERVAL),
             room.then(|| self.dialer.pace_allows_at(now)).flatten(),
             room.then(|| self.book.next_reinstatement(now.wall)).flatten().map(|after| now.monotonic + after),
@@ -74,6 +80,60 @@ impl PeerManager {
         .min();
     }
 
+    /// Starts the dials to the operator's peers, and looks for those whose place is not known.
+    fn start_persistent(&mut self, now: Now) {
+        while self.resolve
+            && let Some(id) = self.dialer.next_to_resolve(now)
+        {
+            self.ask_where(id);
+        }
+        if self.places == Places::Strangers {
+            while let Some(address) =
+                self.dialer.next_persistent(now, known(&self.set, &self.incoming, &self.book, now))
+            {
+                self.start(now, address, Kind::Persistent);
+            }
+            return;
+        }
+        let connected = self.outbound_taken();
+        if self.dialer.room(connected) == 0 {
+            return;
+        }
+        for address in self.dialer.ready_static(now, known(&self.set, &self.incoming, &self.book, now)) {
+            if self.dialer.room(connected) == 0 || !self.dialer.pace_allows(now) {
+                return;
+            }
+            // Two addresses of one peer are not dialed at once.
+            if self.dialer.check_dial(now, &address, |_| Ok(())).is_ok() {
+                self.start(now, address, Kind::Persistent);
+            }
+        }
+    }
+
+    fn start_seed(&mut self, now: Now) {
+        if self.places == Places::Everybody && self.dialer.room(self.outbound_taken()) == 0 {
+            return;
+        }
+        if let Some(seed) = self.dialer.next_seed(now, known(&self.set, &self.incoming, &self.book, now)) {
+            self.start(now, seed, Kind::Seed);
+        }
+    }
+
+    /// Whether there has been no peer for so long that bootnodes are dialed.
+    fn falls_back(&mut self, now: Now) -> bool {
+        if self.peers().next().is_some() {
+            self.lonely_since = None;
+            return false;
+        }
+        let since = *self.lonely_since.get_or_insert(now.monotonic);
+        self.fallback.is_some_and(|after| now.monotonic.saturating_duration_since(since) >= after)
+    }
+
+    pub(super) fn ask_where(&mut self, id: PeerId) {
+        self.counted.resolves += 1;
+        self.actions.push_back(Action::Resolve(id));
+    }
+
     /// Outbound places that are taken, or that nobody could take because there are as many connections as there may be.
     pub(super) fn outbound_taken(&self) -> usize {
         let free = self.slots.total.saturating_sub(self.limited());
@@ -83,6 +143,10 @@ impl PeerManager {
 
     /// Closes what is over the places of one side: peers that are no longer persistent may be too many.
     pub(super) fn shed(&mut self, direction: Direction) {
+        // Where everybody takes a place, those who were trusted when they came stay.
+        if self.places == Places::Everybody {
+            return;
+        }
         while self.set.taken(direction).staying > self.slots.of(direction) {
             let Some((_, connection)) = eviction::lowest(&self.set, direction, |id| self.score(id)) else { return };
             self.close(connection, Because::Evicted);
@@ -101,7 +165,7 @@ impl PeerManager {
     /// A discovered candidate whose subnet is not crowded; the others are dropped.
     fn next_discovered(&mut self, now: Now) -> Option<PeerAddress> {
         loop {
-            let known = known(&self.set, &self.book, now);
+            let known = known(&self.set, &self.incoming, &self.book, now);
             let address = self.dialer.next_candidate(now, known, &mut self.stats.refusals)?;
             if !self.is_crowded(&address) {
                 return Some(address);
@@ -138,7 +202,7 @@ impl PeerManager {
         for bias in [bias, 100, 0] {
             for _ in 0..looks {
                 let address = self.book.pick(bias)?.clone();
-                let checked = self.dialer.check_dial(now, &address, known(&self.set, &self.book, now));
+                let checked = self.dialer.check_dial(now, &address, known(&self.set, &self.incoming, &self.book, now));
                 if checked.is_ok() && !self.is_crowded(&address) {
                     return Some(address);
                 }
@@ -166,7 +230,7 @@ impl PeerManager {
                 continue;
             }
             let Some(address) = self.book.address_of(&id).cloned() else { continue };
-            if self.dialer.check_dial(now, &address, known(&self.set, &self.book, now)).is_ok() {
+            if self.dialer.check_dial(now, &address, known(&self.set, &self.incoming, &self.book, now)).is_ok() {
                 targets.next();
                 self.start(now, address, Kind::Upgrade);
             }
@@ -180,10 +244,18 @@ fn bias(connected: usize) -> usize {
 }
 
 /// What speaks against dialing a peer, apart from the dial scheduler's own reasons.
-pub(super) fn known<'a>(set: &'a PeerSet, book: &'a Book, now: Now) -> impl Fn(&PeerId) -> Result<(), WhyNot> + 'a {
+pub(super) fn known<'a>(
+    set: &'a PeerSet,
+    incoming: &'a Incoming,
+    book: &'a Book,
+    now: Now,
+) -> impl Fn(&PeerId) -> Result<(), WhyNot> + 'a {
     move |id| {
         if set.is_open(id) {
             return Err(WhyNot::AlreadyConnected);
+        }
+        if incoming.is_pending(id) {
+            return Err(WhyNot::PendingInbound);
         }
         if book.is_banned(now.wall, id) {
             return Err(WhyNot::Banned);

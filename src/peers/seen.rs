@@ -41,14 +41,61 @@ impl PeerManager {
     }
 
     /// The handshake of an accepted socket failed or was cut.
-    pub fn handle_incoming_failed(&mut self, connection: ConnectionId) {
+    pub fn handle_incoming_failed(&mut self, now: Now, connection: ConnectionId) {
         self.incoming.end(connection);
+        // Its peer may be dialed again.
+        self.schedule(now);
     }
 
     /// A filter of the library's user keeps out whoever opened this socket: `Filtered` or `FilterTimeout`.
-    pub fn handle_incoming_filtered(&mut self, connection: ConnectionId, why: WhyNot) {
+    pub fn handle_incoming_filtered(&mut self, now: Now, connection: ConnectionId, why: WhyNot) {
         self.stats.refusals.count(why);
-        self.incoming.end(connection);
+        self.handle_incoming_failed(now, connection);
+    }
+
+    /// Whoever opened this socket has proven its key, and the rest of the handshake is to come: go-ethereum's checkpoint before the Hello.
+    /// On an error refuse it with the reason, and say `handle_incoming_failed`. While the handshake lasts the peer is not dialed.
+    pub fn handle_identified(
+        &mut self,
+        now: Now,
+        connection: ConnectionId,
+        peer: PeerId,
+        remote: Option<SocketAddr>,
+    ) -> Result<(), WhyNot> {
+        let checked = self.would_take(now, peer, Direction::Inbound, remote);
+        if let Err(why) = checked {
+            return Err(self.stats.refusals.count(why));
+        }
+        match self.incoming.identify(connection, peer) {
+            true => Ok(()),
+            false => Err(self.stats.refusals.count(WhyNot::Stale)),
+        }
+    }
+
+    /// The same for whom we dialed. On an error refuse it with the reason; the dial is over, and nothing more is to be said of it.
+    pub fn handle_dial_identified(
+        &mut self,
+        now: Now,
+        address: &PeerAddress,
+        remote: Option<SocketAddr>,
+    ) -> Result<(), WhyNot> {
+        let Err(why) = self.would_take(now, address.id(), Direction::Outbound, remote) else { return Ok(()) };
+        self.stats.refusals.count(why);
+        if self.dialer.succeeded(address).is_some() {
+            self.counted.failed.count(WhyFailed::RefusedByUs);
+            if self.set.standing(&address.id()).is_none() {
+                self.dialer.no_place(now, address);
+            }
+        }
+        self.schedule(now);
+        Err(why)
+    }
+
+    /// Discovery knows where one of the operator's peers is, or does not.
+    pub fn handle_resolved(&mut self, now: Now, id: &PeerId, found: Option<PeerAddress>) {
+        self.counted.resolved += u64::from(found.is_some());
+        self.dialer.resolved(now, id, found.as_ref());
+        self.schedule(now);
     }
 
     /// The handshake of an accepted socket proved who it is. On an error the router closes the connection itself.
@@ -76,8 +123,9 @@ impl PeerManager {
         let Some(kind) = self.dialer.succeeded(address) else {
             return Err(self.stats.refusals.count(WhyNot::Stale));
         };
-        // Proven by our own dial, whatever becomes of the connection. Seeds are asked, not kept as peers.
-        if kind != Kind::Seed {
+        // Proven by our own dial, whatever becomes of the connection. Seeds are asked, not kept as peers; Ethereum's peers are discovery's to
+        // remember.
+        if kind != Kind::Seed && address.id().tendermint().is_some() {
             let proven = remote.and_then(|remote| PeerAddress::from_socket(address.id(), remote).ok());
             self.book.mark_reached(now.wall, proven.as_ref().unwrap_or(address));
         }
@@ -96,6 +144,10 @@ impl PeerManager {
         self.book.mark_attempt(now.wall, address);
         if self.dialer.failed(now, address, why.blame()).is_some() {
             self.book.remove(address);
+        }
+        // It may be elsewhere by now.
+        if self.resolve && why.is_unreached() && self.dialer.may_resolve(now, &address.id()) {
+            self.ask_where(address.id());
         }
         self.schedule(now);
     }
@@ -141,7 +193,10 @@ impl PeerManager {
     pub fn feeler(&mut self, now: Now) -> Option<PeerAddress> {
         (0..FEELER_LOOKS).find_map(|_| {
             let address = self.book.pick(100)?.clone();
-            self.dialer.check_dial(now, &address, known(&self.set, &self.book, now)).is_ok().then_some(address)
+            self.dialer
+                .check_dial(now, &address, known(&self.set, &self.incoming, &self.book, now))
+                .is_ok()
+                .then_some(address)
         })
     }
 

@@ -65,7 +65,8 @@ pub struct Connected {
     pub since: Instant,
     /// How far it has come.
     pub state: State,
-    /// Whether it takes no place and is never evicted: persistent and unconditional peers.
+    /// Whether it is let in whatever the limits and never evicted: unconditional (trusted) peers, and persistent ones where only strangers take
+    /// places.
     pub protected: bool,
     /// The side whose place it takes. One that replaces a crossed connection inherits that one's place, whoever dialed, so that both ends
     /// can always keep the same of the two.
@@ -215,13 +216,16 @@ impl PeerSet {
         }
     }
 
-    /// Changes whether a peer's connection takes a place.
-    pub(crate) fn protect(&mut self, id: &PeerId, protected: bool) {
+    /// Changes whether a peer's connection is protected, and whether it takes a place all the same.
+    pub(crate) fn protect(&mut self, id: &PeerId, protected: bool, takes_place: bool) {
         if let Some(connection) = self.standing.get(id)
             && let Some(connected) = self.connections.get_mut(connection)
+            && connected.protected != protected
         {
             connected.protected = protected;
-            connected.place = (!protected).then_some(connected.direction);
+            if !takes_place {
+                connected.place = (!protected).then_some(connected.direction);
+            }
         }
     }
 

@@ -162,6 +162,8 @@ impl<T: Transport> Router<T> {
                 Action::Close { connection, because, .. } => self.close(connection, because),
                 Action::Probe(address) => self.probe(address),
                 Action::Abort(connection) => self.abort(connection),
+                // Nobody to ask.
+                Action::Resolve(peer) => self.peers.handle_resolved(now(), &peer, None),
             }
         }
         while let Some(event) = self.peers.poll_event() {

@@ -61,7 +61,7 @@ pub(super) struct Guests {
 impl Guests {
     pub(super) fn new(slots: Slots, attempts_per_ip: u32) -> Self {
         Guests {
-            incoming: Incoming::new(attempts_per_ip, false),
+            incoming: Incoming::new(attempts_per_ip, None, false),
             slots,
             here: BTreeMap::new(),
             by_peer: HashMap::new(),

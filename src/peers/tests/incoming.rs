@@ -68,7 +68,7 @@ fn one_ip_may_not_knock_without_end() {
                 for n in 0..5_u64 {
                     let refused = manager.handle_incoming(now, ConnectionId(900 + n), ip).err();
                     assert_eq!(refused, (n >= 3).then_some(WhyNot::TooManyAttempts));
-                    manager.handle_incoming_failed(ConnectionId(900 + n));
+                    manager.handle_incoming_failed(now, ConnectionId(900 + n));
                 }
             })
             .after(secs(10))

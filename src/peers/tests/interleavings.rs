@@ -156,7 +156,7 @@ impl World {
             }
             Happens::NotAccepted(at) => {
                 let Some(connection) = self.take_half_open(at) else { return };
-                self.manager.handle_incoming_failed(connection);
+                self.manager.handle_incoming_failed(now, connection);
             }
             Happens::Filtered(at, dialed, answered) => {
                 let why = if answered { WhyNot::Filtered } else { WhyNot::FilterTimeout };
@@ -165,7 +165,7 @@ impl World {
                     self.manager.handle_dialed_filtered(now, &dialed, why);
                 } else {
                     let Some(connection) = self.take_half_open(at) else { return };
-                    self.manager.handle_incoming_filtered(connection, why);
+                    self.manager.handle_incoming_filtered(now, connection, why);
                 }
             }
             Happens::Ready(at) => {
@@ -213,6 +213,7 @@ impl World {
                 }
                 Action::Close { connection, peer, .. } => assert_eq!(self.open.get(&connection), Some(&peer)),
                 Action::Probe(to) => assert!(self.open.values().any(|peer| *peer == to.id()), "{to} is connected"),
+                Action::Resolve(_) => unreachable!("nothing is asked of discovery"),
                 Action::Abort(connection) => {
                     let at = self.half_open.iter().position(|other| *other == connection);
                     self.half_open.remove(at.expect("an abort names an unfinished handshake"));

@@ -5,6 +5,7 @@ mod calls;
 mod counters;
 mod crossing;
 mod crossing_orders;
+mod ethereum;
 mod incoming;
 mod interleavings;
 mod network;

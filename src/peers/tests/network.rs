@@ -103,6 +103,7 @@ impl Network {
                     self.leave(connection.0, n);
                 }
                 Some(Action::Probe(_)) => unreachable!("nobody says where it listens"),
+                Some(Action::Resolve(_)) => unreachable!("nothing is asked of discovery"),
                 Some(Action::Abort(_)) => unreachable!("few handshakes at once"),
             }
         }

@@ -17,7 +17,7 @@ use crate::{
     candidate::{Candidate, Source},
     dial::{
         WhyFailed, WhyNot,
-        tests::{address, id},
+        tests::{address, ethereum, ethereum_id, id},
     },
     peers::{Action, Because, Config, ConnectionId, Direction, Event, PeerManager, Refused, Slots},
 };
@@ -29,14 +29,25 @@ pub(crate) fn secs(seconds: u64) -> Duration {
 /// This node's number; the tests' peers are on both sides of it.
 pub(crate) const OWN: u32 = 1_000;
 
+/// Which peers the numbers name.
+#[derive(Clone, Copy)]
+struct World {
+    id: fn(u32) -> PeerId,
+    address: fn(u32) -> PeerAddress,
+}
+
 /// Peers are named by numbers; number n is at `address(n)`.
 pub(crate) struct Rounds {
+    /// Who number n is, and where.
+    world: World,
     pub(crate) manager: PeerManager,
     pub(crate) now: Now,
     next_connection: u64,
     /// The open connections as the router knows them.
     open: BTreeMap<ConnectionId, PeerId>,
-    dials: Vec<PeerAddress>,
+    pub(crate) dials: Vec<PeerAddress>,
+    /// Whom discovery was asked for.
+    resolves: Vec<PeerId>,
     /// Where each peer was dialed last.
     dialed_at: BTreeMap<PeerId, PeerAddress>,
     closes: Vec<(PeerId, Because)>,
@@ -53,14 +64,44 @@ impl Rounds {
     pub(crate) fn with(slots: Slots, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config { slots, ..Config::new(id(OWN)) };
         change(&mut config);
+        Rounds::start(World { id, address }, config)
+    }
+
+    /// With go-ethereum's rules, among Ethereum peers.
+    pub(crate) fn ethereum(slots: Slots, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config::ethereum(ethereum_id(OWN), slots);
+        change(&mut config);
+        Rounds::start(World { id: ethereum_id, address: ethereum }, config)
+    }
+
+    fn start(world: World, config: Config) -> Self {
         let manager = PeerManager::new(config, Book::new(BookConfig::default()));
         let now = Now { wall: UNIX_EPOCH + secs(1_700_000_000), ..Now::read() };
         let (open, dialed_at) = (BTreeMap::new(), BTreeMap::new());
-        let (dials, closes, events) = (Vec::new(), Vec::new(), Vec::new());
-        let mut rounds =
-            Rounds { manager, now, next_connection: 1, open, dials, dialed_at, closes, events, last: None };
+        let (dials, resolves, closes, events) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let mut rounds = Rounds {
+            world,
+            manager,
+            now,
+            next_connection: 1,
+            open,
+            dials,
+            resolves,
+            dialed_at,
+            closes,
+            events,
+            last: None,
+        };
         rounds.manager.handle_timeout(now);
         rounds.drive()
+    }
+
+    fn id(&self, n: u32) -> PeerId {
+        (self.world.id)(n)
+    }
+
+    fn address(&self, n: u32) -> PeerAddress {
+        (self.world.address)(n)
     }
 
     fn drive(mut self) -> Self {
@@ -74,6 +115,7 @@ impl Rounds {
                     assert_eq!(self.open.get(&connection), Some(&peer), "a close names an open connection");
                     self.closes.push((peer, because));
                 }
+                Action::Resolve(peer) => self.resolves.push(peer),
                 Action::Probe(_) | Action::Abort(_) => {}
             }
         }
@@ -104,7 +146,7 @@ impl Rounds {
     }
 
     fn connection_of(&self, n: u32) -> ConnectionId {
-        let found = self.open.iter().rev().find(|(_, peer)| **peer == id(n));
+        let found = self.open.iter().rev().find(|(_, peer)| **peer == self.id(n));
         *found.unwrap_or_else(|| panic!("{n} has a connection")).0
     }
 
@@ -112,17 +154,17 @@ impl Rounds {
 
     /// Discovery finds them.
     pub(crate) fn discovered<const N: usize>(self, peers: [u32; N]) -> Self {
-        self.each(peers, |rounds, n| rounds.add(address(n), Source::Discv4))
+        self.each(peers, |rounds, n| rounds.add(rounds.address(n), Source::Discv4))
     }
 
     /// The operator names them.
     pub(crate) fn persistent<const N: usize>(self, peers: [u32; N]) -> Self {
-        self.each(peers, |rounds, n| rounds.add(address(n), Source::Config))
+        self.each(peers, |rounds, n| rounds.add(rounds.address(n), Source::Config))
     }
 
     /// A connected peer answers with their addresses.
     pub(crate) fn told<const N: usize>(self, from: u32, peers: [u32; N]) -> Self {
-        self.each(peers, |rounds, n| rounds.add(address(n), Source::Pex(id(from))))
+        self.each(peers, |rounds, n| rounds.add(rounds.address(n), Source::Pex(rounds.id(from))))
     }
 
     /// Dials to them succeed, and their queues are made.
@@ -139,16 +181,17 @@ impl Rounds {
     pub(crate) fn connected<const N: usize>(self, peers: [u32; N]) -> Self {
         let mut rounds = self.discovered(peers).dialed(peers);
         for n in peers {
-            assert!(rounds.manager.peer(&id(n)).is_some(), "{n} is connected: {:?}", rounds.last);
+            assert!(rounds.manager.peer(&rounds.id(n)).is_some(), "{n} is connected: {:?}", rounds.last);
         }
-        rounds.dials.retain(|address| !peers.iter().any(|n| id(*n) == address.id()));
+        let ids = peers.map(rounds.world.id);
+        rounds.dials.retain(|address| !ids.contains(&address.id()));
         rounds.events.clear();
         rounds
     }
 
     /// They dial us, and prove who they are.
     pub(crate) fn accepted<const N: usize>(self, peers: [u32; N]) -> Self {
-        self.each(peers, |rounds, n| rounds.accept(n, address(n).socket_addr().expect("it is at an IP")))
+        self.each(peers, |rounds, n| rounds.accept(n, rounds.address(n).socket_addr().expect("it is at an IP")))
     }
 
     /// The same from a certain place.
@@ -159,20 +202,21 @@ impl Rounds {
     fn accept(&mut self, n: u32, from: SocketAddr) {
         let connection = self.take_connection();
         let admitted = self.manager.handle_incoming(self.now, connection, Some(from.ip()));
-        let admitted = admitted.and_then(|()| self.manager.handle_accepted(self.now, connection, id(n), Some(from)));
+        let admitted =
+            admitted.and_then(|()| self.manager.handle_accepted(self.now, connection, self.id(n), Some(from)));
         self.last = admitted.err();
         self.taken(connection, n);
     }
 
     fn taken(&mut self, connection: ConnectionId, n: u32) {
         if self.last.is_none() {
-            self.open.insert(connection, id(n));
+            self.open.insert(connection, self.id(n));
             self.manager.handle_ready(connection);
         }
     }
 
     fn dials_at(&self, n: u32) -> PeerAddress {
-        self.dialed_at.get(&id(n)).cloned().unwrap_or_else(|| address(n))
+        self.dialed_at.get(&self.id(n)).cloned().unwrap_or_else(|| self.address(n))
     }
 
     /// Nobody answers the dials to them.
@@ -208,7 +252,7 @@ impl Rounds {
 
     /// The oldest connection of a peer that has two ends.
     pub(crate) fn older_closed(mut self, n: u32) -> Self {
-        let connection = *self.open.iter().find(|(_, peer)| **peer == id(n)).expect("it has one").0;
+        let connection = *self.open.iter().find(|(_, peer)| **peer == self.id(n)).expect("it has one").0;
         self.open.remove(&connection);
         self.manager.handle_closed(self.now, connection, Blame::Local);
         self.drive()
@@ -227,6 +271,19 @@ impl Rounds {
         self
     }
 
+    /// Discovery is asked for these, in this order, since the last look.
+    #[track_caller]
+    pub(crate) fn expect_resolves<const N: usize>(mut self, peers: [u32; N]) -> Self {
+        assert_eq!(std::mem::take(&mut self.resolves), peers.map(self.world.id), "resolves");
+        self
+    }
+
+    /// Discovery has looked for one of the operator's peers.
+    pub(crate) fn resolved(mut self, n: u32, found: Option<PeerAddress>) -> Self {
+        self.manager.handle_resolved(self.now, &self.id(n), found);
+        self.drive()
+    }
+
     /// Anything else.
     pub(crate) fn then(mut self, act: impl FnOnce(&mut PeerManager, Now)) -> Self {
         act(&mut self.manager, self.now);
@@ -239,7 +296,7 @@ impl Rounds {
     #[track_caller]
     pub(crate) fn expect_dials<const N: usize>(mut self, peers: [u32; N]) -> Self {
         let dials: Vec<PeerId> = self.dials.drain(..).map(|address| address.id()).collect();
-        assert_eq!(dials, peers.map(id), "dials");
+        assert_eq!(dials, peers.map(self.world.id), "dials");
         self
     }
 
@@ -247,7 +304,7 @@ impl Rounds {
     #[track_caller]
     pub(crate) fn expect_dials_of<const N: usize>(mut self, peers: [u32; N]) -> Self {
         let dials: BTreeSet<PeerId> = self.dials.drain(..).map(|address| address.id()).collect();
-        assert_eq!(dials, peers.map(id).into(), "dials");
+        assert_eq!(dials, peers.map(self.world.id).into(), "dials");
         self
     }
 
@@ -261,7 +318,7 @@ impl Rounds {
 
     #[track_caller]
     pub(crate) fn expect_closes<const N: usize>(mut self, closes: [(u32, Because); N]) -> Self {
-        let expected = closes.map(|(n, because)| (id(n), because));
+        let expected = closes.map(|(n, because)| (self.id(n), because));
         assert_eq!(std::mem::take(&mut self.closes), expected, "closes");
         self
     }
@@ -278,7 +335,7 @@ impl Rounds {
             })
             .collect();
         self.events.retain(|event| up(event).is_none());
-        assert_eq!(found, peers.map(id), "up");
+        assert_eq!(found, peers.map(self.world.id), "up");
         self
     }
 
@@ -290,7 +347,7 @@ impl Rounds {
         };
         let found: Vec<PeerId> = self.events.iter().filter_map(down).collect();
         self.events.retain(|event| down(event).is_none());
-        assert_eq!(found, peers.map(id), "down");
+        assert_eq!(found, peers.map(self.world.id), "down");
         self
     }
 
@@ -318,14 +375,18 @@ impl Rounds {
     #[track_caller]
     pub(crate) fn expect_peers<const N: usize>(self, peers: [u32; N]) -> Self {
         let found: BTreeSet<PeerId> = self.manager.peers().map(|connected| connected.peer).collect();
-        assert_eq!(found, peers.map(id).into(), "peers");
+        assert_eq!(found, peers.map(self.world.id).into(), "peers");
         self
     }
 
     /// The one connection of a peer was dialed by this side.
     #[track_caller]
     pub(crate) fn expect_direction(self, n: u32, direction: Direction) -> Self {
-        assert_eq!(self.manager.peer(&id(n)).map(|connected| connected.direction), Some(direction), "direction of {n}");
+        assert_eq!(
+            self.manager.peer(&self.id(n)).map(|connected| connected.direction),
+            Some(direction),
+            "direction of {n}"
+        );
         self
     }
 }

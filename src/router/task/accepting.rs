@@ -65,11 +65,11 @@ impl<T: Transport> Router<T> {
             }
             Err(NoPeer::Filtered(filtered)) => {
                 debug!(remote, %filtered, "refused");
-                self.peers.handle_incoming_filtered(number, filtered.why());
+                self.peers.handle_incoming_filtered(now(), number, filtered.why());
             }
             Err(NoPeer::Failed(error)) => {
                 debug!(remote, %error, "handshake failed");
-                self.peers.handle_incoming_failed(number);
+                self.peers.handle_incoming_failed(now(), number);
             }
         }
     }
