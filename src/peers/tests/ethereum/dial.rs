@@ -185,7 +185,7 @@ fn dns_hostname() {
         manager.add(now, Candidate::new(named.clone(), Source::Config)).unwrap();
     });
     // Whoever dials looks the name up, each time.
-    assert_eq!(std::mem::take(&mut rounds.dials), [named.clone()]);
+    assert_eq!(std::mem::take(&mut rounds.dials), std::slice::from_ref(&named));
     rounds = rounds.then(|manager, now| manager.handle_dial_failed(now, &named, WhyFailed::NotResolved));
     rounds = rounds.expect_resolves([1]).resolved(1, Some(ethereum(1)));
     assert_eq!(std::mem::take(&mut rounds.dials), [ethereum(1)], "discovery knows it by its id");
