@@ -67,6 +67,9 @@ pub enum EnrError {
     /// The signature is not of this key over this content.
     #[error("node record: invalid signature")]
     InvalidSignature,
+    /// The pair is one that the record has by itself.
+    #[error("node record: the pair {0:?} is not to be given")]
+    OwnKey(&'static str),
 }
 
 impl EnrError {
@@ -75,6 +78,7 @@ impl EnrError {
         match self {
             Self::UnknownScheme => Blame::Incompatible,
             Self::InvalidSignature => Blame::Misbehaved,
+            Self::OwnKey(_) => Blame::Local,
             _ => Blame::Malformed,
         }
     }
@@ -346,6 +350,11 @@ impl EnrBuilder {
         Ok(self.set(key, value))
     }
 
+    /// Sets a pair.
+    pub fn with(self, pair: &EnrPair) -> Self {
+        self.set(&pair.key, &pair.value)
+    }
+
     /// Whether `record` has the pairs that this would have if `key` signed it: then there is nothing to publish.
     pub fn same_content(&self, record: &Enr) -> bool {
         let mut ours = self.clone().identity(record.key()).pairs.into_iter();
@@ -394,6 +403,26 @@ impl EnrBuilder {
     fn set(mut self, key: impl AsRef<[u8]>, value: &[u8]) -> Self {
         self.pairs.insert(key.as_ref().to_vec(), value.to_vec());
         self
+    }
+}
+
+/// A pair for a record that is made by others: not one of those that say who and where a node is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnrPair {
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+impl EnrPair {
+    /// The pair `key` with the raw RLP of a value, which must be exactly one item.
+    pub fn new(key: impl AsRef<[u8]>, value: &[u8]) -> Result<Self, EnrError> {
+        const OWN: [&str; 9] = ["id", "ip", "ip6", "secp256k1", "tcp", "tcp6", "tm", "udp", "udp6"];
+        let key = key.as_ref();
+        if let Some(own) = OWN.into_iter().find(|own| own.as_bytes() == key) {
+            return Err(EnrError::OwnKey(own));
+        }
+        Item::only(value)?;
+        Ok(EnrPair { key: key.to_vec(), value: value.to_vec() })
     }
 }
 
@@ -543,5 +572,14 @@ mod tests {
             let _ = Enr::decode(&bytes);
             let _ = format!("enr:{text}").parse::<Enr>();
         }
+    }
+
+    #[test]
+    fn a_pair_given_to_others_is_whole_and_not_one_of_theirs() {
+        assert_eq!(EnrPair::new("udp", &[0x05]), Err(EnrError::OwnKey("udp")));
+        assert_eq!(EnrPair::new("eth", &[0xc2, 0x05]), Err(EnrError::Rlp(RlpError::Truncated)));
+        assert_eq!(EnrPair::new("eth", &[0x05, 0x05]), Err(EnrError::Rlp(RlpError::TrailingData)));
+        let record = Enr::builder(1).with(&EnrPair::new("eth", &[0xc0]).unwrap()).sign(&secret()).unwrap();
+        assert_eq!(record.get(b"eth"), Some(&[0xc0][..]));
     }
 }

@@ -50,7 +50,7 @@ mod time;
 mod udp;
 
 pub use address::{RelayError, check_relay, is_lan, is_public, is_special};
-pub use enr::{Enr, EnrBuilder, EnrError, MAX_RECORD_SIZE, TendermintEntry};
+pub use enr::{Enr, EnrBuilder, EnrError, EnrPair, MAX_RECORD_SIZE, TendermintEntry};
 pub use error::Blame;
 pub use key::{KeyError, NodeId, PublicKey, SecretKey};
 pub use key_file::KeyFileError;

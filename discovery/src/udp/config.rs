@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::socket;
 use crate::{
-    Enr, NodeRecord, SecretKey, TendermintEntry,
+    Enr, EnrPair, NodeRecord, SecretKey, TendermintEntry,
     discv4::{self, Families, Limits, OwnEndpoint, Reach},
     is_public,
     table::{Seed, TableConfig},
@@ -32,6 +32,8 @@ pub struct Config {
     pub tcp_port: Option<u16>,
     /// The Tendermint node our record gives (pair `tm`).
     pub tendermint: Option<TendermintEntry>,
+    /// What else our record says, for instance which chain we are on (`eth`). A record has room for 300 bytes in all.
+    pub pairs: Vec<EnrPair>,
     /// Where a node without acquaintances begins.
     pub bootnodes: Vec<NodeRecord>,
     /// If not empty, the only networks that we talk to and hear.
@@ -57,6 +59,7 @@ impl Config {
             advertise_ips: Vec::new(),
             tcp_port: None,
             tendermint: None,
+            pairs: Vec::new(),
             bootnodes: Vec::new(),
             netrestrict: Vec::new(),
             public_only: false,

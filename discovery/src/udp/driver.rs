@@ -122,7 +122,7 @@ impl Driver {
         random().fill_bytes(&mut seed);
         let mut machine =
             Discv4::new(now, config.machine(bound, seeds.collect(), remembered.local_record.as_ref()), seed);
-        let mut publisher = Publisher::new(config.key.clone(), remembered.local_record);
+        let mut publisher = Publisher::new(config.key.clone(), config.pairs.clone(), remembered.local_record);
         let record = publisher.publish(machine.local_content(), now.wall)?;
         machine.set_local_record(record.clone());
         if let Some(db) = &db {
