@@ -1,9 +1,11 @@
-//! What a node must be told: [`NodeConfig`], with CometBFT's defaults, and [`ConfigError`], which names the key at fault.
+//! What a node must be told: [`NodeConfig`] for its Tendermint side, with CometBFT's defaults, [`EthereumConfig`] for its Ethereum side,
+//! with go-ethereum's, and [`ConfigError`], which names the key at fault.
 //!
-//! Keys are named as in CometBFT's `config.toml`, section `[p2p]`. Values are typed, so that only what types cannot say is
+//! Keys of the former are named as in CometBFT's `config.toml`, section `[p2p]`. Values are typed, so that only what types cannot say is
 //! checked here.
 
 mod duration;
+mod ethereum;
 pub mod file;
 pub mod home;
 mod listen;
@@ -29,6 +31,7 @@ use kadwire_wire::{
 use crate::router::DIAL_LIMIT;
 
 pub use duration::parse_duration;
+pub use ethereum::{DEFAULT_RLPX_PORT, EthereumConfig};
 pub use listen::Listen;
 
 /// Everything about a node except its channels and discovery.

@@ -1,25 +1,38 @@
-//! The join of the two worlds: discv4's random walk, told as candidates to dial.
+//! The join of the worlds: discv4's random walk, told as candidates to the wire that each node speaks.
 //!
-//! discv4 names a node by its secp256k1 key and says nothing of Tendermint. A node that speaks MConnection says so in its signed
-//! record: the pair `tm` has its node id and TCP port (EIP-868 brings the record). A node without it is not for us. What `tm`
-//! claims is proved by the handshake, not before.
+//! discv4 names a node by its secp256k1 key. A node that speaks MConnection says so in its signed record: the pair `tm` has its node id and
+//! TCP port. One that speaks RLPx has a TCP port (`tcp`), and perhaps a word about its chain (`eth`), which the user's record filter
+//! may want to see before anybody dials. What came without its record is asked for it (EIP-868), several at a time. All of it is a
+//! claim: the handshake proves who is there.
+//!
+//! ```text
+//!   random walk ──record──> its own ENR, or asked for ──┬─ tm ─────────────────> Tendermint's router
+//!   (only while one of them wants candidates)           └─ tcp, filter passed ─> Ethereum's router
+//! ```
 
 use std::{
     collections::{HashMap, VecDeque},
     time::Duration,
 };
 
-use kadwire_discovery::{Discovery, Enr, NodeId, NodeRecord, RandomWalk, TendermintEntry};
+use kadwire_discovery::{Discovery, Enr, NodeId, NodeRecord, RandomWalk};
 use kadwire_wire::address::{PeerAddress, PeerId};
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, timeout},
+};
 
 use crate::{
     candidate::{Candidate, Source},
-    router::CandidateSource,
+    router::Demand,
 };
 
 /// Records asked for at once (go-ethereum `eth/backend.go`: 16).
 const ASKING: usize = 16;
+
+/// The longest wait for a record: a ping to be answered, then the question.
+const ASK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// What a node's record said is believed for this long; then the node is asked again.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
@@ -30,80 +43,191 @@ const ASK_AGAIN: Duration = Duration::from_secs(20);
 /// Nodes remembered; the longest-known one is forgotten first.
 const MAX_REMEMBERED: usize = 4_096;
 
+/// Says whether a node is worth a dial, by its record: see [`NodeBuilder::with_record_filter`](super::NodeBuilder::with_record_filter).
+pub(super) type RecordFilter = Box<dyn Fn(&NodeRecord) -> bool + Send + Sync>;
+
+/// What discovery's walk has brought so far. One node may come many times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WalkStats {
+    /// Nodes that the walk found.
+    pub found: u64,
+    /// Nodes asked for their record.
+    pub asked: u64,
+    /// Of these, those that did not give it.
+    pub unanswered: u64,
+    /// Candidates for Tendermint's wire.
+    pub tendermint: u64,
+    /// Candidates for Ethereum's wire.
+    pub ethereum: u64,
+    /// Nodes with a TCP port that the record filter kept from being dialed.
+    pub filtered: u64,
+    /// Nodes without a word about where they take connections that we speak.
+    pub useless: u64,
+    /// Candidates that nobody wanted any more.
+    pub unwanted: u64,
+}
+
+/// The wires that take candidates.
+#[derive(Default)]
+pub(super) struct Outlets {
+    pub(super) tendermint: Option<Demand>,
+    pub(super) ethereum: Option<Demand>,
+    /// Whom Ethereum's wire may dial.
+    pub(super) filter: Option<RecordFilter>,
+}
+
+impl Outlets {
+    /// Waits until some wire wants candidates.
+    async fn are_wanted(&mut self) {
+        async fn wanted(demand: &mut Option<Demand>) {
+            match demand {
+                Some(demand) => demand.is_wanted().await,
+                None => std::future::pending().await,
+            }
+        }
+        tokio::select! {
+            () = wanted(&mut self.tendermint) => {}
+            () = wanted(&mut self.ethereum) => {}
+        }
+    }
+
+    /// Whether a node's signed record must be seen before it can be said what it is good for.
+    fn need_record(&self) -> bool {
+        self.tendermint.is_some() || self.filter.is_some()
+    }
+}
+
 /// Candidates out of a random walk.
 pub(super) struct Walk {
     discovery: Discovery,
     walk: RandomWalk,
+    outlets: Outlets,
     /// Nodes whose record was not with them, being asked for it.
     asking: JoinSet<(NodeRecord, Option<Enr>)>,
     known: Known,
+    stats: WalkStats,
+    published: watch::Sender<WalkStats>,
 }
 
 impl Walk {
-    pub(super) fn new(discovery: Discovery) -> Self {
-        Self { walk: discovery.random_walk(), discovery, asking: JoinSet::new(), known: Known::default() }
+    pub(super) fn new(discovery: Discovery, outlets: Outlets, published: watch::Sender<WalkStats>) -> Self {
+        let (asking, known, stats) = (JoinSet::new(), Known::default(), WalkStats::default());
+        Self { walk: discovery.random_walk(), discovery, outlets, asking, known, stats, published }
     }
-}
 
-impl CandidateSource for Walk {
-    async fn next(&mut self) -> Option<Candidate> {
+    /// Walks while candidates are wanted, until discovery ends. A search that is under way when the demand ends is not cut off.
+    pub(super) async fn run(mut self) {
         loop {
-            let address = tokio::select! {
+            self.outlets.are_wanted().await;
+            tokio::select! {
                 biased;
-                Some(Ok((record, enr))) = self.asking.join_next() => self.learn(&record, enr),
-                record = self.walk.next(), if self.asking.len() < ASKING => self.look_at(record?),
-            };
-            if let Some(address) = address {
-                return Some(Candidate::new(address, Source::Discv4));
+                Some(Ok((record, enr))) = self.asking.join_next() => self.learn(record, enr),
+                record = self.walk.next(), if self.asking.len() < ASKING => match record {
+                    Some(record) => self.look_at(record),
+                    None => return,
+                },
+            }
+            self.published.send_replace(self.stats);
+        }
+    }
+
+    /// Passes a node on, once enough is known of it; if not, its record is asked for.
+    fn look_at(&mut self, record: NodeRecord) {
+        self.stats.found += 1;
+        if record.enr().is_some() || !self.outlets.need_record() {
+            let enr = record.enr().cloned();
+            return self.pass_on(&record, enr);
+        }
+        match self.known.get(&record.id()) {
+            Some(Asked::Answered(enr)) => self.pass_on(&record, Some(enr)),
+            // Not twice at a time, and not too often.
+            Some(Asked::Waiting) => {}
+            None => {
+                self.known.insert(record.id(), Asked::Waiting, ASK_AGAIN);
+                self.stats.asked += 1;
+                let discovery = self.discovery.clone();
+                self.asking.spawn(async move {
+                    let enr = timeout(ASK_TIMEOUT, discovery.request_enr(&record)).await;
+                    (record, enr.ok().and_then(Result::ok))
+                });
             }
         }
     }
-}
 
-impl Walk {
-    /// The Tendermint address of a node, if it is known; if not, its record is asked for.
-    fn look_at(&mut self, record: NodeRecord) -> Option<PeerAddress> {
-        if record.enr().is_some() {
-            return tendermint_address(&record, record.tendermint());
+    fn learn(&mut self, record: NodeRecord, enr: Option<Enr>) {
+        // No answer, or somebody else's record.
+        let enr = enr.filter(|enr| enr.node_id() == record.id());
+        match &enr {
+            Some(enr) => self.known.insert(record.id(), Asked::Answered(enr.clone()), REMEMBERED),
+            None => self.stats.unanswered += 1,
         }
-        if let Some(known) = self.known.get(&record.id()) {
-            return known;
-        }
-        // Not twice at a time.
-        self.known.insert(record.id(), None, ASK_AGAIN);
-        let discovery = self.discovery.clone();
-        self.asking.spawn(async move {
-            let enr = discovery.request_enr(&record).await.ok();
-            (record, enr)
-        });
-        None
+        self.pass_on(&record, enr);
     }
 
-    fn learn(&mut self, record: &NodeRecord, enr: Option<Enr>) -> Option<PeerAddress> {
-        // No answer, or somebody else's record.
-        let enr = enr.filter(|enr| enr.node_id() == record.id())?;
-        let address = tendermint_address(record, enr.tendermint());
-        self.known.insert(record.id(), address.clone(), REMEMBERED);
-        address
+    /// Offers a node to the wires that it speaks; one that speaks both is offered to both.
+    fn pass_on(&mut self, record: &NodeRecord, enr: Option<Enr>) {
+        let tendermint = self.outlets.tendermint.as_ref().zip(tendermint_address(record, enr.as_ref()));
+        let ethereum = self.outlets.ethereum.as_ref().zip(ethereum_address(record, enr.as_ref()));
+        if tendermint.is_none() && ethereum.is_none() {
+            self.stats.useless += 1;
+        }
+        if let Some((demand, address)) = tendermint {
+            let is_taken = demand.offer(Candidate::new(address, Source::Discv4));
+            match is_taken {
+                true => self.stats.tendermint += 1,
+                false => self.stats.unwanted += 1,
+            }
+        }
+        let Some((demand, address)) = ethereum else { return };
+        if let Some(filter) = &self.outlets.filter
+            && !filter(&with_enr(record, enr))
+        {
+            self.stats.filtered += 1;
+            return;
+        }
+        let is_taken = demand.offer(Candidate::new(address, Source::Discv4));
+        match is_taken {
+            true => self.stats.ethereum += 1,
+            false => self.stats.unwanted += 1,
+        }
     }
 }
 
 /// Where a node speaks MConnection: at the IP that it answers from, which it has proved, on the port that its record gives.
-fn tendermint_address(record: &NodeRecord, tm: Option<TendermintEntry>) -> Option<PeerAddress> {
-    let tm = tm?;
+fn tendermint_address(record: &NodeRecord, enr: Option<&Enr>) -> Option<PeerAddress> {
+    let tm = enr?.tendermint()?;
     PeerAddress::from_socket(PeerId::Tendermint(tm.node_id), (record.ip(), tm.tcp_port).into()).ok()
+}
+
+/// Where a node speaks RLPx: likewise, on the TCP port of its record, else the one that others give for it.
+fn ethereum_address(record: &NodeRecord, enr: Option<&Enr>) -> Option<PeerAddress> {
+    let tcp = enr.map_or(Some(record.tcp()), |enr| enr.tcp_for(&record.ip()))?;
+    PeerAddress::from_socket(PeerId::Ethereum(*record.key().as_bytes()), (record.ip(), tcp).into()).ok()
+}
+
+/// The node with its signed record, for a filter to look at.
+fn with_enr(record: &NodeRecord, enr: Option<Enr>) -> NodeRecord {
+    enr.and_then(|enr| NodeRecord::from_enr(enr).ok()).unwrap_or_else(|| record.clone())
+}
+
+/// What asking a node for its record has come to.
+#[derive(Clone)]
+enum Asked {
+    /// No answer, or none yet.
+    Waiting,
+    Answered(Enr),
 }
 
 /// What was learned of nodes that came without their record.
 #[derive(Default)]
 struct Known {
-    nodes: HashMap<NodeId, (Instant, Option<PeerAddress>)>,
+    nodes: HashMap<NodeId, (Instant, Asked)>,
     order: VecDeque<NodeId>,
 }
 
 impl Known {
-    fn insert(&mut self, id: NodeId, address: Option<PeerAddress>, time: Duration) {
-        if self.nodes.insert(id, (Instant::now() + time, address)).is_none() {
+    fn insert(&mut self, id: NodeId, asked: Asked, time: Duration) {
+        if self.nodes.insert(id, (Instant::now() + time, asked)).is_none() {
             self.order.push_back(id);
         }
         if self.order.len() > MAX_REMEMBERED
@@ -113,9 +237,9 @@ impl Known {
         }
     }
 
-    /// `Some(None)` is a node known not to speak MConnection, or asked a moment ago.
-    fn get(&self, id: &NodeId) -> Option<Option<PeerAddress>> {
-        let (until, address) = self.nodes.get(id)?;
-        (Instant::now() < *until).then(|| address.clone())
+    /// What is still to be believed.
+    fn get(&self, id: &NodeId) -> Option<Asked> {
+        let (until, asked) = self.nodes.get(id)?;
+        (Instant::now() < *until).then(|| asked.clone())
     }
 }

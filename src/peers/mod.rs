@@ -25,6 +25,7 @@ mod dial_stats;
 mod eviction;
 mod incoming;
 mod manager;
+mod role;
 mod schedule;
 mod score;
 mod seen;
@@ -43,6 +44,7 @@ pub use crate::dial::{Failures, Places, Refusals, WhyFailed, WhyNot};
 pub use dial_stats::DialStats;
 pub use eviction::Slots;
 pub use manager::PeerManager;
+pub use role::Role;
 pub use score::{Report, Score};
 pub use set::{Connected, ConnectionId, Direction, State};
 

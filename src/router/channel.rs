@@ -330,21 +330,21 @@ impl SendError {
 
 /// A received message on its way to its reactor; gives back its place in the queue's bytes when it is opened.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(crate) struct Waiting {
     peer: Arc<Peer>,
     message: Bytes,
     _bytes: OwnedSemaphorePermit,
 }
 
 impl Waiting {
-    fn open(self) -> Envelope {
+    pub(crate) fn open(self) -> Envelope {
         Envelope { from: self.peer.id, message: self.message }
     }
 }
 
 /// The router's end of a channel: where the peers' messages are put.
 #[derive(Debug, Clone)]
-pub(super) struct Inlet {
+pub(crate) struct Inlet {
     queue: mpsc::Sender<Waiting>,
     bytes: Arc<Semaphore>,
 }
@@ -388,10 +388,15 @@ pub(super) fn channel(
     peers: watch::Receiver<PeerMap>,
     router: mpsc::Sender<Command>,
 ) -> (Channel, Inlet) {
-    let (queue, incoming) = mpsc::channel(QUEUE);
+    let (inlet, incoming) = queue(spec.max_message_size);
     let sender = ChannelSender { id: spec.id, max_message_size: spec.max_message_size, peers, router };
-    // One message of the largest size always fits.
-    let units = spec.max_message_size.max(QUEUE_BYTES) / UNIT + 1;
-    let inlet = Inlet { queue, bytes: Arc::new(Semaphore::new(units)) };
     (Channel { incoming, told: BTreeMap::new(), pending: VecDeque::new(), sender }, inlet)
+}
+
+/// A queue for received messages, bounded in number and bytes.
+pub(crate) fn queue(max_message_size: usize) -> (Inlet, mpsc::Receiver<Waiting>) {
+    let (queue, incoming) = mpsc::channel(QUEUE);
+    // One message of the largest size always fits.
+    let units = max_message_size.max(QUEUE_BYTES) / UNIT + 1;
+    (Inlet { queue, bytes: Arc::new(Semaphore::new(units)) }, incoming)
 }

@@ -32,7 +32,7 @@ pub struct Peer {
     pub since: Instant,
     /// Tells two connections with the same peer apart; grows.
     pub(super) number: u64,
-    pub(super) sender: Sender,
+    pub(crate) sender: Sender,
 }
 
 impl Peer {

@@ -13,6 +13,36 @@ pub trait CandidateSource: Send + 'static {
     fn next(&mut self) -> impl Future<Output = Option<Candidate>> + Send;
 }
 
+/// What one router wants of a source that serves several.
+#[derive(Debug)]
+pub(crate) struct Demand {
+    wanted: watch::Receiver<usize>,
+    found: mpsc::Sender<Candidate>,
+}
+
+impl Demand {
+    pub(super) fn new(wanted: watch::Receiver<usize>, found: mpsc::Sender<Candidate>) -> Self {
+        Self { wanted, found }
+    }
+
+    /// How many candidates the peer manager would like now.
+    pub(crate) fn wanted(&self) -> usize {
+        *self.wanted.borrow()
+    }
+
+    /// Waits until some are wanted; for ever if the router has ended.
+    pub(crate) async fn is_wanted(&mut self) {
+        if self.wanted.wait_for(|wanted| *wanted > 0).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Hands a candidate over if one is wanted and there is room: discovery finds the others again.
+    pub(crate) fn offer(&self, candidate: Candidate) -> bool {
+        self.wanted() > 0 && self.found.try_send(candidate).is_ok()
+    }
+}
+
 /// Candidates found but not yet taken in by the router.
 pub(super) const FOUND: usize = 16;
 

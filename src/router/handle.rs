@@ -9,10 +9,13 @@ use kadwire_wire::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::connected::{Peer, PeerEvents, PeerMap};
+use super::{
+    connected::{Peer, PeerEvents, PeerMap},
+    events::{Events, WeakTeller},
+};
 use crate::{
     candidate::Candidate,
-    peers::{self, Report},
+    peers::{self, Report, Role},
 };
 
 /// Asks the router; cheap to clone. After the router has stopped, commands do nothing and questions have empty answers.
@@ -20,11 +23,16 @@ use crate::{
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     connected: watch::Receiver<PeerMap>,
+    events: WeakTeller,
 }
 
 impl Handle {
-    pub(super) fn new(commands: mpsc::Sender<Command>, connected: watch::Receiver<PeerMap>) -> Self {
-        Self { commands, connected }
+    pub(super) fn new(
+        commands: mpsc::Sender<Command>,
+        connected: watch::Receiver<PeerMap>,
+        events: WeakTeller,
+    ) -> Self {
+        Self { commands, connected, events }
     }
 
     /// The connected peers, in the order of their ids.
@@ -35,6 +43,11 @@ impl Handle {
     /// Peers coming and going, from those already connected.
     pub fn peer_events(&self) -> PeerEvents {
         PeerEvents::new(self.connected.clone())
+    }
+
+    /// Every single thing that happens from now on, messages included if the node was told to tell of them.
+    pub fn events(&self) -> Events {
+        self.events.subscribe()
     }
 
     /// Hands over what somebody claims. Whether it is taken up is the peer manager's decision.
@@ -66,6 +79,21 @@ impl Handle {
     /// [`Handle::add`] with [`Source::Config`](crate::candidate::Source::Config).)
     pub async fn remove_persistent(&self, peer: PeerId) {
         self.tell(Command::RemovePersistent(peer)).await;
+    }
+
+    /// Lets a peer in whatever the limits, from now on.
+    pub async fn add_trusted(&self, peer: PeerId) {
+        self.tell(Command::AddTrusted(peer)).await;
+    }
+
+    /// No longer does.
+    pub async fn remove_trusted(&self, peer: PeerId) {
+        self.tell(Command::RemoveTrusted(peer)).await;
+    }
+
+    /// What each of these peers is to the operator; `None` when the router has stopped.
+    pub async fn roles(&self, peers: Vec<PeerId>) -> Option<Vec<Role>> {
+        self.ask(|reply| Command::Roles(peers, reply)).await
     }
 
     /// Ends the connection with a peer, if there is one.
@@ -111,6 +139,12 @@ pub(crate) enum Command {
     Dial(PeerAddress, oneshot::Sender<Result<(), peers::WhyNot>>),
     /// Keep this peer no longer.
     RemovePersistent(PeerId),
+    /// Let this peer in whatever the limits.
+    AddTrusted(PeerId),
+    /// Let it in like any other.
+    RemoveTrusted(PeerId),
+    /// What these peers are to the operator.
+    Roles(Vec<PeerId>, oneshot::Sender<Vec<Role>>),
     /// End the connection with this peer.
     Disconnect(PeerId),
     /// The counters.

@@ -13,13 +13,14 @@
 //!                           └─> session (one per peer) ──messages, bounded──> Channel::recv
 //! ```
 
-mod channel;
+pub(crate) mod channel;
 mod connected;
 mod discover;
+mod events;
 mod filter;
 mod handle;
 pub(crate) mod listen;
-mod session;
+pub(crate) mod session;
 mod task;
 mod wrapper;
 
@@ -40,14 +41,18 @@ use tracing::warn;
 pub use channel::{Channel, ChannelEvent, ChannelSender, Envelope, SLOW_AFTER, SendError, To};
 pub use connected::{Peer, PeerEvent, PeerEvents};
 pub use discover::CandidateSource;
+pub use events::{BACKLOG as EVENT_BACKLOG, Event, Events, MessageEvent, Missed};
 pub use filter::FILTER_TIMEOUT;
 pub use handle::{DialFailure, Handle, Stats};
 pub use task::DIAL_LIMIT;
 pub use wrapper::Wrapper;
 
+pub(crate) use discover::Demand;
+pub(crate) use events::{Teller, WeakTeller};
+
 use crate::{candidate::Candidate, peers::PeerManager};
 
-use self::{connected::PeerMap, filter::Filters, handle::Command};
+use self::{connected::PeerMap, filter::Filters, handle::Command, session::Serve};
 
 /// Commands that may wait for the router; whoever sends more waits.
 const COMMANDS: usize = 256;
@@ -66,6 +71,8 @@ pub struct Setup {
     inbox: mpsc::Receiver<Command>,
     specs: Vec<ChannelSpec>,
     inlets: BTreeMap<u8, channel::Inlet>,
+    serve: Option<Serve>,
+    teller: Teller,
     filters: Filters,
     wanted: watch::Sender<usize>,
     found: mpsc::Sender<Candidate>,
@@ -83,6 +90,8 @@ impl Default for Setup {
             inbox,
             specs: Vec::new(),
             inlets: BTreeMap::new(),
+            serve: None,
+            teller: Teller::default(),
             filters: Filters::default(),
             wanted: watch::Sender::new(0),
             found,
@@ -109,7 +118,22 @@ impl Setup {
 
     /// A handle that works once the router runs.
     pub fn handle(&self) -> Handle {
-        Handle::new(self.commands.clone(), self.connected.subscribe())
+        Handle::new(self.commands.clone(), self.connected.subscribe(), self.teller.weak())
+    }
+
+    /// Has `serve` deal with each connection's messages, in place of the channels.
+    pub(crate) fn serve(&mut self, serve: Serve) {
+        self.serve = Some(serve);
+    }
+
+    /// Where events are told.
+    pub(crate) fn teller(&self) -> Teller {
+        self.teller.clone()
+    }
+
+    /// How many candidates are wanted, and where to bring them, for a source that serves several routers.
+    pub(crate) fn demand(&self) -> Demand {
+        Demand::new(self.wanted.subscribe(), self.found.clone())
     }
 
     /// Adds somebody who finds candidates; asked only while the peer manager wants some.
@@ -144,8 +168,9 @@ impl Setup {
         helpers.spawn(listen::run(transport.clone(), accepted));
         self.helpers.into_iter().for_each(|helper| drop(helpers.spawn(helper)));
         let sources = task::Sources { commands: self.inbox, incoming, candidates: self.candidates, stopped };
-        let router =
-            task::Router::new(config, transport, peers, self.inlets, self.filters, self.connected, self.wanted);
+        let serve = self.serve.unwrap_or_else(|| session::channels(self.inlets));
+        let outlets = task::Outlets { connected: self.connected, teller: self.teller, wanted: self.wanted };
+        let router = task::Router::new(config, transport, peers, serve, self.filters, outlets);
         let task = tokio::spawn(router.run(sources, helpers));
         Running { handle, stop, task }
     }

@@ -5,7 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    pin::pin,
+    pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
@@ -23,11 +23,23 @@ use super::{
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Where messages go, by channel.
-pub(super) type Inlets = Arc<BTreeMap<u8, Inlet>>;
+pub(crate) type Inlets = Arc<BTreeMap<u8, Inlet>>;
+
+/// Deals with one connection from its first message to its end, which is when its future is ready and says why.
+pub(crate) type Serve = Arc<dyn Fn(Arc<Peer>, Receiver) -> Serving + Send + Sync>;
+
+/// One connection being dealt with. It is the session's to end it; it ends soon after the connection does.
+pub(crate) type Serving = Pin<Box<dyn Future<Output = CloseReason> + Send>>;
+
+/// Hands each message to the reactor of its channel.
+pub(super) fn channels(inlets: BTreeMap<u8, Inlet>) -> Serve {
+    let inlets = Arc::new(inlets);
+    Arc::new(move |peer, receiver| Box::pin(run(peer, receiver, inlets.clone())))
+}
 
 /// Hands every message of one peer to its channel's reactor, waiting for room there, and returns why the connection ended. Messages
 /// that came before the peer ended it are delivered; when we ended it, none after that.
-pub(super) async fn run(peer: Arc<Peer>, mut receiver: Receiver, inlets: Inlets) -> CloseReason {
+pub(crate) async fn run(peer: Arc<Peer>, mut receiver: Receiver, inlets: Inlets) -> CloseReason {
     // Channels whose reactor has no room, and for each the message that waits for it.
     let (mut full, mut waiting) = (BTreeSet::new(), JoinSet::new());
     let mut given_up = pin!(given_up(&peer));
@@ -69,7 +81,7 @@ pub(super) async fn run(peer: Arc<Peer>, mut receiver: Receiver, inlets: Inlets)
 
 /// Waits until the connection has been over for so long, or was ended by us, that its messages no longer matter.
 async fn given_up(peer: &Peer) {
-    if !matches!(peer.sender.closed().await, CloseReason::Requested(_)) {
+    if !peer.sender.closed().await.is_ours() {
         sleep(DRAIN).await;
     }
 }

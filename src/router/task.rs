@@ -3,6 +3,7 @@
 mod accepting;
 mod connections;
 mod dialing;
+mod farewell;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -30,12 +31,12 @@ use self::{
 };
 use super::{
     Config,
-    channel::Inlet,
-    connected::PeerMap,
+    connected::{PeerEvent, PeerMap},
+    events::{self, Teller},
     filter::Filters,
     handle::{Command, DialFailure, Stats},
     now,
-    session::Inlets,
+    session::Serve,
 };
 use crate::{
     candidate::Candidate,
@@ -56,6 +57,16 @@ pub(super) struct Sources {
     pub(super) stopped: oneshot::Receiver<()>,
 }
 
+/// Whom the router tells what it does.
+pub(super) struct Outlets {
+    /// Who is connected.
+    pub(super) connected: watch::Sender<PeerMap>,
+    /// Who came and went, each one.
+    pub(super) teller: Teller,
+    /// How many candidates are wanted.
+    pub(super) wanted: watch::Sender<usize>,
+}
+
 /// The tasks that the router waits for, by what they bring. The peer manager bounds each kind.
 #[derive(Default)]
 struct Tasks {
@@ -72,10 +83,9 @@ pub(super) struct Router<T> {
     config: Config,
     transport: Arc<T>,
     peers: PeerManager,
-    inlets: Inlets,
+    serve: Serve,
     filters: Arc<Filters>,
-    connected: watch::Sender<PeerMap>,
-    wanted: watch::Sender<usize>,
+    outlets: Outlets,
     last_connection: u64,
     /// Connections that the peer manager has taken, until their sessions end.
     open: BTreeMap<ConnectionId, Open>,
@@ -85,6 +95,7 @@ pub(super) struct Router<T> {
     probes_proven: u64,
     probes_failed: u64,
     last_dial_failure: Option<DialFailure>,
+    stopping: bool,
     tasks: Tasks,
 }
 
@@ -93,19 +104,17 @@ impl<T: Transport> Router<T> {
         config: Config,
         transport: Arc<T>,
         peers: PeerManager,
-        inlets: BTreeMap<u8, Inlet>,
+        serve: Serve,
         filters: Filters,
-        connected: watch::Sender<PeerMap>,
-        wanted: watch::Sender<usize>,
+        outlets: Outlets,
     ) -> Self {
         Router {
             config,
             transport,
             peers,
-            inlets: Arc::new(inlets),
+            serve,
             filters: Arc::new(filters),
-            connected,
-            wanted,
+            outlets,
             last_connection: 0,
             open: BTreeMap::new(),
             dialing: HashMap::new(),
@@ -114,6 +123,7 @@ impl<T: Transport> Router<T> {
             probes_proven: 0,
             probes_failed: 0,
             last_dial_failure: None,
+            stopping: false,
             tasks: Tasks::default(),
         }
     }
@@ -170,26 +180,34 @@ impl<T: Transport> Router<T> {
             self.publish(event);
         }
         let wanted = self.peers.wanted();
-        self.wanted.send_if_modified(|value| std::mem::replace(value, wanted) != wanted);
+        self.outlets.wanted.send_if_modified(|value| std::mem::replace(value, wanted) != wanted);
     }
 
     fn publish(&mut self, event: Event) {
-        self.connected.send_modify(|connected| {
+        let (mut came, mut went) = (None, None);
+        self.outlets.connected.send_modify(|connected| {
             let connected = Arc::make_mut(connected);
             match event {
                 Event::Up { connection, .. } => {
                     if let Some(open) = self.open.get(&connection) {
-                        connected.insert(open.peer.id, open.peer.clone());
+                        came = Some(open.peer.clone());
+                        went = connected.insert(open.peer.id, open.peer.clone());
                     }
                 }
                 // The connection that replaced it may be there already.
                 Event::Down { peer, connection } => {
                     if connected.get(&peer).is_some_and(|there| there.number == connection.0) {
-                        connected.remove(&peer);
+                        went = connected.remove(&peer);
                     }
                 }
             }
         });
+        if let Some(PeerEvent::Down(peer, reason)) = went.map(PeerEvent::down) {
+            self.outlets.teller.tell(events::Event::Dropped(peer, reason));
+        }
+        if let Some(peer) = came {
+            self.outlets.teller.tell(events::Event::Added(peer));
+        }
         // Everybody hears of the peer before its first message.
         if let Event::Up { connection, .. } = event
             && let Some(begin) = self.open.get_mut(&connection).and_then(|open| open.begin.take())
@@ -215,6 +233,11 @@ impl<T: Transport> Router<T> {
             Command::WantsAddresses(reply) => drop(reply.send(self.peers.book().need_more())),
             Command::Dial(address, reply) => drop(reply.send(self.peers.dial(now, address))),
             Command::RemovePersistent(peer) => self.peers.remove_persistent(now, &peer),
+            Command::AddTrusted(peer) => self.peers.add_unconditional(now, peer),
+            Command::RemoveTrusted(peer) => self.peers.remove_unconditional(now, &peer),
+            Command::Roles(peers, reply) => {
+                drop(reply.send(peers.iter().map(|peer| self.peers.role(peer)).collect()));
+            }
             Command::Disconnect(peer) => self.peers.disconnect(now, &peer),
             Command::Stats(reply) => drop(reply.send(self.stats())),
         }
@@ -256,6 +279,7 @@ impl<T: Transport> Router<T> {
     }
 
     async fn shut_down(mut self, from: Sources, mut helpers: JoinSet<()>) {
+        self.stopping = true;
         self.transport.close();
         // Streams that nobody looked at, and commands that nobody will carry out. Senders that wait are released.
         drop(from);
@@ -278,7 +302,7 @@ impl<T: Transport> Router<T> {
         while self.tasks.saves.join_next().await.is_some() {}
         self.save();
         while self.tasks.saves.join_next().await.is_some() {}
-        info!(peers = self.connected.borrow().len(), "router stopped");
+        info!(peers = self.outlets.connected.borrow().len(), "router stopped");
     }
 }
 

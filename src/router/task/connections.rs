@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use kadwire_wire::transport::{CloseReason, Connection, Receiver, Transport};
+use kadwire_wire::{
+    address::PeerId,
+    transport::{CloseReason, Connection, Transport},
+};
 use tokio::{sync::oneshot, task::AbortHandle, time::timeout};
 use tracing::{debug, warn};
 
@@ -10,9 +13,9 @@ use super::{
     super::{
         connected::Peer,
         now,
-        session::{self, Inlets},
+        session::Serving,
     },
-    Joined, Router,
+    Joined, Router, farewell,
 };
 use crate::peers::{Because, ConnectionId, WhyNot};
 
@@ -38,11 +41,14 @@ impl<T: Transport> Router<T> {
         let peer = Arc::new(Peer::new(number.0, &connection));
         if let Err(why) = taken {
             debug!(peer = %peer.id, remote = %peer.remote, %why, "refused");
-            connection.close(CloseReason::requested(format!("refused: {why}")));
+            connection.close(match peer.id {
+                PeerId::Ethereum(_) => CloseReason::Disconnected(farewell::of_refused(why)),
+                PeerId::Tendermint(_) => CloseReason::requested(format!("refused: {why}")),
+            });
             return;
         }
         let (begin, begun) = oneshot::channel();
-        let session = session(peer.clone(), connection.receiver, self.inlets.clone(), begun);
+        let session = session(peer.clone(), (self.serve)(peer.clone(), connection.receiver), begun);
         let session = self.tasks.sessions.spawn(async move { (number, session.await) });
         debug!(peer = %peer.id, remote = %peer.remote, direction = ?peer.direction, "connected");
         self.open.insert(number, Open { peer, session, begin: Some(begin) });
@@ -53,7 +59,10 @@ impl<T: Transport> Router<T> {
     pub(super) fn close(&mut self, number: ConnectionId, because: Because) {
         let Some(open) = self.open.get(&number) else { return };
         let sender = open.peer.sender.clone();
-        let reason = CloseReason::requested(why(because));
+        let reason = match open.peer.id {
+            PeerId::Ethereum(_) => CloseReason::Disconnected(farewell::of_peer(because, self.stopping)),
+            PeerId::Tendermint(_) => CloseReason::requested(why(because)),
+        };
         if because == Because::Misbehaved {
             sender.close(reason);
         } else {
@@ -85,10 +94,10 @@ impl<T: Transport> Router<T> {
 }
 
 /// A session that begins when everybody has heard of its peer. One that crossed with another waits for it, and may end before.
-async fn session(peer: Arc<Peer>, receiver: Receiver, inlets: Inlets, begun: oneshot::Receiver<()>) -> CloseReason {
+async fn session(peer: Arc<Peer>, serving: Serving, begun: oneshot::Receiver<()>) -> CloseReason {
     tokio::select! {
         biased;
-        _ = begun => session::run(peer, receiver, inlets).await,
+        _ = begun => serving.await,
         reason = peer.sender.closed() => reason,
     }
 }

@@ -1,0 +1,139 @@
+//! What a node must be told to have Ethereum peers: [`EthereumConfig`], with go-ethereum's names and defaults (`p2p/config.go`).
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use kadwire_discovery::{SecretKey, is_public};
+use kadwire_wire::address::{PeerAddress, PeerId};
+
+use super::ConfigError;
+
+/// go-ethereum's default port, TCP and UDP (`node/defaults.go`).
+pub const DEFAULT_RLPX_PORT: u16 = 30303;
+
+/// Everything about a node's Ethereum side except its protocols and discovery.
+#[derive(Debug, Clone)]
+pub struct EthereumConfig {
+    /// The secp256k1 key that the node proves its identity with; discovery's, if the node has that (`PrivateKey`, `--nodekey`).
+    pub key: SecretKey,
+    /// The client that we say we are (`Name`): any UTF-8, as `name/version/platform`.
+    pub name: String,
+    /// Where to listen for RLPx; port 0 takes a free one, and `None` takes no connections (`ListenAddr`).
+    pub listen: Option<SocketAddr>,
+    /// Peers in all, trusted ones apart (`MaxPeers`, `--maxpeers`).
+    pub max_peers: usize,
+    /// One in so many of them is one that we dialed (`DialRatio`). 0 is the default.
+    pub dial_ratio: usize,
+    /// Dials nobody but static peers (`NoDial`, which in go-ethereum leaves those out too).
+    pub no_dial: bool,
+    /// Peers to keep connected, whoever asks for their place (`StaticNodes`).
+    pub static_nodes: Vec<PeerAddress>,
+    /// Peers that are let in when all places are taken (`TrustedNodes`).
+    pub trusted_nodes: Vec<PeerId>,
+    /// If not empty, nobody outside these networks is dialed or let in (`NetRestrict`).
+    pub netrestrict: Vec<IpNet>,
+    /// Only public addresses are dialed, also where a name leads to another one; whoever dials us from one is let in.
+    pub public_only: bool,
+    /// Tell of each message sent and received, besides peers that come and go (`EnableMsgEvents`).
+    pub message_events: bool,
+    /// Where the node's choices start. For tests; by default they start at random, so that nobody can foresee them.
+    pub random_seed: Option<u64>,
+}
+
+/// Peers in all (go-ethereum `node/defaults.go`).
+const MAX_PEERS: usize = 50;
+
+/// One in so many peers is dialed (go-ethereum `p2p/server.go`, `defaultDialRatio`).
+const DIAL_RATIO: usize = 3;
+
+/// The longest name: a Hello has 2,048 bytes, and room for capabilities.
+const MAX_NAME: usize = 512;
+
+impl EthereumConfig {
+    /// go-ethereum's defaults: 50 peers, of whom 16 are dialed.
+    pub fn new(key: SecretKey, listen: Option<SocketAddr>) -> Self {
+        EthereumConfig {
+            key,
+            name: format!("kadwire/v{}/{}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH),
+            listen,
+            max_peers: MAX_PEERS,
+            dial_ratio: DIAL_RATIO,
+            no_dial: false,
+            static_nodes: Vec::new(),
+            trusted_nodes: Vec::new(),
+            netrestrict: Vec::new(),
+            public_only: false,
+            message_events: false,
+            random_seed: None,
+        }
+    }
+
+    /// This node's id.
+    pub fn id(&self) -> PeerId {
+        PeerId::Ethereum(*self.key.public().as_bytes())
+    }
+
+    /// Peers that we dial, static ones apart: a part of all, at least one, and none if we are to dial nobody (go-ethereum
+    /// `p2p/server.go`, `MaxDialedConns`).
+    pub fn max_dialed(&self) -> usize {
+        let ratio = if self.dial_ratio == 0 { DIAL_RATIO } else { self.dial_ratio };
+        match self.max_peers {
+            0 => 0,
+            _ if self.no_dial => 0,
+            max_peers => (max_peers / ratio).max(1),
+        }
+    }
+
+    /// Whether the values make sense together; the first that does not is named.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.name.len() > MAX_NAME {
+            return Err(ConfigError::new("name", format!("must be at most {MAX_NAME} bytes")));
+        }
+        if let Some(other) = self.static_nodes.iter().find(|node| node.id().ethereum().is_none()) {
+            return Err(ConfigError::new("static_nodes", format!("{other} is not an enode URL")));
+        }
+        let private = |node: &&PeerAddress| self.public_only && node.ip().is_some_and(|ip| !is_public(ip));
+        if let Some(private) = self.static_nodes.iter().find(private) {
+            let problem = format!("{private} is not at a public address, and only such are dialed");
+            return Err(ConfigError::new("static_nodes", problem));
+        }
+        if let Some(other) = self.trusted_nodes.iter().find(|id| id.ethereum().is_none()) {
+            return Err(ConfigError::new("trusted_nodes", format!("{other} is not the key of an Ethereum node")));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// go-ethereum, `MaxDialedConns`.
+    #[test]
+    fn a_third_of_the_peers_are_dialed_at_least_one() {
+        let config = EthereumConfig::new(SecretKey::from_bytes(&[1; 32]).unwrap(), None);
+        let dialed = |max_peers, dial_ratio, no_dial| {
+            EthereumConfig { max_peers, dial_ratio, no_dial, ..config.clone() }.max_dialed()
+        };
+        assert_eq!(config.max_dialed(), 16);
+        for (max_peers, dial_ratio, no_dial, expected) in
+            [(50, 0, false, 16), (50, 2, false, 25), (2, 3, false, 1), (0, 3, false, 0), (50, 3, true, 0), (9, 1, false, 9)]
+        {
+            assert_eq!(dialed(max_peers, dial_ratio, no_dial), expected, "{max_peers}/{dial_ratio}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_ethereum_node_is_named() {
+        let key = SecretKey::from_bytes(&[1; 32]).unwrap();
+        let tendermint: PeerAddress = format!("{}@1.2.3.4:5", "07".repeat(20)).parse().unwrap();
+        let static_nodes = vec![tendermint.clone()];
+        let config = EthereumConfig { static_nodes, ..EthereumConfig::new(key.clone(), None) };
+        assert_eq!(config.validate().unwrap_err().key, "static_nodes");
+        let config = EthereumConfig { trusted_nodes: vec![tendermint.id()], ..EthereumConfig::new(key.clone(), None) };
+        assert_eq!(config.validate().unwrap_err().key, "trusted_nodes");
+        let local = format!("enode://{}@127.0.0.1:5", key.public()).parse().unwrap();
+        let config = EthereumConfig { static_nodes: vec![local], public_only: true, ..EthereumConfig::new(key, None) };
+        assert!(config.validate().unwrap_err().problem.contains("127.0.0.1"));
+    }
+}
