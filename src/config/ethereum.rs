@@ -116,9 +116,14 @@ mod tests {
             EthereumConfig { max_peers, dial_ratio, no_dial, ..config.clone() }.max_dialed()
         };
         assert_eq!(config.max_dialed(), 16);
-        for (max_peers, dial_ratio, no_dial, expected) in
-            [(50, 0, false, 16), (50, 2, false, 25), (2, 3, false, 1), (0, 3, false, 0), (50, 3, true, 0), (9, 1, false, 9)]
-        {
+        for (max_peers, dial_ratio, no_dial, expected) in [
+            (50, 0, false, 16),
+            (50, 2, false, 25),
+            (2, 3, false, 1),
+            (0, 3, false, 0),
+            (50, 3, true, 0),
+            (9, 1, false, 9),
+        ] {
             assert_eq!(dialed(max_peers, dial_ratio, no_dial), expected, "{max_peers}/{dial_ratio}");
         }
     }

@@ -198,7 +198,8 @@ impl NodeBuilder {
             None => None,
         };
         let ethereum = self.ethereum.zip(ethereum);
-        let ethereum = ethereum.map(|(config, transport)| EthereumSetup::new(config, self.peers, self.protocols, transport));
+        let ethereum =
+            ethereum.map(|(config, transport)| EthereumSetup::new(config, self.peers, self.protocols, transport));
 
         let mut nat = None;
         let discovery = match self.discovery {

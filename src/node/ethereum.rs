@@ -109,9 +109,7 @@ impl Ethereum {
     pub async fn peers_info(&self) -> Vec<PeerJson> {
         let peers = self.peers();
         let roles = self.router().roles(peers.iter().map(|peer| peer.id).collect()).await.unwrap_or_default();
-        let of = |(peer, role): (&Arc<Peer>, Role)| {
-            PeerJson::new(peer, self.listen.to_string(), role, &self.protocols)
-        };
+        let of = |(peer, role): (&Arc<Peer>, Role)| PeerJson::new(peer, self.listen.to_string(), role, &self.protocols);
         let mut infos: Vec<_> = peers.iter().zip(roles).map(of).collect();
         infos.sort_by(|a, b| a.id.cmp(&b.id));
         infos
@@ -197,8 +195,13 @@ impl<T: Transport> EthereumSetup<T> {
 /// What the peer policy takes from the configuration.
 fn policy(config: &EthereumConfig, own: impl Iterator<Item = SocketAddr>) -> peers::Config {
     let outbound = config.max_dialed();
-    let slots =
-        Slots { inbound: config.max_peers - outbound, outbound, total: config.max_peers, upgrade: 0, ..Slots::default() };
+    let slots = Slots {
+        inbound: config.max_peers - outbound,
+        outbound,
+        total: config.max_peers,
+        upgrade: 0,
+        ..Slots::default()
+    };
     peers::Config {
         own_sockets: own.collect(),
         slots,

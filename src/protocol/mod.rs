@@ -48,7 +48,6 @@ pub use stream::{Message, PeerSender, PeerStream};
 
 pub(crate) use serve::serve;
 
-
 /// A capability of this node, and who deals with it.
 pub struct Protocol {
     spec: capability::Protocol,

@@ -10,11 +10,7 @@ use tokio::{sync::oneshot, task::AbortHandle, time::timeout};
 use tracing::{debug, warn};
 
 use super::{
-    super::{
-        connected::Peer,
-        now,
-        session::Serving,
-    },
+    super::{connected::Peer, now, session::Serving},
     Joined, Router, farewell,
 };
 use crate::peers::{Because, ConnectionId, WhyNot};
