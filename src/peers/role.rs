@@ -1,6 +1,5 @@
 //! What a peer is to the operator.
 
-use kadwire_discovery::Now;
 use kadwire_wire::address::PeerId;
 
 use super::PeerManager;
@@ -18,19 +17,5 @@ impl PeerManager {
     /// What a peer is to the operator now.
     pub fn role(&self, id: &PeerId) -> Role {
         Role { persistent: self.dialer.is_persistent(id), unconditional: self.unconditional.contains(id) }
-    }
-
-    /// Lets this peer in from now on whatever the limits. If it is connected, its connection counts as such at once.
-    pub fn add_unconditional(&mut self, now: Now, id: PeerId) {
-        self.unconditional.insert(id);
-        self.set.protect(&id, true);
-        self.schedule(now);
-    }
-
-    /// Lets this peer in like any other from now on.
-    pub fn remove_unconditional(&mut self, now: Now, id: &PeerId) {
-        self.unconditional.remove(id);
-        self.set.protect(id, self.is_protected(id));
-        self.schedule(now);
     }
 }
