@@ -16,6 +16,9 @@ use crate::Blame;
 /// "Framing"; for the payload the same document's section on snappy).
 pub const MAX_MESSAGE_SIZE: usize = (1 << 24) - 1;
 
+/// The longest code in RLP, in bytes: a length and eight bytes.
+pub(crate) const MAX_CODE_LENGTH: usize = 9;
+
 /// One message in its form inside the process: `code` (counted from the protocol's first), then `payload`, which is the RLP of the
 /// protocol's message. Copies the payload.
 pub fn join(code: u64, payload: &[u8]) -> Bytes {

@@ -236,6 +236,11 @@ impl Multiplex {
         message
     }
 
+    /// Nothing was read on purpose until now: silence counts from here. For a driver whose user takes no messages.
+    pub fn excuse(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
     /// Whether [`handle_timeout`](Self::handle_timeout) would now end the connection because nothing came. Whoever was late himself reads what
     /// the stream holds first.
     pub fn is_silent(&self, now: Instant) -> bool {

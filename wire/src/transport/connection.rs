@@ -46,7 +46,7 @@ impl PeerInfo {
         }
     }
 
-    /// The TCP port that it says it listens on, if it says one.
+    /// The TCP port that it says it listens on, if it says one. Ethereum peers of today do not.
     pub fn listen_port(&self) -> Option<u16> {
         match self {
             PeerInfo::Tendermint(node_info) => node_info.listen_addr.rsplit_once(':')?.1.parse().ok(),

@@ -6,7 +6,13 @@ use data_encoding::HEXLOWER;
 
 use crate::{
     Blame,
-    rlpx::{capability::UselessPeer, disconnect::DisconnectReason},
+    rlpx::{
+        self,
+        capability::{ProtocolError, UselessPeer},
+        disconnect::DisconnectReason,
+        hello::HelloError,
+        multiplex::{MultiplexConfigError, MultiplexError},
+    },
     tendermint::{
         mconnection::{ConfigError, MConnectionError},
         node_info::{Incompatibility, NodeInfoError},
@@ -27,6 +33,15 @@ pub enum BindError {
     /// The connection's settings or channels make no sense.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// The protocols make no sense.
+    #[error(transparent)]
+    Protocols(#[from] ProtocolError),
+    /// The settings of a connection make no sense.
+    #[error(transparent)]
+    Multiplex(#[from] MultiplexConfigError),
+    /// Our own Hello is none that a peer would take.
+    #[error("our own {0}")]
+    Hello(HelloError),
 }
 
 /// Why [`Transport::accept`](super::Transport::accept) gave nothing.
@@ -117,9 +132,36 @@ pub enum HandshakeError {
     /// The two nodes do not fit.
     #[error("incompatible: {0}")]
     Incompatible(Incompatibility),
-    /// The two sides share no protocol (Ethereum).
+    /// The dialed enode names a key that nobody can have.
+    #[error(transparent)]
+    Key(rlpx::KeyError),
+    /// The RLPx handshake failed. A peer that does not have the dialed key cannot read our first packet, and closes the stream.
+    #[error("rlpx: {0}")]
+    Rlpx(#[from] rlpx::HandshakeError),
+    /// The first RLPx frame cannot be read or written.
+    #[error("rlpx: {0}")]
+    RlpxFrame(#[from] rlpx::FrameError),
+    /// What came first was no Hello.
+    #[error(transparent)]
+    Hello(HelloError),
+    /// The Hello names another key than the one that the handshake proved.
+    #[error("hello names another node than the key's")]
+    HelloId,
+    /// The two nodes share no protocol.
     #[error(transparent)]
     UselessPeer(#[from] UselessPeer),
+    /// The peer hung up and said why.
+    #[error("refused by the peer: {0}")]
+    Disconnected(DisconnectReason),
+}
+
+impl From<HelloError> for HandshakeError {
+    fn from(error: HelloError) -> Self {
+        match error {
+            HelloError::Disconnected(reason) => HandshakeError::Disconnected(reason),
+            error => HandshakeError::Hello(error),
+        }
+    }
 }
 
 impl HandshakeError {
@@ -133,7 +175,24 @@ impl HandshakeError {
             HandshakeError::SecretConnection(error) => error.blame(),
             HandshakeError::Frame(error) => error.blame(),
             HandshakeError::NodeInfo(error) => error.blame(),
-            HandshakeError::NodeInfoId { .. } => Blame::Misbehaved,
+            HandshakeError::NodeInfoId { .. } | HandshakeError::HelloId => Blame::Misbehaved,
+            HandshakeError::Key(_) => Blame::Incompatible,
+            HandshakeError::Rlpx(error) => error.blame(),
+            HandshakeError::RlpxFrame(error) => error.blame(),
+            HandshakeError::Hello(error) => error.blame(),
+            HandshakeError::Disconnected(reason) => reason.blame(),
+        }
+    }
+
+    /// What an Ethereum peer is told before we hang up; nothing where it hung up itself, or would not understand.
+    pub(super) fn disconnect(&self) -> Option<DisconnectReason> {
+        match self {
+            HandshakeError::SelfConnection => Some(DisconnectReason::ToSelf),
+            HandshakeError::HelloId => Some(DisconnectReason::UnexpectedIdentity),
+            HandshakeError::UselessPeer(_) => Some(DisconnectReason::UselessPeer),
+            HandshakeError::RlpxFrame(_) => Some(DisconnectReason::Protocol),
+            HandshakeError::Hello(error) => error.reason(),
+            _ => None,
         }
     }
 }
@@ -166,9 +225,24 @@ pub enum CloseReason {
     /// The peer broke a rule of the packet layer, or no pong came.
     #[error(transparent)]
     Protocol(#[from] MConnectionError),
+    /// An RLPx frame cannot be read or written.
+    #[error("rlpx: {0}")]
+    RlpxFrame(#[from] rlpx::FrameError),
+    /// The peer broke a rule of devp2p.
+    #[error(transparent)]
+    Rlpx(MultiplexError),
     /// No pong was seen in time because our own user did not take messages, so that nothing more was read.
     #[error("our receiver stalled")]
     ReceiverStalled,
+}
+
+impl From<MultiplexError> for CloseReason {
+    fn from(error: MultiplexError) -> Self {
+        match error {
+            MultiplexError::Disconnected(reason) => CloseReason::RemoteDisconnected(reason),
+            error => CloseReason::Rlpx(error),
+        }
+    }
 }
 
 impl CloseReason {
@@ -184,6 +258,8 @@ impl CloseReason {
             CloseReason::Protocol(error) => error.blame(),
             CloseReason::Disconnected(DisconnectReason::Protocol) => Blame::Misbehaved,
             CloseReason::RemoteDisconnected(reason) => reason.blame(),
+            CloseReason::RlpxFrame(error) => error.blame(),
+            CloseReason::Rlpx(error) => error.blame(),
             _ => Blame::Local,
         }
     }
@@ -191,5 +267,16 @@ impl CloseReason {
     /// Whether this side asked for the end.
     pub fn is_ours(&self) -> bool {
         matches!(self, CloseReason::Requested(_) | CloseReason::Disconnected(_) | CloseReason::Dropped)
+    }
+
+    /// What an Ethereum peer is told before we hang up; nothing where it hung up itself, or the stream is gone.
+    pub(super) fn disconnect(&self) -> Option<DisconnectReason> {
+        match self {
+            CloseReason::Requested(_) | CloseReason::Dropped => Some(DisconnectReason::Requested),
+            CloseReason::Disconnected(reason) => Some(*reason),
+            CloseReason::RlpxFrame(_) => Some(DisconnectReason::Protocol),
+            CloseReason::Rlpx(error) => error.reason(),
+            _ => None,
+        }
     }
 }

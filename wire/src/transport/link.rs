@@ -350,6 +350,16 @@ impl Link {
     }
 }
 
+/// Ends the connection when its task is gone, whatever ended the task.
+pub(super) struct CloseOnDrop(pub(super) Arc<Link>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        // The first reason stays; this one is seen only if the task did not come to its end.
+        self.0.close(CloseReason::requested("the connection's task was dropped"));
+    }
+}
+
 /// A panic while a lock was held leaves whole values here (a push or a pop), so they stay usable.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -16,13 +16,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     AcceptError, ChannelSpec, CloseReason, Connection, DialError, Direction, Endpoint, HandshakeError, Incoming,
-    IncomingStream, PeerInfo, Transport, check_peer,
+    IncomingStream, PeerInfo, Transport, channels, check_peer,
     link::{Link, State},
 };
 use crate::{
     Host, PeerAddress, PeerId,
     rlpx::{
-        capability::{Protocol, ProtocolError, SharedProtocol, UselessPeer, check_protocols, match_protocols},
+        capability::{Protocol, ProtocolError, UselessPeer, check_protocols, match_protocols},
         hello::{Hello, HelloError},
     },
     stats::TransportStats,
@@ -150,11 +150,7 @@ impl Speaks {
             }
             (Speaks::Protocols(protocols), PeerInfo::Ethereum(hello)) => {
                 let shared = match_protocols(protocols, &hello.capabilities).unwrap_or_default();
-                let spec = |(id, SharedProtocol { protocol, .. })| {
-                    let Protocol { send_queue, max_message_size, .. } = protocol;
-                    ChannelSpec { send_queue, max_message_size, ..ChannelSpec::new(id) }
-                };
-                let specs: Vec<_> = (0..).zip(shared).map(spec).collect();
+                let specs = channels(&shared);
                 let ids = specs.iter().map(|spec| spec.id).collect();
                 (specs, ids)
             }

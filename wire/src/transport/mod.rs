@@ -28,6 +28,7 @@ mod error;
 mod link;
 mod memory;
 mod resolve;
+mod rlpx;
 mod tcp;
 mod tendermint;
 
@@ -38,9 +39,18 @@ pub use connection::{Connection, Direction, PeerInfo, Receiver, SendError, Sende
 pub use error::{AcceptError, BindError, CloseReason, DialError, HandshakeError};
 pub use memory::{MemoryConfig, MemoryError, MemoryNetwork, MemoryRlpxConfig, MemoryTransport};
 pub use resolve::resolve;
+pub use rlpx::{RlpxConfig, RlpxTransport};
 pub use tendermint::{TendermintConfig, TendermintTransport};
 
-use crate::{PeerAddress, PeerId, stats::TransportStats, tendermint::node_info::NodeInfo};
+use crate::{
+    PeerAddress, PeerId,
+    rlpx::{
+        capability::{Protocol, SharedProtocol},
+        message::MAX_CODE_LENGTH,
+    },
+    stats::TransportStats,
+    tendermint::node_info::NodeInfo,
+};
 
 /// A way to reach peers and be reached. Owned or shared by the router; both calls may run at the same time.
 pub trait Transport: Send + Sync + 'static {
@@ -113,6 +123,7 @@ pub struct Incoming {
 #[derive(Debug)]
 enum IncomingStream {
     Memory(memory::MemoryIncoming),
+    Rlpx(rlpx::RlpxIncoming),
     Tendermint(tendermint::TendermintIncoming),
 }
 
@@ -126,9 +137,20 @@ impl Incoming {
     pub async fn handshake(self) -> Result<Connection, HandshakeError> {
         match self.stream {
             IncomingStream::Memory(incoming) => incoming.handshake(self.remote).await,
+            IncomingStream::Rlpx(incoming) => incoming.handshake(self.remote).await,
             IncomingStream::Tendermint(incoming) => incoming.handshake(self.remote).await,
         }
     }
+}
+
+/// The shared protocols of a connection as its channels, by place. A message has its code in front.
+fn channels(shared: &[SharedProtocol]) -> Vec<ChannelSpec> {
+    let channel = |(id, shared): (u8, &SharedProtocol)| {
+        let Protocol { send_queue, max_message_size, .. } = shared.protocol;
+        let max_message_size = max_message_size.saturating_add(MAX_CODE_LENGTH);
+        ChannelSpec { send_queue, max_message_size, ..ChannelSpec::new(id) }
+    };
+    (0..).zip(shared).map(channel).collect()
 }
 
 /// The checks after both NodeInfos are known, in CometBFT's order (`transport.go`, upgrade): the dialed id, the id that the

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Shutdown, SocketAddr},
     sync::Arc,
     time::Duration,
 };
@@ -52,6 +52,40 @@ pub(super) async fn accept(
     };
     let (stream, remote) = accepted.map_err(|error| AcceptError::Io(error.kind()))?;
     Ok((stream, canonical(remote)))
+}
+
+/// Writes all of it.
+pub(super) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(len) => bytes = bytes.get(len..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Says that nothing more will come, and drops what the peer sends until it says the same, or time is up. To close a socket with unread
+/// bytes would reset the stream and could destroy what we sent.
+pub(super) async fn linger(stream: &TcpStream, limit: Duration) {
+    let drain = async {
+        SockRef::from(stream).shutdown(Shutdown::Write)?;
+        let mut dropped = [0; 1024];
+        loop {
+            // Lets the time-out have its say while a peer sends without end.
+            tokio::task::consume_budget().await;
+            stream.readable().await?;
+            match stream.try_read(&mut dropped) {
+                Ok(0) => return Ok(()),
+                Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
+                _ => {}
+            }
+        }
+    };
+    // Either way the stream is closed next.
+    let _: Result<io::Result<()>, _> = timeout(limit, drain).await;
 }
 
 /// Where dials come from and may go.

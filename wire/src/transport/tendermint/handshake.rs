@@ -9,7 +9,7 @@ use rand::rngs::StdRng;
 use tokio::net::TcpStream;
 
 use super::{
-    super::{Connection, Direction, Endpoint, HandshakeError, PeerInfo, check_peer, link::Link},
+    super::{Connection, Direction, Endpoint, HandshakeError, PeerInfo, check_peer, link::Link, tcp},
     Local,
     live::Live,
 };
@@ -144,16 +144,8 @@ fn read(stream: &TcpStream, handle: impl FnOnce(&[u8]) -> Result<(), HandshakeEr
     }
 }
 
-async fn write(stream: &TcpStream, mut bytes: &[u8]) -> Result<(), HandshakeError> {
-    while !bytes.is_empty() {
-        stream.writable().await.map_err(io_error)?;
-        match stream.try_write(bytes) {
-            Ok(len) => bytes = bytes.get(len..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(io_error(error)),
-        }
-    }
-    Ok(())
+async fn write(stream: &TcpStream, bytes: &[u8]) -> Result<(), HandshakeError> {
+    tcp::write_all(stream, bytes).await.map_err(io_error)
 }
 
 fn io_error(error: io::Error) -> HandshakeError {

@@ -11,14 +11,14 @@ use std::{
 };
 
 use tokio::{
-    io::AsyncWriteExt,
     net::TcpStream,
-    time::{Sleep, sleep_until, timeout},
+    time::{Sleep, sleep_until},
 };
 
 use super::super::{
     CloseReason,
-    link::{Link, State},
+    link::{CloseOnDrop, Link, State},
+    tcp,
 };
 use crate::tendermint::{
     mconnection::{MConnection, MConnectionError},
@@ -96,7 +96,7 @@ impl Live {
         self.link.set_stats(self.machine.stats());
         tracing::debug!(%reason, "connection is over");
         if self.flush_deadline.is_some() && self.output.is_empty() {
-            self.linger().await;
+            tcp::linger(&self.stream, LINGER).await;
         }
         self.link.close(reason);
     }
@@ -278,35 +278,6 @@ impl Live {
             ready = self.stream.readable(), if reading => ready.map_err(stream_error)?,
         }
         Ok(())
-    }
-
-    /// Says that nothing more will come, and drops what the peer sends until it says the same.
-    async fn linger(&mut self) {
-        let drain = async {
-            self.stream.shutdown().await?;
-            let mut dropped = [0; 1024];
-            loop {
-                // Lets the time-out have its say while a peer sends without end.
-                tokio::task::consume_budget().await;
-                self.stream.readable().await?;
-                match self.stream.try_read(&mut dropped) {
-                    Ok(0) => return Ok(()),
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
-                    _ => {}
-                }
-            }
-        };
-        // Either way the stream is closed next.
-        let _: Result<Result<(), io::Error>, _> = timeout(LINGER, drain).await;
-    }
-}
-
-struct CloseOnDrop(Arc<Link>);
-
-impl Drop for CloseOnDrop {
-    fn drop(&mut self) {
-        // The first reason stays; this one is seen only if the task did not come to its end.
-        self.0.close(CloseReason::requested("the connection's task was dropped"));
     }
 }
 

@@ -1,0 +1,192 @@
+//! From an open stream to a live connection: the RLPx handshake, Hello both ways at once, the checks.
+//!
+//! Who is refused after the keys are proven is told why. While it waits for the peer it holds next to nothing: bytes are read into the
+//! stack, only what is a part of something larger is kept.
+
+use std::{io, sync::Arc, time::Duration};
+
+use rand::rngs::StdRng;
+use tokio::{net::TcpStream, time::timeout};
+
+use super::{
+    super::{Connection, Direction, Endpoint, HandshakeError, PeerInfo, channels, link::Link, tcp},
+    Local,
+    live::Live,
+};
+use crate::rlpx::{
+    FrameBuffer, FrameReader, FrameWriter, Handshake, MAX_FRAME, PublicKey, SecretKey, Secured,
+    capability::{SharedProtocol, match_protocols},
+    disconnect::DisconnectReason,
+    hello::{Hello, MAX_HELLO_FRAME, code},
+    message::Codec,
+    multiplex::Multiplex,
+};
+
+/// Bytes read at a time, on the stack.
+const READ_SIZE: usize = 2048;
+
+/// A refused peer is told why within this, and given as long to hang up (go-ethereum `discWriteTimeout`).
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A stream whose ends have proven their keys.
+pub(super) struct Session {
+    pub(super) peer: PublicKey,
+    pub(super) writer: FrameWriter,
+    pub(super) reader: FrameReader,
+    /// Bytes of the stream that were not looked at yet.
+    pub(super) input: FrameBuffer,
+}
+
+/// Runs the whole handshake under its time-out, counts how it ended, and starts the connection's task.
+pub(super) async fn run(
+    local: &Arc<Local>,
+    stream: TcpStream,
+    remote: Endpoint,
+    direction: Direction,
+    expected: Option<PublicKey>,
+) -> Result<Connection, HandshakeError> {
+    let limit = local.config.handshake_timeout;
+    let (mut session, mut codec) = (None, Codec::plain());
+    let done = timeout(limit, shake(local, &stream, expected, &mut session, &mut codec)).await;
+    let result = done.unwrap_or(Err(HandshakeError::Timeout(limit)));
+    local.count(|stats| match (&result, direction) {
+        (Ok(_), Direction::Outbound) => stats.dials_completed = stats.dials_completed.saturating_add(1),
+        (Ok(_), Direction::Inbound) => stats.accepts_completed = stats.accepts_completed.saturating_add(1),
+        (Err(error), _) => stats.count_failure(error.blame()),
+    });
+    if let (Err(error), Some(Session { writer, .. })) = (&result, &mut session) {
+        if let Some(reason) = error.disconnect() {
+            refuse(&stream, writer, &mut codec, reason).await;
+        }
+    }
+    let (hello, shared) = result.inspect_err(|error| tracing::debug!(%remote, ?direction, %error, "handshake"))?;
+    let session = session.ok_or(HandshakeError::Closed)?;
+    let specs = channels(&shared);
+    let ids: Vec<u8> = specs.iter().map(|spec| spec.id).collect();
+    let link = Link::new(&specs, &ids);
+    let now = tokio::time::Instant::now().into_std();
+    // The configuration was checked when the transport was bound.
+    let machine = Multiplex::new(local.config.multiplex, &shared, codec, now);
+    let machine = machine.map_err(|_| HandshakeError::Io(io::ErrorKind::InvalidInput))?;
+    tokio::spawn(Live::new(stream, session, machine, link.clone()).run());
+    Ok(Connection::new(PeerInfo::Ethereum(hello), remote, direction, link))
+}
+
+/// Has the peer prove its identity, and hangs up before either side says what it is. Nothing is counted.
+pub(super) async fn probe(local: &Local, stream: TcpStream, expected: PublicKey) -> Result<(), HandshakeError> {
+    let limit = local.config.handshake_timeout;
+    let secured = timeout(limit, secure(local, &stream, Some(expected))).await;
+    secured.unwrap_or(Err(HandshakeError::Timeout(limit))).map(|_| ())
+}
+
+/// The checks are go-ethereum's, in its order (`p2p/server.go`, setupConn): ourselves, the id in Hello, a shared protocol.
+async fn shake(
+    local: &Local,
+    stream: &TcpStream,
+    expected: Option<PublicKey>,
+    session: &mut Option<Session>,
+    codec: &mut Codec,
+) -> Result<(Hello, Vec<SharedProtocol>), HandshakeError> {
+    let session = session.insert(secure(local, stream, expected).await?);
+    if session.peer == *local.config.key.public() {
+        return Err(HandshakeError::SelfConnection);
+    }
+    let mut frame = Vec::new();
+    session.writer.seal(&local.hello.to_frame(), &mut frame)?;
+    // What the peer says counts more than that it did not want to hear us.
+    let (written, hello) = tokio::join!(write(stream, &frame), read_hello(stream, session));
+    let hello = hello?;
+    *codec = Codec::for_version(hello.version);
+    written?;
+    if hello.id != *session.peer.as_bytes() {
+        return Err(HandshakeError::HelloId);
+    }
+    let shared = match_protocols(&local.config.protocols, &hello.capabilities)?;
+    Ok((hello, shared))
+}
+
+async fn secure(local: &Local, stream: &TcpStream, expected: Option<PublicKey>) -> Result<Session, HandshakeError> {
+    stream.set_nodelay(true).map_err(io_error)?;
+    let mut handshake = begin(&local.config.key, expected);
+    let mut input = FrameBuffer::default();
+    loop {
+        while let Some(bytes) = handshake.poll_transmit() {
+            write(stream, &bytes).await?;
+        }
+        if let Some(Secured { peer, writer, reader }) = handshake.poll_secured() {
+            return Ok(Session { peer, writer, reader, input });
+        }
+        read(stream, |bytes| {
+            let taken = handshake.handle_bytes(bytes)?;
+            // Only the last read can hold more than the handshake takes.
+            let beyond = bytes.get(taken..).unwrap_or_default();
+            input.spare(beyond.len()).extend_from_slice(beyond);
+            Ok(())
+        })
+        .await?;
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "driver: ephemeral keys come from the operating system")]
+fn begin(key: &SecretKey, expected: Option<PublicKey>) -> Handshake<'_> {
+    let mut rng = rand::make_rng::<StdRng>();
+    match expected {
+        Some(expected) => Handshake::initiator(key, &expected, &mut rng),
+        None => Handshake::recipient(key, &mut rng),
+    }
+}
+
+async fn read_hello(stream: &TcpStream, session: &mut Session) -> Result<Hello, HandshakeError> {
+    let Session { reader, input, .. } = session;
+    reader.set_max_frame(MAX_HELLO_FRAME);
+    loop {
+        if let Some(data) = reader.open(input)? {
+            let hello = Hello::from_frame(data)?;
+            reader.set_max_frame(MAX_FRAME);
+            return Ok(hello);
+        }
+        read(stream, |bytes| {
+            input.spare(bytes.len()).extend_from_slice(bytes);
+            Ok(())
+        })
+        .await?;
+    }
+}
+
+/// Tells the peer why, and lets it hang up first, so that nothing that it sent meanwhile resets the stream under these words.
+async fn refuse(stream: &TcpStream, writer: &mut FrameWriter, codec: &mut Codec, reason: DisconnectReason) {
+    let (mut data, mut frame) = (Vec::new(), Vec::new());
+    let made = codec.encode(code::DISCONNECT, &reason.encode(), &mut data).is_ok();
+    if made && writer.seal(&data, &mut frame).is_ok() && timeout(FAREWELL, write(stream, &frame)).await == Ok(Ok(())) {
+        tcp::linger(stream, FAREWELL).await;
+    }
+}
+
+/// Waits for bytes and reads them. Does not come back at once for ever, so that the time-out has its say while a peer sends without end.
+async fn read(
+    stream: &TcpStream,
+    handle: impl FnOnce(&[u8]) -> Result<(), HandshakeError>,
+) -> Result<(), HandshakeError> {
+    tokio::task::consume_budget().await;
+    stream.readable().await.map_err(io_error)?;
+    let mut bytes = [0; READ_SIZE];
+    match stream.try_read(&mut bytes) {
+        Ok(0) => Err(HandshakeError::Closed),
+        Ok(len) => handle(bytes.get(..len).unwrap_or_default()),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+        Err(error) => Err(io_error(error)),
+    }
+}
+
+async fn write(stream: &TcpStream, bytes: &[u8]) -> Result<(), HandshakeError> {
+    tcp::write_all(stream, bytes).await.map_err(io_error)
+}
+
+fn io_error(error: io::Error) -> HandshakeError {
+    match error.kind() {
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+            HandshakeError::Closed
+        }
+        kind => HandshakeError::Io(kind),
+    }
+}
