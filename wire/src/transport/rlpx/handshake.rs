@@ -54,10 +54,10 @@ pub(super) async fn run(
         (Ok(_), Direction::Inbound) => stats.accepts_completed = stats.accepts_completed.saturating_add(1),
         (Err(error), _) => stats.count_failure(error.blame()),
     });
-    if let (Err(error), Some(Session { writer, .. })) = (&result, &mut session) {
-        if let Some(reason) = error.disconnect() {
-            refuse(&stream, writer, &mut codec, reason).await;
-        }
+    if let (Err(error), Some(Session { writer, .. })) = (&result, &mut session)
+        && let Some(reason) = error.disconnect()
+    {
+        refuse(&stream, writer, &mut codec, reason).await;
     }
     let (hello, shared) = result.inspect_err(|error| tracing::debug!(%remote, ?direction, %error, "handshake"))?;
     let session = session.ok_or(HandshakeError::Closed)?;
