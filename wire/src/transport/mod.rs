@@ -137,7 +137,8 @@ impl Incoming {
     pub async fn handshake(self) -> Result<Connection, HandshakeError> {
         match self.stream {
             IncomingStream::Memory(incoming) => incoming.handshake(self.remote).await,
-            IncomingStream::Rlpx(incoming) => incoming.handshake(self.remote).await,
+            // Larger than the others: they should not have to make room for it.
+            IncomingStream::Rlpx(incoming) => Box::pin(incoming.handshake(self.remote)).await,
             IncomingStream::Tendermint(incoming) => incoming.handshake(self.remote).await,
         }
     }

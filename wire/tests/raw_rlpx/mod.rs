@@ -1,4 +1,5 @@
 //! An Ethereum peer that does by hand what the TCP driver does, up to the stage where a test wants it to be evil.
+#![allow(dead_code, reason = "each test file uses its own part")]
 
 use kadwire_wire::rlpx::{
     FrameBuffer, FrameReader, FrameWriter, Handshake, PublicKey, SecretKey, Secured,
@@ -13,7 +14,7 @@ use tokio::{
 };
 
 pub(crate) struct RawPeer {
-    stream: TcpStream,
+    pub(crate) stream: TcpStream,
     writer: FrameWriter,
     reader: FrameReader,
     input: FrameBuffer,

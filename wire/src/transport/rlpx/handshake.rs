@@ -54,10 +54,10 @@ pub(super) async fn run(
         (Ok(_), Direction::Inbound) => stats.accepts_completed = stats.accepts_completed.saturating_add(1),
         (Err(error), _) => stats.count_failure(error.blame()),
     });
-    if let (Err(error), Some(Session { writer, .. })) = (&result, &mut session)
+    if let (Err(error), Some(session)) = (&result, &mut session)
         && let Some(reason) = error.disconnect()
     {
-        refuse(&stream, writer, &mut codec, reason).await;
+        refuse(&stream, &mut session.writer, &mut codec, reason).await;
     }
     let (hello, shared) = result.inspect_err(|error| tracing::debug!(%remote, ?direction, %error, "handshake"))?;
     let session = session.ok_or(HandshakeError::Closed)?;
@@ -68,7 +68,7 @@ pub(super) async fn run(
     // The configuration was checked when the transport was bound.
     let machine = Multiplex::new(local.config.multiplex, &shared, codec, now);
     let machine = machine.map_err(|_| HandshakeError::Io(io::ErrorKind::InvalidInput))?;
-    tokio::spawn(Live::new(stream, session, machine, link.clone()).run());
+    tokio::spawn(Live::new(stream, *session, machine, link.clone()).run());
     Ok(Connection::new(PeerInfo::Ethereum(hello), remote, direction, link))
 }
 
@@ -84,7 +84,7 @@ async fn shake(
     local: &Local,
     stream: &TcpStream,
     expected: Option<PublicKey>,
-    session: &mut Option<Session>,
+    session: &mut Option<Box<Session>>,
     codec: &mut Codec,
 ) -> Result<(Hello, Vec<SharedProtocol>), HandshakeError> {
     let session = session.insert(secure(local, stream, expected).await?);
@@ -105,7 +105,11 @@ async fn shake(
     Ok((hello, shared))
 }
 
-async fn secure(local: &Local, stream: &TcpStream, expected: Option<PublicKey>) -> Result<Session, HandshakeError> {
+async fn secure(
+    local: &Local,
+    stream: &TcpStream,
+    expected: Option<PublicKey>,
+) -> Result<Box<Session>, HandshakeError> {
     stream.set_nodelay(true).map_err(io_error)?;
     let mut handshake = begin(&local.config.key, expected);
     let mut input = FrameBuffer::default();
@@ -114,7 +118,7 @@ async fn secure(local: &Local, stream: &TcpStream, expected: Option<PublicKey>) 
             write(stream, &bytes).await?;
         }
         if let Some(Secured { peer, writer, reader }) = handshake.poll_secured() {
-            return Ok(Session { peer, writer, reader, input });
+            return Ok(Box::new(Session { peer, writer, reader, input }));
         }
         read(stream, |bytes| {
             let taken = handshake.handle_bytes(bytes)?;
