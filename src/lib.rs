@@ -67,4 +67,5 @@ pub mod pex;
 pub mod protocol;
 pub mod router;
 pub mod seed;
+pub mod status;
 pub mod visit;

@@ -169,6 +169,11 @@ impl Node {
         self.router().peer_events()
     }
 
+    /// What discovery's walk brings: the latest counters.
+    pub(crate) fn walked(&self) -> watch::Receiver<WalkStats> {
+        self.walked.clone()
+    }
+
     /// All counters now.
     pub async fn stats(&self) -> NodeStats {
         let discovery = match &self.discovery {

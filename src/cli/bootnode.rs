@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use kadwire::nat::{Nat, Plan};
+use kadwire::status::BootnodeSource;
 use kadwire_discovery::{Config, Discovery, NodeRecord, SecretKey};
 use tracing::{info, warn};
 
@@ -12,6 +13,7 @@ use super::bootnodes::Bootnodes;
 use super::exit::{Exit, Failure};
 use super::options::{Listen, NatFlags, NodeKeyFlags, ReachFlags};
 use super::shutdown::{self, Shutdown};
+use super::status::StatusFlag;
 use super::{output, random};
 
 /// Serve Ethereum node discovery (discv4)
@@ -45,6 +47,9 @@ pub(super) struct Args {
     /// Where the node's key and database are kept; without, nothing is
     #[arg(long, value_name = "DIR")]
     datadir: Option<PathBuf>,
+
+    #[command(flatten)]
+    status: StatusFlag,
 }
 
 pub(super) fn run(args: Args) -> Result<Exit, Failure> {
@@ -94,6 +99,7 @@ async fn serve(args: Args, key: SecretKey, plan: Plan) -> Result<Exit, Failure> 
     config.public_only = args.reach.public_only;
     config.node_db = args.datadir.map(|dir| dir.join("nodes.db"));
     let discovery = Discovery::bind(config).await.map_err(|error| Failure::of("--addr", error))?;
+    let _serving = args.status.serve(BootnodeSource::new(&discovery)).await?;
     announce(&discovery.local_record())?;
     let nat = Nat::start(&plan, discovery.clone(), None);
     shutdown.requested().await;

@@ -15,6 +15,8 @@ pub(super) enum Exit {
     Done,
     /// What was asked for, but not all of it.
     Partial,
+    /// The answer to what was asked is no.
+    No,
 }
 
 impl From<Exit> for ExitCode {
@@ -22,6 +24,7 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Done => ExitCode::SUCCESS,
             Exit::Partial => ExitCode::from(PARTIAL),
+            Exit::No => ExitCode::FAILURE,
         }
     }
 }

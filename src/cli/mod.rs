@@ -3,8 +3,8 @@
 //! | exit code | when |
 //! |---|---|
 //! | 0 | done, also when stopped by SIGINT or SIGTERM |
-//! | 1 | failed |
-//! | 2 | bad flag: one line on stderr says which and what to do |
+//! | 1 | failed; `why`: no peers |
+//! | 2 | bad flag: one line on stderr says which and what to do; `why`: nobody serves a status there |
 //! | 3 | partial: a crawl that was cut short |
 
 use std::ffi::OsString;
@@ -26,6 +26,8 @@ mod output;
 mod random;
 mod seed;
 mod shutdown;
+mod status;
+mod why;
 
 use exit::Failure;
 
@@ -49,6 +51,7 @@ enum Command {
     Key(key::Args),
     Node(Box<node::Args>),
     Seed(Box<seed::Args>),
+    Why(why::Args),
 }
 
 impl Command {
@@ -56,7 +59,7 @@ impl Command {
     fn default_verbosity(&self) -> u8 {
         match self {
             Command::Bootnode(_) | Command::Node(_) | Command::Seed(_) => 3,
-            Command::Crawl(_) | Command::Devnet(_) | Command::Key(_) => 2,
+            Command::Crawl(_) | Command::Devnet(_) | Command::Key(_) | Command::Why(_) => 2,
         }
     }
 }
@@ -83,6 +86,7 @@ fn run(cli: Cli) -> Result<exit::Exit, Failure> {
         Command::Key(args) => key::run(args),
         Command::Node(args) => node::run(*args),
         Command::Seed(args) => seed::run(*args),
+        Command::Why(args) => why::run(&args),
     }
 }
 

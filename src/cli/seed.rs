@@ -12,6 +12,7 @@ use clap::Subcommand;
 use kadwire::book::{self, BookConfig};
 use kadwire::config::{NodeConfig, home, home::Loaded};
 use kadwire::seed::{self, Chain, Config, Running, Status};
+use kadwire::status::SeedSource;
 use kadwire::visit;
 use kadwire_discovery::Now;
 use kadwire_wire::PeerAddress;
@@ -24,6 +25,7 @@ use tracing::{info, warn};
 use super::exit::{Exit, Failure};
 use super::options::{List, Listen};
 use super::shutdown::{self, Shutdown};
+use super::status::StatusFlag;
 use super::{output, random};
 
 /// From a stream to a proven peer, unless `config.toml` says otherwise. CometBFT's 20 s would let silent hosts hold a visit for long.
@@ -83,6 +85,9 @@ pub(super) struct Args {
     /// Seconds between two status lines
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     status_every: Duration,
+
+    #[command(flatten)]
+    status: StatusFlag,
 
     /// Print one JSON object a line
     #[arg(long)]
@@ -265,6 +270,7 @@ fn is_folder_name(id: &str) -> bool {
 struct Serving {
     id: String,
     mconn: PeerAddress,
+    seeds: usize,
     running: Running,
 }
 
@@ -290,6 +296,11 @@ async fn serve(args: &Args, chains: Vec<NodeConfig>) -> Result<Exit, Failure> {
         });
         serving.push(one);
     }
+    let mut source = SeedSource::new();
+    for chain in &serving {
+        source.add(&chain.id, chain.mconn.clone(), chain.seeds, chain.running.handle());
+    }
+    let _serving_status = args.status.serve(source).await?;
     let ended = async {
         for chain in &serving {
             announce(chain, args.json)?;
@@ -344,6 +355,7 @@ async fn start(args: &Args, config: NodeConfig, transport: TendermintTransport) 
 
     let mut seed = Config::new(config.id());
     seed.seeds = config.seeds.iter().chain(&config.persistent_peers).cloned().collect();
+    let seeds = seed.seeds.len();
     seed.parallel = args.parallel.into();
     seed.recheck_after = args.recheck;
     seed.slots.inbound = config.max_num_inbound_peers;
@@ -355,7 +367,7 @@ async fn start(args: &Args, config: NodeConfig, transport: TendermintTransport) 
     book.add_own(config.id(), [public, listening]);
     info!(chain = %config.network, %listening, known = book.len(), strict = config.addr_book_strict, "serving");
     let chain = Chain { config: seed, book, book_file: config.addr_book_file, status_every: args.status_every };
-    Ok(Serving { id: config.network, mconn, running: seed::start(transport, chain) })
+    Ok(Serving { id: config.network, mconn, seeds, running: seed::start(transport, chain) })
 }
 
 fn open_book(file: Option<&Path>, config: BookConfig) -> Result<book::Book, Failure> {

@@ -113,6 +113,11 @@ impl Dialer {
         self.persistent.iter().map(PeerAddress::id).chain(self.unplaced.iter().copied()).collect()
     }
 
+    /// How many seeds the operator named.
+    pub(crate) fn seeds(&self) -> usize {
+        self.seeds.len()
+    }
+
     /// When one of the operator's peers (or, if asked for, a seed) that must wait now may be dialed.
     pub(crate) fn next_ready(&self, now: Now, seeds: bool) -> Option<Instant> {
         let seeds = self.seeds.iter().filter(|_| seeds);

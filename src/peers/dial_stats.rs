@@ -29,6 +29,8 @@ pub struct DialStats {
     pub operators: usize,
     /// Those of them that are connected now.
     pub operators_connected: usize,
+    /// The operator's seeds, asked when nobody else is known.
+    pub seeds: usize,
     /// Dials wanted now: twice the free outbound places, less those under way, and never more than may be under way.
     pub wanted: usize,
     /// Candidates asked of discovery now: the same, less those that wait for their turn.
@@ -68,6 +70,7 @@ impl PeerManager {
             most: self.slots.total,
             operators: operators.len(),
             operators_connected: operators.iter().filter(|id| self.set.standing(id).is_some()).count(),
+            seeds: self.dialer.seeds(),
             wanted: self.dialer.room(self.outbound_taken()),
             candidates_wanted: self.wanted(),
             candidates_waiting: self.dialer.queued(),

@@ -35,6 +35,9 @@ const FLUSH: Duration = Duration::from_secs(5);
 /// Messages of one guest that are read: it has one thing to say.
 const MAX_MESSAGES: usize = 16;
 
+/// Questions of how things stand that may wait; then those who ask do.
+const QUESTIONS: usize = 16;
+
 /// Messages of guests that may wait; then guests do.
 const MESSAGES: usize = 256;
 
@@ -56,10 +59,31 @@ pub struct Chain {
 pub struct Running {
     stop: oneshot::Sender<()>,
     status: watch::Receiver<Status>,
+    handle: Handle,
     task: JoinHandle<()>,
 }
 
+/// Asks a running seed; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    questions: mpsc::Sender<oneshot::Sender<Status>>,
+}
+
+impl Handle {
+    /// How things stand now; `None` when the seed has ended.
+    pub async fn status(&self) -> Option<Status> {
+        let (reply, answer) = oneshot::channel();
+        self.questions.send(reply).await.ok()?;
+        answer.await.ok()
+    }
+}
+
 impl Running {
+    /// A handle to ask it by.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
     /// How things stand, as last published.
     pub fn status(&self) -> watch::Receiver<Status> {
         self.status.clone()
@@ -78,6 +102,7 @@ impl Running {
 pub fn start<T: Transport>(transport: T, chain: Chain) -> Running {
     let (stop, stopped) = oneshot::channel();
     let (publish, status) = watch::channel(Status::default());
+    let (questions, asked) = mpsc::channel(QUESTIONS);
     let Chain { config, book, book_file, status_every } = chain;
     let driver = Driver {
         seed: Seed::new(now(), config, book),
@@ -93,7 +118,8 @@ pub fn start<T: Transport>(transport: T, chain: Chain) -> Running {
         farewells: JoinSet::new(),
         saves: JoinSet::new(),
     };
-    Running { stop, status, task: tokio::spawn(driver.run(stopped, publish, status_every)) }
+    let task = tokio::spawn(driver.run(stopped, asked, publish, status_every));
+    Running { stop, status, handle: Handle { questions }, task }
 }
 
 /// Tasks that each stand for something, also when they end badly.
@@ -143,7 +169,13 @@ struct Driver<T> {
 }
 
 impl<T: Transport> Driver<T> {
-    async fn run(mut self, mut stopped: oneshot::Receiver<()>, publish: watch::Sender<Status>, status_every: Duration) {
+    async fn run(
+        mut self,
+        mut stopped: oneshot::Receiver<()>,
+        mut asked: mpsc::Receiver<oneshot::Sender<Status>>,
+        publish: watch::Sender<Status>,
+        status_every: Duration,
+    ) {
         let (incoming, mut knocks) = mpsc::channel(listen::BACKLOG);
         let (said, mut messages) = mpsc::channel(MESSAGES);
         let mut listening = JoinSet::new();
@@ -179,6 +211,7 @@ impl<T: Transport> Driver<T> {
                 () = sleep_until(timeout) => self.seed.handle_timeout(now()),
                 _ = save.tick() => self.save(),
                 _ = report.tick() => drop(publish.send_replace(self.seed.status())),
+                Some(reply) = asked.recv() => drop(reply.send(self.seed.status())),
                 Some((number, message)) = messages.recv() => self.handle_message(number, &message),
                 Some(incoming) = knocks.recv() => self.handle_incoming(incoming),
             }

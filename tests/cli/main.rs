@@ -9,3 +9,4 @@ mod home;
 mod node;
 mod process;
 mod seed;
+mod why;

@@ -342,6 +342,11 @@ impl Discv4 {
         &self.content
     }
 
+    /// Whom we deal with.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
     /// Plain counters.
     pub fn stats(&self) -> &Stats {
         &self.stats

@@ -38,8 +38,38 @@ pub enum Rejected {
 }
 
 impl Rejected {
+    /// Every reason, in a fixed order.
+    pub const ALL: [Rejected; 10] = [
+        Rejected::Expired,
+        Rejected::TooFarAhead,
+        Rejected::NotAllowed,
+        Rejected::Unsolicited,
+        Rejected::NoEndpointProof,
+        Rejected::Replayed,
+        Rejected::SourceRate,
+        Rejected::TotalRate,
+        Rejected::OwnKey,
+        Rejected::ForeignRecord,
+    ];
+
     /// How many reasons there are.
-    pub(crate) const COUNT: usize = Rejected::ForeignRecord as usize + 1;
+    pub(crate) const COUNT: usize = Self::ALL.len();
+
+    /// A short name for metrics: lower case, words joined by `_`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rejected::Expired => "expired",
+            Rejected::TooFarAhead => "too_far_ahead",
+            Rejected::NotAllowed => "not_allowed",
+            Rejected::Unsolicited => "unsolicited",
+            Rejected::NoEndpointProof => "no_endpoint_proof",
+            Rejected::Replayed => "replayed",
+            Rejected::SourceRate => "source_rate",
+            Rejected::TotalRate => "total_rate",
+            Rejected::OwnKey => "own_key",
+            Rejected::ForeignRecord => "foreign_record",
+        }
+    }
 
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
@@ -48,5 +78,19 @@ impl Rejected {
             Rejected::NoEndpointProof | Rejected::SourceRate | Rejected::ForeignRecord => Blame::Misbehaved,
             Rejected::NotAllowed | Rejected::TotalRate | Rejected::OwnKey => Blame::Local,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_in_its_place_and_has_a_name_of_its_own() {
+        for (at, why) in Rejected::ALL.iter().enumerate() {
+            assert_eq!(*why as usize, at);
+            assert_eq!(Rejected::ALL.iter().filter(|other| other.name() == why.name()).count(), 1, "{why}");
+        }
+        assert_eq!(Rejected::COUNT, Rejected::ForeignRecord as usize + 1, "the last one");
     }
 }

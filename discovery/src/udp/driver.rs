@@ -423,11 +423,16 @@ impl Driver {
     }
 
     fn snapshot(&self) -> DiscoveryStats {
+        let (table, reach) = (self.machine.table(), self.machine.reach());
         DiscoveryStats {
             udp: self.outlet.stats(self.stats),
             discv4: *self.machine.stats(),
             node_db: self.db.as_ref().map(NodeDb::stats).unwrap_or_default(),
-            table_nodes: self.machine.table().len(),
+            table_nodes: table.len(),
+            table_live: table.entries().filter(|entry| entry.is_live()).count(),
+            bootnodes: table.bootnodes().len(),
+            netrestrict: !reach.netrestrict.is_empty(),
+            public_only: reach.public_only,
             requests: self.machine.requests_under_way(),
             bonds: self.machine.bonds(),
             clock_ahead: self.machine.clock_ahead(),

@@ -17,6 +17,14 @@ pub struct DiscoveryStats {
     pub node_db: NodeDbStats,
     /// Nodes in the table.
     pub table_nodes: usize,
+    /// Those of them that answered us.
+    pub table_live: usize,
+    /// Bootnodes, those out of our reach left out.
+    pub bootnodes: usize,
+    /// Whether only some networks are dealt with.
+    pub netrestrict: bool,
+    /// Whether nothing is sent to addresses that are not public.
+    pub public_only: bool,
     /// Requests of ours under way.
     pub requests: usize,
     /// Endpoint proofs remembered.

@@ -12,6 +12,7 @@ use kadwire::config::{DEFAULT_PORT, NodeConfig, home::Loaded};
 use kadwire::nat::Plan;
 use kadwire::node::Node;
 use kadwire::router::{Channel, ChannelEvent, ChannelSender, Peer, To};
+use kadwire::status::NodeSource;
 use kadwire_wire::tendermint::key::NodeKey;
 use kadwire_wire::transport::Direction;
 use rand::Rng;
@@ -25,6 +26,7 @@ use super::exit::{Exit, Failure};
 use super::options::{Listen, NatFlags, NodeKeyFlags, ReachFlags};
 use super::random;
 use super::shutdown::{self, Shutdown};
+use super::status::StatusFlag;
 
 mod events;
 mod gossip;
@@ -81,6 +83,9 @@ pub(super) struct Args {
     #[command(flatten)]
     reach: ReachFlags,
 
+    #[command(flatten)]
+    status: StatusFlag,
+
     /// Print one JSON object a line
     #[arg(long)]
     json: bool,
@@ -114,6 +119,7 @@ async fn serve(
     }
     let mut channel = builder.channel(gossip::channel());
     let node = builder.start().await.map_err(|error| Failure::Failed(error.to_string()))?;
+    let _serving = args.status.serve(NodeSource::new(&node)).await?;
     let talk = talk(&node, &mut channel, args.json);
     let ended = tokio::select! {
         ended = talk => ended,
