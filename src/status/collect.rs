@@ -43,7 +43,8 @@ struct WireSource {
 impl NodeSource {
     /// Looks at `node`, which has just been started.
     pub fn new(node: &Node) -> Self {
-        let wire = |address: &PeerAddress, router: &Handle| WireSource { address: address.clone(), router: router.clone() };
+        let wire =
+            |address: &PeerAddress, router: &Handle| WireSource { address: address.clone(), router: router.clone() };
         let tendermint = node.tendermint().map(|side| wire(side.local_address(), side.router()));
         let ethereum = node.ethereum().map(|side| wire(side.local_address(), side.router()));
         NodeSource {
