@@ -1,6 +1,6 @@
 // versus measures kadwire beside go-ethereum v1.17.10 and CometBFT v0.38.26 and v1.0.1 on this machine, all sides in turns, and prints one
-// table. It is started by `run`, which builds everything; arguments name the parts to measure (discv4, flood, lookup, crawl, mconn, idle,
-// book, pex), all without.
+// table. It is started by `run`, which builds everything; arguments name the parts to measure (discv4, flood, lookup, crawl, mconn, rlpx,
+// idle, book, pex), all without.
 package main
 
 import (
@@ -72,6 +72,10 @@ func main() {
 		secretConnection()
 		mconnection()
 		pingPong()
+	}
+	if wanted("rlpx") {
+		rlpxHandshake()
+		rlpxMessages()
 	}
 	if wanted("idle") {
 		idle()

@@ -193,6 +193,21 @@ async fn every_reason_to_close_arrives() {
     assert_eq!(soon("end", to_b.closed()).await, CloseReason::RemoteDisconnected(DisconnectReason::Requested));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reason_arrives_also_while_the_other_side_is_talking() {
+    let (a, b) = (node(1).await, node(2).await);
+    for _ in 0..10 {
+        let (to_b, mut to_a) = connect(&a, &b).await;
+        let sender = to_b.sender.clone();
+        let flood = tokio::spawn(async move { while sender.send(ETH, join(0, &[7; 5_000])).await.is_ok() {} });
+        soon("message", to_a.recv()).await.unwrap();
+        to_a.close(CloseReason::Disconnected(DisconnectReason::TooManyPeers));
+        let reason = soon("end", to_b.closed()).await;
+        assert_eq!(reason, CloseReason::RemoteDisconnected(DisconnectReason::TooManyPeers));
+        flood.await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_receiver_that_does_not_take_messages_stops_the_sender_and_loses_nothing() {
     let (a, b) = (node(1).await, node(2).await);

@@ -37,8 +37,11 @@ const MAX_READ: usize = 384 * 1024;
 /// Frame data that is turned into messages before it is asked again whether the user has room.
 const DELIVERED_AT_ONCE: usize = 64 * 1024;
 
-/// Rounds after which other tasks get a turn, even if this one never had to wait.
-const ROUNDS_PER_TURN: u32 = 32;
+/// Rounds after which other tasks get a turn, even if this one never had to wait. One takes up to some milliseconds.
+const ROUNDS_PER_TURN: u32 = 4;
+
+/// Reads of one who looks late, before the peer is called silent: the buffers of most systems.
+const LATE_READS: u32 = 32;
 
 /// A peer that takes not a byte of what is to be written for this long is given up (go-ethereum `frameWriteTimeout`, for one frame; here
 /// any progress counts, because a batch may have many).
@@ -105,7 +108,11 @@ impl Live {
         // Also if this task is dropped with its runtime.
         let _end = CloseOnDrop(self.link.clone());
         let last = self.drive().await;
-        let reason = self.broken.take().unwrap_or(last);
+        // A peer that hung up may have said why before we could not write.
+        let reason = match self.broken.take() {
+            Some(broken) if !matches!(last, CloseReason::RemoteDisconnected(_)) => broken,
+            _ => last,
+        };
         self.link.set_stats(self.machine.stats());
         tracing::debug!(%reason, "connection is over");
         // Whoever flushes waits until the peer has it all.
@@ -225,9 +232,9 @@ impl Live {
         }
     }
 
-    /// Whoever looks late finds in the stream what came in time. More than these reads the system does not keep.
+    /// Whoever looks late finds in the stream what came in time.
     fn read_what_is_there(&mut self, now: Instant) -> Result<(), CloseReason> {
-        for _ in 0..ROUNDS_PER_TURN {
+        for _ in 0..LATE_READS {
             if !self.read(now)? {
                 break;
             }
