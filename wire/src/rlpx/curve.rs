@@ -21,7 +21,7 @@ use self::k256 as implementation;
 use self::libsecp256k1 as implementation;
 use crate::{Blame, PeerId};
 
-pub(super) use implementation::{Scalar, recover};
+pub(super) use implementation::{Scalar, multiply, recover};
 
 /// Length of a point without its prefix byte, in bytes.
 pub(super) const POINT_LENGTH: usize = 64;
@@ -31,6 +31,20 @@ pub(super) const SIGNATURE_LENGTH: usize = 65;
 
 /// The X coordinate of a product: known to the owners of both keys, and to nobody else.
 pub(super) type Agreed = Zeroizing<[u8; 32]>;
+
+/// A point that only the owners of both keys know, or that of a key: `X ‖ Y`.
+pub(super) struct Product(Zeroizing<[u8; POINT_LENGTH]>);
+
+impl Product {
+    pub(super) fn as_bytes(&self) -> &[u8; POINT_LENGTH] {
+        &self.0
+    }
+
+    /// What the two agree on.
+    pub(super) fn x(&self) -> Agreed {
+        Zeroizing::new(self.0.first_chunk().copied().unwrap_or_default())
+    }
+}
 
 /// A node's static key. Wiped when dropped, never printed.
 #[derive(Clone)]
@@ -129,12 +143,6 @@ impl Scalar {
                 return scalar; // all but one in 2^127 draws
             }
         }
-    }
-
-    /// As `agree`, with what is known to be a point.
-    #[expect(clippy::unwrap_used, reason = "a PublicKey is a point of the curve")]
-    pub(super) fn agree_with(&self, key: &PublicKey) -> Agreed {
-        self.agree(&key.0).unwrap()
     }
 }
 

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::{
     HandshakeError,
-    curve::{POINT_LENGTH, PublicKey, Scalar},
+    curve::{Agreed, POINT_LENGTH, Scalar},
 };
 
 /// What a box is longer than its message, in bytes.
@@ -29,23 +29,23 @@ const TAG: usize = 32;
 /// The prefix of a point in its uncompressed form (SEC 1, 2.3.3).
 pub(super) const UNCOMPRESSED: u8 = 4;
 
-/// What the sender of a box draws.
-pub(super) struct Seed {
-    /// Used for one box.
-    pub(super) scalar: Scalar,
+/// What one box is sealed with: multiples of the receiver's key and of the generator by a scalar that is drawn for it.
+pub(super) struct Seal {
+    pub(super) agreed: Agreed,
+    pub(super) point: [u8; POINT_LENGTH],
     pub(super) iv: [u8; IV],
 }
 
-/// Appends the box of `message` for the owner of `key`.
-pub(super) fn seal(seed: &Seed, key: &PublicKey, message: &[u8], associated: &[u8], out: &mut Vec<u8>) {
-    let mut keys = Keys::new(&seed.scalar.agree_with(key));
+/// Appends the box of `message`.
+pub(super) fn seal(seal: &Seal, message: &[u8], associated: &[u8], out: &mut Vec<u8>) {
+    let mut keys = Keys::new(&seal.agreed);
     out.push(UNCOMPRESSED);
-    out.extend_from_slice(&seed.scalar.point());
+    out.extend_from_slice(&seal.point);
     let sealed_at = out.len();
-    out.extend_from_slice(&seed.iv);
+    out.extend_from_slice(&seal.iv);
     let text_at = out.len();
     out.extend_from_slice(message);
-    keys.cipher(&seed.iv).apply_keystream(out.get_mut(text_at..).unwrap_or_default());
+    keys.cipher(&seal.iv).apply_keystream(out.get_mut(text_at..).unwrap_or_default());
     keys.mac.update(out.get(sealed_at..).unwrap_or_default());
     keys.mac.update(associated);
     let tag: [u8; TAG] = keys.mac.finalize().into_bytes().into();

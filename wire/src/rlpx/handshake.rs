@@ -21,8 +21,8 @@ use self::{
 };
 use super::{
     FrameReader, FrameWriter, HandshakeError,
-    curve::{Agreed, PublicKey, Scalar, SecretKey, recover},
-    ecies::Seed,
+    curve::{Agreed, PublicKey, Scalar, SecretKey, multiply, recover},
+    ecies::Seal,
 };
 
 pub(super) use packet::{Form, MAX_PACKET, MIN_PACKET};
@@ -74,10 +74,13 @@ impl<'k> Handshake<'k> {
     }
 
     fn initiate(key: &'k SecretKey, recipient: &PublicKey, draw: Draw) -> Self {
-        let token = xor(&key.scalar().agree_with(recipient), &draw.nonce);
-        let signature = draw.ephemeral.sign(&token);
-        let auth = Auth { signature, static_key: *key.public().as_bytes(), nonce: draw.nonce };
-        let auth = packet::seal(Form::Eip8, &draw.seed, recipient, &auth.encode(draw.padding));
+        let Draw { nonce, ephemeral, box_scalar, iv, padding } = &draw;
+        let [token, agreed, point] =
+            multiply([(key.scalar(), Some(recipient)), (box_scalar, Some(recipient)), (box_scalar, None)]);
+        let signature = ephemeral.sign(&xor(&token.x(), nonce));
+        let auth = Auth { signature, static_key: *key.public().as_bytes(), nonce: *nonce };
+        let seal = Seal { agreed: agreed.x(), point: *point.as_bytes(), iv: *iv };
+        let auth = packet::seal(Form::Eip8, &seal, &auth.encode(*padding));
         Handshake {
             key,
             draw,
@@ -140,14 +143,21 @@ impl<'k> Handshake<'k> {
     fn handle_auth(&mut self, opened: &Opened) -> Result<Secured, HandshakeError> {
         let auth = Auth::decode(opened.form, &opened.message)?;
         let peer = PublicKey::from_bytes(&auth.static_key).map_err(|_| HandshakeError::StaticKey)?;
-        let token = xor(&self.key.scalar().agree_with(&peer), &auth.nonce);
-        let ephemeral_key = recover(&token, &auth.signature).ok_or(HandshakeError::Signature)?;
-        let Draw { nonce, ephemeral, seed, padding } = &self.draw;
-        let agreed = ephemeral.agree(&ephemeral_key).ok_or(HandshakeError::EphemeralKey)?;
+        let [token] = multiply([(self.key.scalar(), Some(&peer))]);
+        let ephemeral_key = recover(&xor(&token.x(), &auth.nonce), &auth.signature);
+        let ephemeral_key = ephemeral_key.ok_or(HandshakeError::Signature)?;
 
-        let ack = Ack { ephemeral_key: ephemeral.point(), nonce: *nonce };
-        let ack = packet::seal(opened.form, seed, &peer, &ack.encode(opened.form, *padding));
-        let secrets = Secrets::of_initiator(&agreed, [&auth.nonce, nonce], [&opened.packet, &ack]).swapped();
+        let Draw { nonce, ephemeral, box_scalar, iv, padding } = &self.draw;
+        let [agreed, ours, box_agreed, box_point] = multiply([
+            (ephemeral, Some(&ephemeral_key)),
+            (ephemeral, None),
+            (box_scalar, Some(&peer)),
+            (box_scalar, None),
+        ]);
+        let ack = Ack { ephemeral_key: *ours.as_bytes(), nonce: *nonce };
+        let seal = Seal { agreed: box_agreed.x(), point: *box_point.as_bytes(), iv: *iv };
+        let ack = packet::seal(opened.form, &seal, &ack.encode(opened.form, *padding));
+        let secrets = Secrets::of_initiator(&agreed.x(), [&auth.nonce, nonce], [&opened.packet, &ack]).swapped();
         self.transmit = Some(ack);
         Ok(Secured { peer, writer: FrameWriter::new(&secrets), reader: FrameReader::new(&secrets) })
     }
@@ -181,7 +191,8 @@ const MAX_PADDING: usize = 199;
 struct Draw {
     nonce: [u8; NONCE_LENGTH],
     ephemeral: Scalar,
-    seed: Seed,
+    box_scalar: Scalar,
+    iv: [u8; 16],
     padding: usize,
 }
 
@@ -190,8 +201,8 @@ impl Draw {
         let (mut nonce, mut iv) = ([0; NONCE_LENGTH], [0; 16]);
         rng.fill_bytes(&mut nonce);
         rng.fill_bytes(&mut iv);
-        let (ephemeral, scalar) = (Scalar::random(rng), Scalar::random(rng));
-        Draw { nonce, ephemeral, seed: Seed { scalar, iv }, padding: rng.random_range(MIN_PADDING..=MAX_PADDING) }
+        let (ephemeral, box_scalar) = (Scalar::random(rng), Scalar::random(rng));
+        Draw { nonce, ephemeral, box_scalar, iv, padding: rng.random_range(MIN_PADDING..=MAX_PADDING) }
     }
 }
 

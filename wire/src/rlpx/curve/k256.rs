@@ -13,7 +13,7 @@ use k256::{
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{Agreed, POINT_LENGTH, SIGNATURE_LENGTH, parity};
+use super::{Agreed, POINT_LENGTH, Product, PublicKey, SIGNATURE_LENGTH, parity};
 
 /// A secret scalar, static or of one handshake. Wiped when dropped.
 #[derive(Clone)]
@@ -48,6 +48,17 @@ impl Scalar {
     }
 }
 
+/// Multiples of keys, or of the generator where there is none. All at once: so one inversion, a tenth of a multiplication, does for all.
+#[expect(clippy::arithmetic_side_effects, reason = "multiples of points")]
+#[expect(clippy::unwrap_used, reason = "a PublicKey is a point of the curve")]
+pub(in crate::rlpx) fn multiply<const N: usize>(terms: [(&Scalar, Option<&PublicKey>); N]) -> [Product; N] {
+    let products = terms.map(|(scalar, key)| match key {
+        Some(key) => ProjectivePoint::from(checked(key.as_bytes()).unwrap()) * *scalar.0,
+        None => ProjectivePoint::mul_by_generator(&scalar.0),
+    });
+    ProjectivePoint::batch_normalize(&products).map(|point| Product(Zeroizing::new(to_bytes(&point))))
+}
+
 impl Drop for Scalar {
     fn drop(&mut self) {
         self.0.zeroize();
@@ -58,7 +69,7 @@ impl Drop for Scalar {
 ///
 /// All of it is public once the handshake is over, and to the peer before; the time it takes may show it.
 #[expect(clippy::arithmetic_side_effects, reason = "modulo the order of the group")]
-pub(in crate::rlpx) fn recover(digest: &[u8; 32], signature: &[u8; SIGNATURE_LENGTH]) -> Option<[u8; POINT_LENGTH]> {
+pub(in crate::rlpx) fn recover(digest: &[u8; 32], signature: &[u8; SIGNATURE_LENGTH]) -> Option<PublicKey> {
     let (r_s, v) = signature.split_first_chunk::<64>()?;
     let is_y_odd = u8::from(parity(v)?);
     let (r, s) = Signature::from_slice(r_s).ok()?.split_scalars();
@@ -68,7 +79,7 @@ pub(in crate::rlpx) fn recover(digest: &[u8; 32], signature: &[u8; SIGNATURE_LEN
     let z = k256::Scalar::reduce(&FieldBytes::from(*digest));
     let key = point.mul_vartime(&(inverse * *s)) + ProjectivePoint::mul_by_generator_vartime(&-(inverse * z));
     let [key] = ProjectivePoint::batch_normalize_vartime(&[key]);
-    (key != AffinePoint::IDENTITY).then(|| to_bytes(&key))
+    (key != AffinePoint::IDENTITY).then(|| PublicKey(to_bytes(&key)))
 }
 
 /// Whether both coordinates are below the field's prime and on the curve.

@@ -12,7 +12,7 @@ use secp256k1::{
 };
 use zeroize::Zeroizing;
 
-use super::{Agreed, POINT_LENGTH, SIGNATURE_LENGTH, parity};
+use super::{Agreed, POINT_LENGTH, Product, SIGNATURE_LENGTH, parity};
 
 /// Its tables are constants of the library: it costs nothing to make, and nothing in it changes. It is not blinded, as
 /// go-ethereum's is not: most scalars here live for one handshake, and to blind a context costs as much as to use it.
@@ -59,6 +59,15 @@ impl Scalar {
     }
 }
 
+/// Multiples of keys, or of the generator where there is none.
+#[expect(clippy::unwrap_used, reason = "a PublicKey is a point of the curve")]
+pub(in crate::rlpx) fn multiply<const N: usize>(terms: [(&Scalar, Option<&super::PublicKey>); N]) -> [Product; N] {
+    terms.map(|(scalar, key)| {
+        let product = key.map(|key| shared_secret_point(&checked(key.as_bytes()).unwrap(), &scalar.0));
+        Product(Zeroizing::new(product.unwrap_or_else(|| scalar.point())))
+    })
+}
+
 impl Drop for Scalar {
     fn drop(&mut self) {
         self.0.non_secure_erase();
@@ -66,11 +75,12 @@ impl Drop for Scalar {
 }
 
 /// The point whose signature this is, if there is one. High `s` is accepted, as go-ethereum does.
-pub(in crate::rlpx) fn recover(digest: &[u8; 32], signature: &[u8; SIGNATURE_LENGTH]) -> Option<[u8; POINT_LENGTH]> {
+pub(in crate::rlpx) fn recover(digest: &[u8; 32], signature: &[u8; SIGNATURE_LENGTH]) -> Option<super::PublicKey> {
     let (r_s, v) = signature.split_first_chunk::<64>()?;
     let recovery = if parity(v)? { RecoveryId::One } else { RecoveryId::Zero };
     let signature = RecoverableSignature::from_compact(r_s, recovery).ok()?;
-    Some(to_bytes(&CONTEXT.recover_ecdsa(Message::from_digest(*digest), &signature).ok()?))
+    let key = CONTEXT.recover_ecdsa(Message::from_digest(*digest), &signature).ok()?;
+    Some(super::PublicKey(to_bytes(&key)))
 }
 
 /// Whether both coordinates are below the field's prime and on the curve.

@@ -28,7 +28,7 @@ const CURVES: &[Curve] = &[
         point: |key| Some(super::k256::Scalar::new(key)?.point()),
         agree: |key, point| super::k256::Scalar::new(key)?.agree(point).map(|agreed| *agreed),
         sign: |key, digest| Some(super::k256::Scalar::new(key)?.sign(digest)),
-        recover: super::k256::recover,
+        recover: |digest, signature| super::k256::recover(digest, signature).map(|key| key.0),
         is_on_curve: super::k256::is_on_curve,
     },
     #[cfg(feature = "libsecp256k1")]
@@ -37,7 +37,7 @@ const CURVES: &[Curve] = &[
         point: |key| Some(super::libsecp256k1::Scalar::new(key)?.point()),
         agree: |key, point| super::libsecp256k1::Scalar::new(key)?.agree(point).map(|agreed| *agreed),
         sign: |key, digest| Some(super::libsecp256k1::Scalar::new(key)?.sign(digest)),
-        recover: super::libsecp256k1::recover,
+        recover: |digest, signature| super::libsecp256k1::recover(digest, signature).map(|key| key.0),
         is_on_curve: super::libsecp256k1::is_on_curve,
     },
     Curve {
@@ -180,6 +180,16 @@ fn keys_are_drawn_and_never_printed() {
     assert_eq!(SecretKey::from_bytes(&[0; 32]).unwrap_err(), KeyError::InvalidScalar);
     assert_eq!(KeyError::InvalidScalar.blame(), Blame::Local);
     assert_eq!(PeerId::from(*again.public()), PeerId::Ethereum(*again.public().as_bytes()));
+}
+
+#[test]
+fn several_products_are_the_same_as_one_after_the_other() {
+    let [one, other] = [[1; 32], [2; 32]].map(|key| SecretKey::from_bytes(&key).unwrap());
+    let (scalar, key) = (one.scalar(), other.public());
+    let [by_key, by_generator] = multiply([(scalar, Some(key)), (scalar, None)]);
+    assert_eq!((Some(by_key.x()), by_generator.as_bytes()), (scalar.agree(key.as_bytes()), one.public().as_bytes()));
+    let [back] = multiply([(other.scalar(), Some(one.public()))]);
+    assert_eq!(by_key.as_bytes(), back.as_bytes());
 }
 
 proptest! {

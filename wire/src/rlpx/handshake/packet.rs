@@ -12,8 +12,8 @@ use zeroize::Zeroizing;
 
 use super::super::{
     HandshakeError,
-    curve::{PublicKey, Scalar},
-    ecies::{self, OVERHEAD, Seed, UNCOMPRESSED},
+    curve::Scalar,
+    ecies::{self, OVERHEAD, Seal, UNCOMPRESSED},
 };
 
 /// The largest packet, in bytes without its size (go-ethereum `readMsg`, `baseProtocolMaxMsgSize`).
@@ -140,16 +140,16 @@ impl PacketReader {
     }
 }
 
-/// The packet of a message, for the owner of `key`.
-pub(super) fn seal(form: Form, seed: &Seed, key: &PublicKey, message: &[u8]) -> Vec<u8> {
+/// The packet of a message.
+pub(super) fn seal(form: Form, seal: &Seal, message: &[u8]) -> Vec<u8> {
     let size = message.len().saturating_add(OVERHEAD);
     let mut packet = Vec::with_capacity(size.saturating_add(PREFIX));
     match form {
-        Form::Plain => ecies::seal(seed, key, message, &[], &mut packet),
+        Form::Plain => ecies::seal(seal, message, &[], &mut packet),
         Form::Eip8 => {
             let prefix = (size as u16).to_be_bytes(); // ours are below 1,000
             packet.extend_from_slice(&prefix);
-            ecies::seal(seed, key, message, &prefix, &mut packet);
+            ecies::seal(seal, message, &prefix, &mut packet);
         }
     }
     packet

@@ -71,8 +71,9 @@ fn every_published_packet_is_read() {
         let auth = Auth::decode(form, &opened.message).unwrap();
         assert_eq!((opened.form, &opened.packet), (form, &packet));
         assert_eq!((&auth.static_key, auth.nonce), (a().public().as_bytes(), hex32(NONCE_A)));
-        let token = xor(&b().scalar().agree_with(a().public()), &auth.nonce);
-        assert_eq!(recover(&token, &auth.signature), Some(Scalar::new(&hex32(EPHEMERAL_A)).unwrap().point()));
+        let token = xor(&b().scalar().agree(a().public().as_bytes()).unwrap(), &auth.nonce);
+        let ephemeral = SecretKey::from_bytes(&hex32(EPHEMERAL_A)).unwrap();
+        assert_eq!(recover(&token, &auth.signature), Some(*ephemeral.public()));
     }
     for (packet, form) in
         [(packet!("ack_plain"), Form::Plain), (packet!("ack_eip8"), Form::Eip8), (packet!("ack_eip8_v57"), Form::Eip8)]
@@ -189,13 +190,19 @@ fn our_packets_are_eip8s() {
     assert_ne!(again(1), again(2));
 }
 
+/// A packet that anybody can make, for `key`.
+fn sealed(form: Form, draw: &Draw, key: &PublicKey, message: &[u8]) -> Vec<u8> {
+    let [agreed, point] = multiply([(&draw.box_scalar, Some(key)), (&draw.box_scalar, None)]);
+    packet::seal(form, &Seal { agreed: agreed.x(), point: *point.as_bytes(), iv: draw.iv }, message)
+}
+
 /// An initiator of 2015.
 fn plain_initiator<'k>(key: &'k SecretKey, recipient: &PublicKey, draw: Draw) -> Handshake<'k> {
-    let token = xor(&key.scalar().agree_with(recipient), &draw.nonce);
+    let token = xor(&key.scalar().agree(recipient.as_bytes()).unwrap(), &draw.nonce);
     let hash = Keccak256::digest(draw.ephemeral.point());
     let signature = draw.ephemeral.sign(&token);
     let message = [&signature[..], &hash, key.public().as_bytes(), &draw.nonce, &[0]].concat();
-    let auth = packet::seal(Form::Plain, &draw.seed, recipient, &message);
+    let auth = sealed(Form::Plain, &draw, recipient, &message);
     let mut handshake = Handshake::initiate(key, recipient, draw);
     handshake.transmit = Some(auth.clone());
     handshake.state = State::AwaitingAck { recipient: *recipient, auth };
@@ -214,7 +221,7 @@ fn who_begins_as_before_eip8_is_answered_so() {
     assert_eq!(recipient.poll_secured().unwrap().peer, *a_key.public());
 
     // Then all of it. One of the seeds gives a packet that might be EIP-8's by its first three bytes.
-    let looks_like_eip8 = |seed: &u64| Draw::new(&mut rng(*seed)).seed.scalar.point()[1] == 4;
+    let looks_like_eip8 = |seed: &u64| Draw::new(&mut rng(*seed)).box_scalar.point()[1] == 4;
     let seeds = [1, (0..).find(looks_like_eip8).unwrap()];
     for (seed, step) in seeds.into_iter().flat_map(|seed| [(seed, 1), (seed, 1000)]) {
         let initiator = plain_initiator(&a_key, b_key.public(), Draw::new(&mut rng(seed)));
@@ -350,7 +357,7 @@ fn a_packet_for_another_key_is_not_opened() {
 /// An initiator that seals what it likes, and what the recipient makes of it.
 fn after_auth(form: Form, message: &[u8]) -> Result<Secured, HandshakeError> {
     let key = b();
-    let auth = packet::seal(form, &Draw::new(&mut rng(5)).seed, key.public(), message);
+    let auth = sealed(form, &Draw::new(&mut rng(5)), key.public(), message);
     outcome(Handshake::recipient(&key, &mut rng(6)), &auth)
 }
 
@@ -393,7 +400,7 @@ fn a_sealed_message_that_is_wrong_has_its_error() {
     let (a_key, b_key) = (a(), b());
     for form in [Form::Plain, Form::Eip8] {
         let ack = Ack { ephemeral_key: [9; 64], nonce: [9; 32] };
-        let ack = packet::seal(form, &Draw::new(&mut rng(7)).seed, a_key.public(), &ack.encode(form, 100));
+        let ack = sealed(form, &Draw::new(&mut rng(7)), a_key.public(), &ack.encode(form, 100));
         let error = outcome(Handshake::initiator(&a_key, b_key.public(), &mut rng(8)), &ack).unwrap_err();
         assert_eq!((error, error.blame()), (HandshakeError::EphemeralKey, Blame::Misbehaved));
     }
@@ -408,7 +415,7 @@ fn a_changed_message_gives_an_error_or_frames_that_do_not_open() {
     for at in 0..168 {
         let mut message = auth.message.clone();
         message[at] ^= 1 << (at % 8);
-        let changed = packet::seal(Form::Eip8, &Draw::new(&mut rng(9)).seed, b_key.public(), &message);
+        let changed = sealed(Form::Eip8, &Draw::new(&mut rng(9)), b_key.public(), &message);
         let mut recipient = Handshake::recipient(&b_key, &mut rng(10));
         if recipient.handle_bytes(&changed).is_err() {
             continue;
