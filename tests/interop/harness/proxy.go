@@ -57,6 +57,9 @@ func (p *Proxy) Address() string { return p.listener.Addr().String() }
 // Freeze carries nothing more, in either direction, and closes nothing: as a cable that was pulled.
 func (p *Proxy) Freeze() { p.set(func() { p.frozen = true }) }
 
+// Thaw carries on, and what has waited first.
+func (p *Proxy) Thaw() { p.set(func() { p.frozen = false }) }
+
 // Limit carries at most so many bytes a second in each direction.
 func (p *Proxy) Limit(bytesPerSecond int) { p.set(func() { p.rate = bytesPerSecond }) }
 

@@ -2,6 +2,7 @@
 //
 //	127.41 MConnection    127.42 refusals    127.43 PEX with a node    127.44 many peers and channels    127.45 pings and silence
 //	127.46 trouble        127.110 home folders        127.111, 127.112 seeds        127.115–127.119 silent sockets
+//	127.133 crossed dials
 //	127.1–127.214, third byte from 101 on: networks of many switches
 package tendermint
 
