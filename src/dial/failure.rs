@@ -4,7 +4,8 @@ use std::io::ErrorKind;
 
 use kadwire_wire::{
     Blame,
-    transport::{DialError, HandshakeError},
+    rlpx::disconnect::DisconnectReason,
+    transport::{CloseReason, DialError, HandshakeError},
 };
 
 use crate::count::reasons;
@@ -106,9 +107,98 @@ impl From<&HandshakeError> for WhyFailed {
             HandshakeError::Timeout(_) => WhyFailed::HandshakeTimedOut,
             HandshakeError::Closed | HandshakeError::Io(_) => WhyFailed::HandshakeCut,
             HandshakeError::IdMismatch { .. } | HandshakeError::NodeInfoId { .. } => WhyFailed::WrongIdentity,
+            HandshakeError::Key(_) | HandshakeError::HelloId => WhyFailed::WrongIdentity,
             HandshakeError::SelfConnection => WhyFailed::OurOwn,
             HandshakeError::Incompatible(_) => WhyFailed::Incompatible,
+            HandshakeError::UselessPeer(_) => WhyFailed::UselessPeer,
+            HandshakeError::Disconnected(reason) => WhyFailed::from(*reason),
             _ => WhyFailed::HandshakeFailed,
         }
+    }
+}
+
+/// What the peer says when it hangs up.
+impl From<DisconnectReason> for WhyFailed {
+    fn from(reason: DisconnectReason) -> Self {
+        match reason {
+            DisconnectReason::UselessPeer => WhyFailed::UselessPeer,
+            DisconnectReason::TooManyPeers => WhyFailed::TooManyPeers,
+            DisconnectReason::AlreadyConnected => WhyFailed::AlreadyConnected,
+            DisconnectReason::IncompatibleVersion => WhyFailed::Incompatible,
+            DisconnectReason::InvalidIdentity | DisconnectReason::UnexpectedIdentity => WhyFailed::WrongIdentity,
+            DisconnectReason::ToSelf => WhyFailed::OurOwn,
+            _ => WhyFailed::RefusedByPeer,
+        }
+    }
+}
+
+/// How a connection came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Whose fault it was.
+    pub blame: Blame,
+    /// Why we have not got the peer, if it ended at once.
+    pub why: WhyFailed,
+}
+
+/// Nothing more is known.
+impl From<Blame> for Ended {
+    fn from(blame: Blame) -> Self {
+        Ended { blame, why: WhyFailed::EndedAtOnce }
+    }
+}
+
+impl From<&CloseReason> for Ended {
+    fn from(reason: &CloseReason) -> Self {
+        let why = match reason {
+            CloseReason::RemoteDisconnected(reason) => WhyFailed::from(*reason),
+            _ => WhyFailed::EndedAtOnce,
+        };
+        Ended { blame: reason.blame(), why }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn every_way_in_which_a_dial_fails_has_its_name() {
+        let connect = |kind| DialError::Connect(kind);
+        let refused = |reason| DialError::Handshake(HandshakeError::Disconnected(reason));
+        for (error, why) in [
+            (DialError::Unsupported, WhyFailed::NotDialable),
+            (DialError::Resolve(ErrorKind::NotFound), WhyFailed::NotResolved),
+            (connect(ErrorKind::ConnectionRefused), WhyFailed::ConnectionRefused),
+            (connect(ErrorKind::HostUnreachable), WhyFailed::Unreachable),
+            (connect(ErrorKind::PermissionDenied), WhyFailed::ConnectFailed),
+            (DialError::Timeout(Duration::from_secs(3)), WhyFailed::TimedOut),
+            (HandshakeError::Closed.into(), WhyFailed::HandshakeCut),
+            (HandshakeError::Timeout(Duration::from_secs(5)).into(), WhyFailed::HandshakeTimedOut),
+            (HandshakeError::IdMismatch { expected: [1; 20], proven: [2; 20] }.into(), WhyFailed::WrongIdentity),
+            (HandshakeError::HelloId.into(), WhyFailed::WrongIdentity),
+            (refused(DisconnectReason::TooManyPeers), WhyFailed::TooManyPeers),
+            (refused(DisconnectReason::UselessPeer), WhyFailed::UselessPeer),
+            (refused(DisconnectReason::AlreadyConnected), WhyFailed::AlreadyConnected),
+            (refused(DisconnectReason::Quitting), WhyFailed::RefusedByPeer),
+        ] {
+            assert_eq!(WhyFailed::from(&error), why, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_full_peer_is_nobodys_fault_and_a_useless_one_is_not_tried_again_soon() {
+        let said = |reason| Ended::from(&CloseReason::RemoteDisconnected(reason));
+        assert_eq!(
+            [DisconnectReason::TooManyPeers, DisconnectReason::UselessPeer].map(|reason| said(reason).why),
+            [WhyFailed::TooManyPeers, WhyFailed::UselessPeer]
+        );
+        assert_eq!(
+            (WhyFailed::TooManyPeers.blame(), WhyFailed::UselessPeer.blame()),
+            (Blame::Local, Blame::Incompatible)
+        );
+        assert_eq!(Ended::from(&CloseReason::Remote), Ended::from(Blame::Local));
     }
 }

@@ -31,7 +31,7 @@ use rand::{SeedableRng, rngs::StdRng};
 pub(crate) use backoff::Backoff;
 pub use check::{Refusals, WhyNot};
 pub(crate) use expiring::Expiring;
-pub use failure::{Failures, WhyFailed};
+pub use failure::{Ended, Failures, WhyFailed};
 pub(crate) use queue::{MAX_PER_SUBNET, Subnet, is_lan};
 
 use pace::Pace;
@@ -267,13 +267,7 @@ impl Dialer {
     /// The dial failed. Returns whether the address should be given up: it is not what was said, or it failed too often.
     pub(crate) fn failed(&mut self, now: Now, address: &PeerAddress, blame: Blame) -> Option<GiveUp> {
         let kind = self.finish(address)?;
-        let cap = self.backoff_cap(address, kind);
-        if blame == Blame::Local {
-            self.backoff.fail(now.monotonic, address, cap, &mut self.rng);
-        } else {
-            // Another identity, another network or no such protocol: not better in two seconds.
-            self.backoff.fail_for(now.monotonic, address, cap);
-        }
+        self.back_off(now, address, kind, blame);
         let too_often = self.backoff.failures(address) > MAX_FAILURES;
         let kept = self.is_persistent(&address.id()) || kind == Kind::Seed;
         if kept {
@@ -285,23 +279,22 @@ impl Dialer {
         }
     }
 
-    /// A connection ended after `lasted`. A dialed one that ended at once, and not by our wish, counts as a failed dial.
+    /// A connection ended after `lasted`. A dialed one that ended at once, and not by our wish, counts as a dial that failed for `why`.
     pub(crate) fn disconnected(
         &mut self,
         now: Now,
         id: PeerId,
         dialed: Option<&PeerAddress>,
         lasted: Duration,
-        by_us: bool,
+        failed: Option<WhyFailed>,
     ) {
         self.cooling.insert(id, now.monotonic + COOL_DOWN);
         let Some(address) = dialed else { return };
         if lasted >= SHORT_LIVED {
             self.backoff.clear(address);
-        } else if !by_us {
+        } else if let Some(why) = failed {
             let kind = if self.seeds.contains(address) { Kind::Seed } else { Kind::Dynamic };
-            let cap = self.backoff_cap(address, kind);
-            self.backoff.fail(now.monotonic, address, cap, &mut self.rng);
+            self.back_off(now, address, kind, why.blame());
         }
     }
 
@@ -316,8 +309,17 @@ impl Dialer {
     /// A dial ended well, and there is no place for the peer after all. It waits as if it had failed: a persistent peer would otherwise be
     /// dialed again at once, at the speed of the network (GHSA-cpqw-5g6w-h8rr).
     pub(crate) fn no_place(&mut self, now: Now, address: &PeerAddress) {
-        let cap = self.backoff_cap(address, Kind::Dynamic);
-        self.backoff.fail(now.monotonic, address, cap, &mut self.rng);
+        self.back_off(now, address, Kind::Dynamic, Blame::Local);
+    }
+
+    fn back_off(&mut self, now: Now, address: &PeerAddress, kind: Kind, blame: Blame) {
+        let cap = self.backoff_cap(address, kind);
+        if blame == Blame::Local {
+            self.backoff.fail(now.monotonic, address, cap, &mut self.rng);
+        } else {
+            // Another identity, another network or no such protocol: not better in two seconds.
+            self.backoff.fail_for(now.monotonic, address, cap);
+        }
     }
 
     fn backoff_cap(&self, address: &PeerAddress, kind: Kind) -> Duration {

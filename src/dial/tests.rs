@@ -68,7 +68,7 @@ fn every_reason_not_to_dial_has_its_name() {
         dialer.start(now, address(failed), Kind::Dynamic);
         dialer.failed(now, &address(failed), Blame::Incompatible);
     }
-    dialer.disconnected(now, id(7), None, secs(60), false);
+    dialer.disconnected(now, id(7), None, secs(60), None);
     for (peer, at, expected) in [
         (address(1), 0, Ok(())),
         (address(OWN), 0, Err(WhyNot::SelfId)),
@@ -165,10 +165,11 @@ fn an_address_is_given_up_if_it_is_false_or_fails_too_often() {
 #[test]
 fn a_connection_that_ends_at_once_counts_as_a_failed_dial() {
     let (now, mut dialer) = (Now::read(), dialer(|_| {}));
-    let mut connect = |lasted, by_us| {
+    let mut connect = |lasted, by_us: bool| {
         dialer.start(now, address(1), Kind::Dynamic);
         assert_eq!(dialer.succeeded(&address(1)), Some(Kind::Dynamic));
-        dialer.disconnected(now, id(1), Some(&address(1)), secs(lasted), by_us);
+        let failed = (!by_us).then_some(WhyFailed::EndedAtOnce);
+        dialer.disconnected(now, id(1), Some(&address(1)), secs(lasted), failed);
         dialer.failures_of(&id(1))
     };
     assert_eq!(connect(1, false), 1);

@@ -40,7 +40,7 @@ use std::{
 use ipnet::IpNet;
 use kadwire_wire::address::{PeerAddress, PeerId};
 
-pub use crate::dial::{Failures, Places, Refusals, WhyFailed, WhyNot};
+pub use crate::dial::{Ended, Failures, Places, Refusals, WhyFailed, WhyNot};
 pub use dial_stats::DialStats;
 pub use eviction::Slots;
 pub use manager::PeerManager;

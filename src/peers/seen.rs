@@ -3,15 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 
 use kadwire_discovery::Now;
-use kadwire_wire::{
-    Blame,
-    address::{PeerAddress, PeerId},
-};
+use kadwire_wire::address::{PeerAddress, PeerId};
 
 use super::{Action, ConnectionId, Direction, Event, PeerManager, Score, admission::MAX_DEPARTED, schedule::known};
 use crate::{
     book::Origin,
-    dial::{Kind, SHORT_LIVED, WhyFailed, WhyNot},
+    dial::{Ended, Kind, SHORT_LIVED, WhyFailed, WhyNot},
 };
 
 /// Malformed bytes or broken rules on a connection lower the score by this much.
@@ -208,8 +205,9 @@ impl PeerManager {
         }
     }
 
-    /// A connection ended, for whatever reason; `blame` says whose fault it was.
-    pub fn handle_closed(&mut self, now: Now, connection: ConnectionId, blame: Blame) {
+    /// A connection ended, for whatever reason: at least it is known whose fault it was.
+    pub fn handle_closed(&mut self, now: Now, connection: ConnectionId, ended: impl Into<Ended>) {
+        let Ended { blame, why } = ended.into();
         let Some(closed) = self.set.remove(connection) else { return };
         if closed.announced {
             self.events.push_back(Event::Down { peer: closed.peer, connection });
@@ -228,11 +226,11 @@ impl PeerManager {
             None => {
                 let lasted = now.monotonic.saturating_duration_since(closed.since);
                 // If another connection with it goes on, the end of this one says nothing about the address.
-                let is_no_failure = closed.closed_by_us || goes_on;
-                if closed.dialed.is_some() && lasted < SHORT_LIVED && !is_no_failure {
-                    self.counted.failed.count(WhyFailed::EndedAtOnce);
+                let failed = (!closed.closed_by_us && !goes_on).then_some(why);
+                if closed.dialed.is_some() && lasted < SHORT_LIVED {
+                    failed.map(|why| self.counted.failed.count(why));
                 }
-                self.dialer.disconnected(now, closed.peer, closed.dialed.as_ref(), lasted, is_no_failure);
+                self.dialer.disconnected(now, closed.peer, closed.dialed.as_ref(), lasted, failed);
             }
         }
         self.schedule(now);

@@ -85,7 +85,7 @@ impl<T: Transport> Router<T> {
         if let Some(Open { peer, .. }) = self.open.remove(&number) {
             debug!(peer = %peer.id, remote = %peer.remote, %reason, "disconnected");
         }
-        self.peers.handle_closed(now(), number, reason.blame());
+        self.peers.handle_closed(now(), number, &reason);
     }
 }
 

@@ -108,6 +108,25 @@ fn setup_conn() {
 }
 
 #[test]
+fn a_peer_that_says_after_the_hello_why_it_leaves_is_counted_by_that() {
+    use kadwire_wire::{rlpx::disconnect::DisconnectReason, transport::CloseReason};
+    let leaves = |reason: DisconnectReason| {
+        rounds(4, 5)
+            .connected([1])
+            .then(|manager, now| {
+                let connection = manager.peer(&ethereum_id(1)).unwrap().connection;
+                manager.handle_closed(now, connection, &CloseReason::RemoteDisconnected(reason));
+            })
+            .after(secs(60))
+            .discovered([1])
+    };
+    let full = leaves(DisconnectReason::TooManyPeers).expect_dials([1]);
+    assert_eq!(full.manager.dial_stats().failed.of(WhyFailed::TooManyPeers), 1);
+    let useless = leaves(DisconnectReason::UselessPeer).expect_refused(WhyNot::BackingOff);
+    assert_eq!(useless.manager.dial_stats().failed.of(WhyFailed::UselessPeer), 1);
+}
+
+#[test]
 fn a_place_that_was_free_before_the_hello_may_be_taken_after_it() {
     const LATE: ConnectionId = ConnectionId(900);
     let one = Slots { outbound: 0, inbound: 1, ..Slots::ethereum(1, 0) };
