@@ -6,7 +6,7 @@
 //! c = AES-128-CTR(k[..16], iv, message)              d = HMAC-SHA-256(SHA-256(k[16..]), iv ‖ c ‖ associated data)
 //! ```
 
-use aes::Aes128;
+use aes::Aes128Enc;
 use ctr::{
     Ctr128BE,
     cipher::{KeyIvInit, StreamCipher},
@@ -87,7 +87,7 @@ impl Keys {
         keys
     }
 
-    fn cipher(&self, iv: &[u8; IV]) -> Ctr128BE<Aes128> {
+    fn cipher(&self, iv: &[u8; IV]) -> Ctr128BE<Aes128Enc> {
         Ctr128BE::new((&*self.encryption).into(), iv.into())
     }
 }

@@ -9,7 +9,7 @@
 //! Frame data is `message code ‖ payload`; what it means is not known here. Data is sealed and opened where it lies, and buffers
 //! are used again: after the first frames nothing is allocated.
 
-use aes::{Aes256, cipher::BlockCipherEncrypt};
+use aes::{Aes256Enc, cipher::BlockCipherEncrypt};
 use ctr::{
     Ctr128BE,
     cipher::{KeyInit, KeyIvInit, StreamCipher},
@@ -33,7 +33,7 @@ const HEADER_DATA: [u8; 3] = [0xc2, 0x80, 0x80];
 
 /// Seals the frames of one direction.
 pub struct FrameWriter {
-    cipher: Ctr128BE<Aes256>,
+    cipher: Ctr128BE<Aes256Enc>,
     mac: Mac,
 }
 
@@ -83,7 +83,7 @@ impl FrameWriter {
 
 /// Opens the frames of one direction.
 pub struct FrameReader {
-    cipher: Ctr128BE<Aes256>,
+    cipher: Ctr128BE<Aes256Enc>,
     mac: Mac,
     /// Of the frame whose header was read.
     current: Option<Current>,
@@ -162,7 +162,11 @@ impl FrameReader {
 }
 
 /// The size of the frame's data, from a header that is authentic.
-fn open_header(cipher: &mut Ctr128BE<Aes256>, mac: &mut Mac, header: &mut [u8; HEADER]) -> Result<usize, FrameError> {
+fn open_header(
+    cipher: &mut Ctr128BE<Aes256Enc>,
+    mac: &mut Mac,
+    header: &mut [u8; HEADER],
+) -> Result<usize, FrameError> {
     let (sealed, found) = header.split_at_mut(BLOCK);
     let Some(sealed) = sealed.first_chunk_mut::<BLOCK>() else { return Err(FrameError::HeaderMac) };
     if !bool::from(mac.header(sealed).as_slice().ct_eq(found)) {
@@ -179,14 +183,14 @@ fn padded(size: usize) -> usize {
 }
 
 /// One key for both directions, and zeros for the start of both: the spec says so. It is of this connection only.
-fn cipher(secrets: &Secrets) -> Ctr128BE<Aes256> {
+fn cipher(secrets: &Secrets) -> Ctr128BE<Aes256Enc> {
     Ctr128BE::new((&*secrets.aes).into(), (&[0; BLOCK]).into())
 }
 
 /// The authenticators of one direction. Their construction is RLPx's own: a keccak that is never finished, and AES to mix its
 /// intermediate digests with what they authenticate.
 struct Mac {
-    cipher: Aes256,
+    cipher: Aes256Enc,
     hash: Keccak256,
     /// Of `hash` as it is now (the first half). What a frame ends with is what the next header begins with: kept, it saves one of
     /// five permutations of a small frame.
@@ -195,7 +199,7 @@ struct Mac {
 
 impl Mac {
     fn new(secrets: &Secrets, hash: &Keccak256) -> Self {
-        Mac { cipher: Aes256::new((&*secrets.mac).into()), digest: digest(hash), hash: hash.clone() }
+        Mac { cipher: Aes256Enc::new((&*secrets.mac).into()), digest: digest(hash), hash: hash.clone() }
     }
 
     /// The authenticator of a sealed header.
