@@ -345,6 +345,28 @@ fn a_size_out_of_bounds_is_refused_before_more_is_read() {
     }
 }
 
+/// Sizes that leave no room for a block made go-ethereum panic (CVE-2026-22862); points off the curve gave bits of the key away
+/// (CVE-2026-26315): they are refused before the key is used.
+#[test]
+fn every_size_of_a_forged_box_is_refused_and_the_key_multiplies_points_only() {
+    let key = b();
+    for off_the_curve in [false, true] {
+        let mut point = [&[4][..], a().public().as_bytes()].concat();
+        point[64] ^= u8::from(off_the_curve);
+        for size in 0..=400_u16 {
+            let mut packet = [&size.to_be_bytes()[..], &point].concat();
+            packet.resize(2 + usize::from(size).max(1), 0);
+            let error = outcome(Handshake::recipient(&key, &mut rng(1)), &packet).unwrap_err();
+            let expected = match usize::from(size) {
+                size if size < MIN_PACKET => HandshakeError::TooShort(size),
+                _ if off_the_curve => HandshakeError::NotAPoint,
+                _ => HandshakeError::WrongMac,
+            };
+            assert_eq!(error, expected, "{size} bytes");
+        }
+    }
+}
+
 #[test]
 fn a_packet_for_another_key_is_not_opened() {
     let (a_key, b_key) = (a(), b());
