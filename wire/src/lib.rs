@@ -1,4 +1,5 @@
-//! How to talk to a peer: Tendermint's SecretConnection, NodeInfo, MConnection and PEX messages, over TCP or in memory; Ethereum's RLPx.
+//! How to talk to a peer, over TCP or in memory: Tendermint's SecretConnection, NodeInfo, MConnection and PEX messages; Ethereum's RLPx,
+//! Hello and multiplexed protocols.
 //!
 //! What it is not: it knows no address book, no dialing policy and no routing. It says only what a peer proved and sent.
 //!

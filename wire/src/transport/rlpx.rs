@@ -1,8 +1,4 @@
-//! The TCP driver of Ethereum's peer wire (RLPx): binds, accepts and dials; then the handshake and Hello, and the tasks of a connection.
-//!
-//! A *channel* here is the place of a shared protocol in the connection's list ([`PeerInfo::Ethereum`] and
-//! [`match_protocols`](crate::rlpx::capability::match_protocols) say which), and a message on it is what [`join`](crate::rlpx::message::join) makes: the protocol's own code, then
-//! the payload.
+//! The TCP driver of Ethereum's peer wire (RLPx): binds, accepts and dials; then the handshake and Hello, and one task per connection.
 
 mod handshake;
 mod live;
@@ -80,6 +76,10 @@ impl RlpxConfig {
 }
 
 /// A [`Transport`] of Ethereum peers over TCP; see [`RlpxConfig`].
+///
+/// A *channel* of its connections is the place of a protocol among those that both sides speak
+/// ([`match_protocols`](crate::rlpx::capability::match_protocols) with the capabilities of the peer's Hello says which), and a message is
+/// what [`join`](crate::rlpx::message::join) makes: the protocol's own code, then the payload.
 #[derive(Debug)]
 pub struct RlpxTransport {
     local: Arc<Local>,
