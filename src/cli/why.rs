@@ -79,7 +79,7 @@ struct Page(String);
 impl Page {
     fn row(&mut self, name: &str, text: impl std::fmt::Display) {
         // Writing to a String does not fail.
-        let _ = writeln!(self.0, "{name:<12}{text}");
+        let _ = writeln!(self.0, "{name:<13}{text}");
     }
 
     fn discovery(&mut self, discovery: &Discovery) {
@@ -88,7 +88,7 @@ impl Page {
         self.row("udp", format!("{listen}datagrams {sent} out, {received} in; refused: {}", named(&discovery.refused)));
         let (answered, timed_out) = (discovery.requests_answered, discovery.requests_timed_out);
         self.row("requests", format!("{answered} answered, {timed_out} timed out; {lookups} lookups"));
-        self.row("table", format!("{live} live of {table} nodes; {bootnodes} bootnodes"));
+        self.row("table", format!("{live} live of {table} nodes; bootnodes: {bootnodes}"));
     }
 
     fn wire(&mut self, wire: &Wire) {
@@ -97,7 +97,7 @@ impl Page {
         let peers = wire.connected();
         self.row(
             &wire.name,
-            format!("{peers} peers: {inbound} of {max_inbound} in, {outbound} of {max_outbound} out{at}"),
+            format!("peers: {peers}, {inbound} of {max_inbound} in, {outbound} of {max_outbound} out{at}"),
         );
         let found = wire.found;
         let (filtered, other, silent) = (found.filtered, found.other_wire, found.without_record);

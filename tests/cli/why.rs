@@ -105,7 +105,7 @@ fn nodes_with_peers_say_so_and_their_metrics_are_served() {
         }
     }
     let text = String::from_utf8(run(&["why", "127.135.2.6:6060"]).stdout).unwrap();
-    assert!(text.contains("tendermint  1 peers") && text.contains("1. 1 peer:"), "{text}");
+    assert!(text.contains("tendermint   peers: 1, ") && text.contains("1. 1 peer:"), "{text}");
 }
 
 #[test]
