@@ -112,7 +112,7 @@ fn node(status: &Status, findings: &mut Findings) {
         findings.add(
             Cause::NobodyToAsk,
             says,
-            "Name somebody to begin with: --bootnodes enode://…, --seeds id@host:port or --persistent-peers id@host:port.",
+            "Name somebody to begin with: --bootnodes enode://…, --seeds or --persistent-peers id@host:port, --static enode://….",
         );
     }
     if let Some(discovery) = &status.discovery {
