@@ -96,6 +96,11 @@ impl SecretKey {
         Zeroizing::new(HEXLOWER.encode(self.scalar.as_ref()))
     }
 
+    /// The scalar, 32 bytes big-endian, for others who prove that they have it.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        self.scalar.clone()
+    }
+
     /// The public half.
     pub fn public(&self) -> &PublicKey {
         &self.public

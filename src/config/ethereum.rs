@@ -22,10 +22,13 @@ pub struct EthereumConfig {
     pub listen: Option<SocketAddr>,
     /// Peers in all, trusted ones apart (`MaxPeers`, `--maxpeers`).
     pub max_peers: usize,
-    /// One in so many of them is one that we dialed (`DialRatio`). 0 is the default.
+    /// One in so many of them is one that we dialed (`DialRatio`); 0, the default, is one in three.
     pub dial_ratio: usize,
     /// Dials nobody but static peers (`NoDial`, which in go-ethereum leaves those out too).
     pub no_dial: bool,
+    /// Dials one of discovery's bootnodes as a peer when there has been none for 20 s: the rule of go-ethereum 1.8. Today's has none, and
+    /// bootnodes that only know discovery give no TCP port.
+    pub bootnode_fallback: bool,
     /// Peers to keep connected, whoever asks for their place (`StaticNodes`).
     pub static_nodes: Vec<PeerAddress>,
     /// Peers that are let in when all places are taken (`TrustedNodes`).
@@ -43,9 +46,6 @@ pub struct EthereumConfig {
 /// Peers in all (go-ethereum `node/defaults.go`).
 const MAX_PEERS: usize = 50;
 
-/// One in so many peers is dialed (go-ethereum `p2p/server.go`, `defaultDialRatio`).
-const DIAL_RATIO: usize = 3;
-
 /// The longest name: a Hello has 2,048 bytes, and room for capabilities.
 const MAX_NAME: usize = 512;
 
@@ -57,8 +57,9 @@ impl EthereumConfig {
             name: format!("kadwire/v{}/{}-{}", env!("CARGO_PKG_VERSION"), std::env::consts::OS, std::env::consts::ARCH),
             listen,
             max_peers: MAX_PEERS,
-            dial_ratio: DIAL_RATIO,
+            dial_ratio: 0,
             no_dial: false,
+            bootnode_fallback: false,
             static_nodes: Vec::new(),
             trusted_nodes: Vec::new(),
             netrestrict: Vec::new(),
@@ -71,17 +72,6 @@ impl EthereumConfig {
     /// This node's id.
     pub fn id(&self) -> PeerId {
         PeerId::Ethereum(*self.key.public().as_bytes())
-    }
-
-    /// Peers that we dial, static ones apart: a part of all, at least one, and none if we are to dial nobody (go-ethereum
-    /// `p2p/server.go`, `MaxDialedConns`).
-    pub fn max_dialed(&self) -> usize {
-        let ratio = if self.dial_ratio == 0 { DIAL_RATIO } else { self.dial_ratio };
-        match self.max_peers {
-            0 => 0,
-            _ if self.no_dial => 0,
-            max_peers => (max_peers / ratio).max(1),
-        }
     }
 
     /// Whether the values make sense together; the first that does not is named.
@@ -107,26 +97,6 @@ impl EthereumConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// go-ethereum, `MaxDialedConns`.
-    #[test]
-    fn a_third_of_the_peers_are_dialed_at_least_one() {
-        let config = EthereumConfig::new(SecretKey::from_bytes(&[1; 32]).unwrap(), None);
-        let dialed = |max_peers, dial_ratio, no_dial| {
-            EthereumConfig { max_peers, dial_ratio, no_dial, ..config.clone() }.max_dialed()
-        };
-        assert_eq!(config.max_dialed(), 16);
-        for (max_peers, dial_ratio, no_dial, expected) in [
-            (50, 0, false, 16),
-            (50, 2, false, 25),
-            (2, 3, false, 1),
-            (0, 3, false, 0),
-            (50, 3, true, 0),
-            (9, 1, false, 9),
-        ] {
-            assert_eq!(dialed(max_peers, dial_ratio, no_dial), expected, "{max_peers}/{dial_ratio}");
-        }
-    }
 
     #[test]
     fn what_is_no_ethereum_node_is_named() {

@@ -198,7 +198,7 @@ impl NodeBuilder {
             None => None,
         };
         let ethereum = self.ethereum.zip(ethereum);
-        let ethereum =
+        let mut ethereum =
             ethereum.map(|(config, transport)| EthereumSetup::new(config, self.peers, self.protocols, transport));
 
         let mut nat = None;
@@ -209,7 +209,7 @@ impl NodeBuilder {
                 if let Some(tendermint) = &tendermint {
                     tendermint.advertise(&mut discovery);
                 }
-                if let Some(ethereum) = &ethereum {
+                if let Some(ethereum) = &mut ethereum {
                     ethereum.advertise(&mut discovery);
                 }
                 let discovery = Discovery::bind(discovery).await?;

@@ -5,11 +5,11 @@ use std::{
     sync::Arc,
 };
 
-use kadwire_discovery::{self as discovery, Discovery};
+use kadwire_discovery::{self as discovery, Discovery, NodeRecord};
 use kadwire_wire::{
     address::{PeerAddress, PeerId},
-    rlpx::capability,
-    transport::{Endpoint, MemoryNetwork, MemoryRlpxConfig, MemoryTransport, Transport},
+    rlpx::{self, capability},
+    transport::{Endpoint, MemoryNetwork, MemoryRlpxConfig, MemoryTransport, RlpxConfig, RlpxTransport, Transport},
 };
 
 use super::{StartError, Wire, random_seed};
@@ -132,6 +132,8 @@ pub(super) struct EthereumSetup<T> {
     pub(super) setup: router::Setup,
     protocols: Vec<Arc<Protocol>>,
     transport: T,
+    /// The nodes that discovery begins with, as peers.
+    bootnodes: Vec<PeerAddress>,
 }
 
 impl<T: Transport> EthereumSetup<T> {
@@ -144,7 +146,7 @@ impl<T: Transport> EthereumSetup<T> {
         let protocols: Vec<_> = protocols.into_iter().map(Arc::new).collect();
         let teller = config.message_events.then(|| setup.teller());
         setup.serve(protocol::serve(protocols.clone(), teller));
-        EthereumSetup { config, setup, protocols, transport }
+        EthereumSetup { config, setup, protocols, transport, bootnodes: Vec::new() }
     }
 
     /// Where it listens, if it does.
@@ -153,16 +155,17 @@ impl<T: Transport> EthereumSetup<T> {
     }
 
     /// Puts our TCP port and what the protocols say into the record, unless the operator gave discovery itself a port.
-    pub(super) fn advertise(&self, discovery: &mut discovery::Config) {
+    pub(super) fn advertise(&mut self, discovery: &mut discovery::Config) {
         let bound = self.bound().map(|bound| bound.port());
         discovery.tcp_port = discovery.tcp_port.or(bound);
+        self.bootnodes = discovery.bootnodes.iter().filter_map(dialable).collect();
         discovery.pairs.extend(self.protocols.iter().flat_map(|protocol| protocol.attributes().iter().cloned()));
     }
 
     /// Starts the router.
     pub(super) fn start(self, discovery: Option<&Discovery>) -> Result<Ethereum, ConfigError> {
         let bound = self.bound();
-        let EthereumSetup { config, setup, protocols, transport } = self;
+        let EthereumSetup { config, mut setup, protocols, transport, bootnodes } = self;
         let local = match bound {
             None => PeerAddress::memory(config.id()),
             Some(bound) => {
@@ -176,8 +179,11 @@ impl<T: Transport> EthereumSetup<T> {
             }
         };
         let own = local.socket_addr().into_iter().chain(bound);
-        let policy = policy(&config, own);
+        let policy = policy(&config, own, bootnodes);
         let listen = transport.local();
+        if let Some(discovery) = discovery.cloned() {
+            setup.resolve(Box::new(move |peer| Box::pin(find(discovery.clone(), peer))));
+        }
         // Ethereum peers do not tell of others: the book is for those that we reached.
         let book = Book::new(BookConfig { strict: false, seed: policy.seed, ..BookConfig::default() });
         let router = setup.start(router::Config::default(), transport, PeerManager::new(policy, book));
@@ -192,25 +198,37 @@ impl<T: Transport> EthereumSetup<T> {
     }
 }
 
+/// Where a node that discovery knows takes RLPx, if it does.
+fn dialable(node: &NodeRecord) -> Option<PeerAddress> {
+    PeerAddress::from_socket(PeerId::Ethereum(*node.key().as_bytes()), (node.ip(), node.tcp()).into()).ok()
+}
+
+/// Looks a node up.
+async fn find(discovery: Discovery, peer: PeerId) -> Option<PeerAddress> {
+    let found = discovery.lookup(peer.ethereum()?).await.ok()?;
+    found.iter().filter_map(dialable).find(|address| address.id() == peer)
+}
+
 /// What the peer policy takes from the configuration.
-fn policy(config: &EthereumConfig, own: impl Iterator<Item = SocketAddr>) -> peers::Config {
-    let outbound = config.max_dialed();
-    let slots = Slots {
-        inbound: config.max_peers - outbound,
-        outbound,
-        total: config.max_peers,
-        upgrade: 0,
-        ..Slots::default()
-    };
+fn policy(
+    config: &EthereumConfig,
+    own: impl Iterator<Item = SocketAddr>,
+    bootnodes: Vec<PeerAddress>,
+) -> peers::Config {
+    let mut slots = Slots::ethereum(config.max_peers, config.dial_ratio);
+    if config.no_dial {
+        (slots.inbound, slots.outbound) = (config.max_peers, 0);
+    }
     peers::Config {
         own_sockets: own.collect(),
-        slots,
         persistent: config.static_nodes.clone(),
         unconditional: config.trusted_nodes.iter().copied().collect(),
+        seeds: if config.bootnode_fallback { bootnodes } else { Vec::new() },
+        fallback: config.bootnode_fallback.then_some(peers::FALLBACK),
         netrestrict: config.netrestrict.clone(),
         public_only: config.public_only,
         seed: config.random_seed.unwrap_or_else(random_seed),
-        ..peers::Config::new(config.id())
+        ..peers::Config::ethereum(config.id(), slots)
     }
 }
 
@@ -227,8 +245,17 @@ fn specs(protocols: &[Protocol]) -> Vec<capability::Protocol> {
 }
 
 /// Listens on TCP.
-pub(super) async fn listen(_: &EthereumConfig, _: &[Protocol]) -> Result<MemoryTransport, StartError> {
-    Err(ConfigError::new("ethereum", "not over TCP yet").into())
+pub(super) async fn listen(config: &EthereumConfig, protocols: &[Protocol]) -> Result<RlpxTransport, StartError> {
+    let key = rlpx::SecretKey::from_bytes(&config.key.to_bytes());
+    let key = key.map_err(|error| ConfigError::new("key", error.to_string()))?;
+    let transport = RlpxConfig {
+        listen: config.listen,
+        // Peers see where we dial from, and take it for where we are: it must be where we listen.
+        source: config.listen.map(|listen| listen.ip()).filter(|ip| !ip.is_unspecified()),
+        may_dial: if config.public_only { discovery::is_public } else { |_| true },
+        ..RlpxConfig::new(key, &config.name, specs(protocols))
+    };
+    Ok(RlpxTransport::bind(transport).await?)
 }
 
 /// Joins a network within this process.

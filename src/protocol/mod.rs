@@ -164,7 +164,7 @@ pub enum ProtocolError {
     /// Longer than any message may be.
     #[error("message of {len} bytes, at most {max} are allowed")]
     TooLarge {
-        /// The payload with its code, in bytes.
+        /// The payload, in bytes.
         len: usize,
         /// The limit, in bytes.
         max: usize,

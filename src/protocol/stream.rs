@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kadwire_wire::{
     address::PeerId,
-    rlpx::message,
+    rlpx::message::{self, MAX_MESSAGE_SIZE},
     transport::{CloseReason, SendError},
 };
 use rlp::{Encodable, RlpStream};
@@ -118,6 +118,9 @@ impl PeerSender {
         }
         let payload = payload.into();
         let size = payload.len();
+        if size > MAX_MESSAGE_SIZE {
+            return Err(ProtocolError::TooLarge { len: size, max: MAX_MESSAGE_SIZE });
+        }
         self.peer.sender.send(self.channel, message::join(code, &payload)).await?;
         self.tell(Event::Sent, code, size);
         Ok(())

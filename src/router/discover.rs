@@ -1,7 +1,8 @@
 //! Pulled discovery: a source of candidates is asked only while the peer manager wants some.
 
-use std::future::Future;
+use std::{future::Future, pin::Pin};
 
+use kadwire_wire::address::{PeerAddress, PeerId};
 use tokio::sync::{mpsc, watch};
 use tracing::debug;
 
@@ -42,6 +43,12 @@ impl Demand {
         self.wanted() > 0 && self.found.try_send(candidate).is_ok()
     }
 }
+
+/// Finds out where a peer is that the operator named.
+pub(crate) type Resolver = Box<dyn Fn(PeerId) -> Resolving + Send + Sync>;
+
+/// A search for a peer; `None` if it is not found.
+pub(crate) type Resolving = Pin<Box<dyn Future<Output = Option<PeerAddress>> + Send>>;
 
 /// Candidates found but not yet taken in by the router.
 pub(super) const FOUND: usize = 16;

@@ -47,7 +47,7 @@ pub use handle::{DialFailure, Handle, Stats};
 pub use task::DIAL_LIMIT;
 pub use wrapper::Wrapper;
 
-pub(crate) use discover::Demand;
+pub(crate) use discover::{Demand, Resolver};
 pub(crate) use events::{Teller, WeakTeller};
 
 use crate::{candidate::Candidate, peers::PeerManager};
@@ -72,6 +72,7 @@ pub struct Setup {
     specs: Vec<ChannelSpec>,
     inlets: BTreeMap<u8, channel::Inlet>,
     serve: Option<Serve>,
+    resolver: Option<Resolver>,
     teller: Teller,
     filters: Filters,
     wanted: watch::Sender<usize>,
@@ -91,6 +92,7 @@ impl Default for Setup {
             specs: Vec::new(),
             inlets: BTreeMap::new(),
             serve: None,
+            resolver: None,
             teller: Teller::default(),
             filters: Filters::default(),
             wanted: watch::Sender::new(0),
@@ -124,6 +126,11 @@ impl Setup {
     /// Has `serve` deal with each connection's messages, in place of the channels.
     pub(crate) fn serve(&mut self, serve: Serve) {
         self.serve = Some(serve);
+    }
+
+    /// Has `resolver` look for peers that the operator named and that are not where they were.
+    pub(crate) fn resolve(&mut self, resolver: Resolver) {
+        self.resolver = Some(resolver);
     }
 
     /// Where events are told.
@@ -170,7 +177,7 @@ impl Setup {
         let sources = task::Sources { commands: self.inbox, incoming, candidates: self.candidates, stopped };
         let serve = self.serve.unwrap_or_else(|| session::channels(self.inlets));
         let outlets = task::Outlets { connected: self.connected, teller: self.teller, wanted: self.wanted };
-        let router = task::Router::new(config, transport, peers, serve, self.filters, outlets);
+        let router = task::Router::new(config, transport, peers, serve, self.filters, self.resolver, outlets);
         let task = tokio::spawn(router.run(sources, helpers));
         Running { handle, stop, task }
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use kadwire_wire::{
-    address::PeerAddress,
+    address::{PeerAddress, PeerId},
     transport::{CloseReason, DialError, Incoming, Transport},
 };
 use tokio::{
@@ -32,6 +32,7 @@ use self::{
 use super::{
     Config,
     connected::{PeerEvent, PeerMap},
+    discover::Resolver,
     events::{self, Teller},
     filter::Filters,
     handle::{Command, DialFailure, Stats},
@@ -73,6 +74,7 @@ struct Tasks {
     dials: JoinSet<Dialed>,
     handshakes: JoinSet<Accepted>,
     probes: JoinSet<(PeerAddress, Result<(), DialError>)>,
+    searches: JoinSet<(PeerId, Option<PeerAddress>)>,
     sessions: JoinSet<(ConnectionId, CloseReason)>,
     /// Connections that write their last messages.
     farewells: JoinSet<()>,
@@ -85,6 +87,7 @@ pub(super) struct Router<T> {
     peers: PeerManager,
     serve: Serve,
     filters: Arc<Filters>,
+    resolver: Option<Resolver>,
     outlets: Outlets,
     last_connection: u64,
     /// Connections that the peer manager has taken, until their sessions end.
@@ -106,6 +109,7 @@ impl<T: Transport> Router<T> {
         peers: PeerManager,
         serve: Serve,
         filters: Filters,
+        resolver: Option<Resolver>,
         outlets: Outlets,
     ) -> Self {
         Router {
@@ -114,6 +118,7 @@ impl<T: Transport> Router<T> {
             peers,
             serve,
             filters: Arc::new(filters),
+            resolver,
             outlets,
             last_connection: 0,
             open: BTreeMap::new(),
@@ -150,6 +155,9 @@ impl<T: Transport> Router<T> {
                 Some(done) = self.tasks.dials.join_next() => self.handle_dial(done),
                 Some(done) = self.tasks.handshakes.join_next() => self.handle_handshake(done),
                 Some(done) = self.tasks.probes.join_next() => self.handle_probe(done),
+                Some(Ok((peer, found))) = self.tasks.searches.join_next() => {
+                    self.peers.handle_resolved(now(), &peer, found);
+                }
                 Some(_) = self.tasks.farewells.join_next() => {}
                 Some(_) = self.tasks.saves.join_next() => {}
                 () = sleep_until(timeout.unwrap_or_else(Instant::now)), if timeout.is_some() => {
@@ -173,7 +181,7 @@ impl<T: Transport> Router<T> {
                 Action::Probe(address) => self.probe(address),
                 Action::Abort(connection) => self.abort(connection),
                 // Nobody to ask.
-                Action::Resolve(peer) => self.peers.handle_resolved(now(), &peer, None),
+                Action::Resolve(peer) => self.search(peer),
             }
         }
         while let Some(event) = self.peers.poll_event() {
@@ -287,6 +295,7 @@ impl<T: Transport> Router<T> {
         self.tasks.dials.shutdown().await;
         self.tasks.handshakes.shutdown().await;
         self.tasks.probes.shutdown().await;
+        self.tasks.searches.shutdown().await;
         let open: Vec<_> = self.open.keys().copied().collect();
         for number in open {
             self.close(number, Because::Requested);

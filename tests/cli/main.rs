@@ -8,5 +8,6 @@ mod devnet;
 mod home;
 mod node;
 mod process;
+mod rlpx;
 mod seed;
 mod why;

@@ -15,10 +15,15 @@ pub(super) enum Event {
     Listening {
         enode: String,
         enr: String,
-        /// `id@ip:port`.
-        mconn: String,
+        /// `id@ip:port`, if the node speaks Tendermint's wire.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mconn: Option<String>,
+        /// `enode://key@ip:port`, if it speaks Ethereum's.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        rlpx: Option<String>,
     },
     PeerUp {
+        wire: Wire,
         peer: String,
         address: String,
         direction: &'static str,
@@ -27,6 +32,7 @@ pub(super) enum Event {
         peers: usize,
     },
     PeerDown {
+        wire: Wire,
         peer: String,
         reason: String,
         peers: usize,
@@ -36,17 +42,34 @@ pub(super) enum Event {
         from: String,
         message: String,
     },
+    /// An Ethereum peer's answer to what was said.
+    Echo {
+        from: String,
+        message: String,
+    },
+}
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Wire {
+    Mconn,
+    Rlpx,
 }
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Listening { enode, enr, mconn } => write!(f, "{enode}\n{enr}\n{mconn}"),
-            Event::PeerUp { peer, address, direction, moniker, peers } => {
+            Event::Listening { enode, enr, mconn, .. } => {
+                write!(f, "{enode}\n{enr}")?;
+                mconn.iter().try_for_each(|mconn| write!(f, "\n{mconn}"))
+            }
+            Event::PeerUp { peer, address, direction, moniker, peers, .. } => {
                 write!(f, "+ {peer} at {address} ({direction}, {moniker:?}); peers: {peers}")
             }
-            Event::PeerDown { peer, reason, peers } => write!(f, "- {peer}: {reason}; peers: {peers}"),
+            Event::PeerDown { peer, reason, peers, .. } => write!(f, "- {peer}: {reason}; peers: {peers}"),
             Event::Gossip { from, message } => write!(f, "{from:.10}: {message}"),
+            Event::Echo { from, message } => write!(f, "{from:.10} answers: {message}"),
         }
     }
 }
@@ -71,8 +94,13 @@ mod tests {
         let event = Event::Gossip { from: "ab".repeat(20), message: "a \"b\"\n".to_owned() };
         let json = serde_json::to_string(&event).unwrap();
         assert_eq!(json, format!(r#"{{"event":"gossip","from":"{}","message":"a \"b\"\n"}}"#, "ab".repeat(20)));
-        let listening = Event::Listening { enode: "e".into(), enr: "r".into(), mconn: "m".into() };
+        let listening = Event::Listening { enode: "e".into(), enr: "r".into(), mconn: Some("m".into()), rlpx: None };
         let json = serde_json::to_string(&listening).unwrap();
         assert_eq!(json, r#"{"event":"listening","enode":"e","enr":"r","mconn":"m"}"#);
+        assert_eq!(listening.to_string(), "e\nr\nm");
+        let listening = Event::Listening { enode: "e".into(), enr: "r".into(), mconn: None, rlpx: Some("x".into()) };
+        let json = serde_json::to_string(&listening).unwrap();
+        assert_eq!(json, r#"{"event":"listening","enode":"e","enr":"r","rlpx":"x"}"#);
+        assert_eq!(listening.to_string(), "e\nr");
     }
 }

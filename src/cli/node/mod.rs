@@ -1,20 +1,22 @@
-//! `kadwire node`: the whole stack. Finds others by discv4, dials those whose record has `tm`, runs MConnection and PEX, gossips.
+//! `kadwire node`: the whole stack. Finds others by discv4; speaks Tendermint's wire (MConnection and PEX, gossip) with those whose record has
+//! `tm`, Ethereum's (RLPx, the protocol `kad/1`) with those that have a TCP port, or both.
 //!
 //! What is typed on stdin is said to all; what others say is printed. With `--json` each line is an object, the first one
-//! `{"event":"listening","enode":…,"enr":…,"mconn":"id@ip:port"}`.
+//! `{"event":"listening","enode":…,"enr":…,"mconn":"id@ip:port","rlpx":"enode://…"}`.
 
 use std::io::BufRead;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use kadwire::config::{DEFAULT_PORT, NodeConfig, home::Loaded};
+use kadwire::config::{DEFAULT_PORT, EthereumConfig, NodeConfig, home::Loaded};
 use kadwire::nat::Plan;
-use kadwire::node::Node;
-use kadwire::router::{Channel, ChannelEvent, ChannelSender, Peer, To};
+use kadwire::node::{Node, NodeBuilder};
+use kadwire::router::{Channel, ChannelEvent, ChannelSender, Peer, PeerEvent, PeerEvents, To};
 use kadwire::status::NodeSource;
+use kadwire_discovery::SecretKey;
 use kadwire_wire::tendermint::key::NodeKey;
-use kadwire_wire::transport::Direction;
+use kadwire_wire::transport::{CloseReason, Direction};
 use rand::Rng;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -31,10 +33,12 @@ use super::status::StatusFlag;
 mod events;
 mod gossip;
 mod p2p;
+mod rlpx;
 
-use events::Event;
+use events::{Event, Wire};
 use gossip::Gossip;
 use p2p::P2pFlags;
+use rlpx::{Echo, RlpxFlags};
 
 /// The chain of a node that is given none.
 const DEFAULT_CHAIN: &str = "kadwire";
@@ -48,8 +52,20 @@ const MAX_LATE: usize = 64;
 /// Lines read ahead from stdin.
 const MAX_LINES: usize = 16;
 
+/// Which wire is used when.
+const WIRES: &str = "\
+Which wire is used when:
+  without --rlpx              Tendermint's: MConnection on --laddr, with peers found by their record's pair tm, by PEX and --seeds
+  with --rlpx                 Ethereum's: RLPx, with peers found by discovery that give a TCP port, and --static ones
+  with --rlpx and --home, --laddr or --chain-id
+                              both in one process, each with its own peers, keys and limits
+Discovery (--addr, UDP) serves both; --netrestrict, --public-only, --nat and --nodekey hold for both, the other peer flags for the wire they name.
+The demonstration: over MConnection each line of stdin is gossiped on channel 0x30; over RLPx the protocol kad/1 asks all peers with
+message 0, and a peer answers with message 1 and the same payload.";
+
 /// Run a node: discovery, peers, peer exchange, gossip
 #[derive(Debug, clap::Args)]
+#[command(after_help = WIRES)]
 pub(super) struct Args {
     /// UDP address to listen on, for discovery; :PORT is every interface, over IPv4 and IPv6
     #[arg(long, value_name = "IP:PORT", default_value = ":30303")]
@@ -61,6 +77,9 @@ pub(super) struct Args {
     /// Discovery nodes to begin with
     #[arg(long, value_name = "ENODE|ENR,…", default_value = "")]
     bootnodes: Bootnodes,
+
+    #[command(flatten)]
+    rlpx: RlpxFlags,
 
     #[command(flatten)]
     p2p: P2pFlags,
@@ -94,15 +113,38 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<Exit, Failure> {
     let plan = args.nat.plan(args.addr)?;
     // A home folder is read before anything runs: names in it are looked up.
-    let node = args.node(&plan)?;
+    let tendermint = if args.speaks_tendermint() { Some(args.node(&plan)?) } else { None };
     let discovery = args.discovery()?;
-    shutdown::runtime()?.block_on(serve(args, plan, node, discovery))
+    let ethereum = args.ethereum(discovery.key.clone())?;
+    shutdown::runtime()?.block_on(serve(args, plan, Wires { tendermint, ethereum }, discovery))
+}
+
+/// What the node is told for each of its wires. At least one of them is there.
+struct Wires {
+    tendermint: Option<NodeConfig>,
+    ethereum: Option<EthereumConfig>,
+}
+
+impl Wires {
+    fn builder(self) -> Option<NodeBuilder> {
+        match self {
+            Wires { tendermint: Some(tendermint), ethereum } => {
+                let mut builder = Node::builder(tendermint);
+                builder.with_pex();
+                if let Some(ethereum) = ethereum {
+                    builder.with_ethereum(ethereum);
+                }
+                Some(builder)
+            }
+            Wires { tendermint: None, ethereum } => ethereum.map(Node::ethereum_builder),
+        }
+    }
 }
 
 async fn serve(
     args: Args,
     plan: Plan,
-    node: NodeConfig,
+    wires: Wires,
     mut discovery: kadwire_discovery::Config,
 ) -> Result<Exit, Failure> {
     let mut shutdown = Shutdown::new()?;
@@ -112,15 +154,23 @@ async fn serve(
     if args.datadir.is_none() && args.home.is_none() {
         warn!("this identity lasts until exit: keep one with --datadir");
     }
-    let mut builder = Node::builder(node);
-    builder.with_discovery(discovery).with_pex();
+    let (tendermint, ethereum) = (wires.tendermint.is_some(), wires.ethereum.is_some());
+    let mut builder = wires.builder().ok_or_else(|| Failure::Failed("a node without a wire".to_owned()))?;
+    builder.with_discovery(discovery);
     if args.nat.given() {
         builder.with_nat(plan);
     }
-    let mut channel = builder.channel(gossip::channel());
+    let gossip = tendermint.then(|| builder.channel(gossip::channel()));
+    let echo = if ethereum {
+        let (protocol, echo) = Echo::new()?;
+        builder.with_protocol(protocol);
+        Some(echo)
+    } else {
+        None
+    };
     let node = builder.start().await.map_err(|error| Failure::Failed(error.to_string()))?;
     let _serving = args.status.serve(NodeSource::new(&node)).await?;
-    let talk = talk(&node, &mut channel, args.json);
+    let talk = talk(&node, gossip, echo, args.json);
     let ended = tokio::select! {
         ended = talk => ended,
         () = shutdown.requested() => Ok(()),
@@ -132,24 +182,25 @@ async fn serve(
 }
 
 /// Prints what happens, says what is typed, until the node or the reader of stdout is gone.
-async fn talk(node: &Node, channel: &mut Channel, json: bool) -> Result<(), Failure> {
+async fn talk(node: &Node, mut channel: Option<Channel>, mut echo: Option<Echo>, json: bool) -> Result<(), Failure> {
     listening(node)?.print(json)?;
     let mut gossip = Gossip::default();
     let mut lines = stdin();
-    let mut peers: usize = 0;
+    let (mut peers, mut ethereum_peers) = (0_usize, 0_usize);
+    let mut ethereum = node.ethereum().map(|ethereum| ethereum.router().peer_events());
     let (forward, forwarding) = mpsc::channel(MAX_FORWARDING);
-    let forwarder = tokio::spawn(forward_all(channel.sender(), forwarding));
+    let forwarder = channel.as_ref().map(|channel| tokio::spawn(forward_all(channel.sender(), forwarding)));
     let result = loop {
         let event = tokio::select! {
-            event = channel.next() => match event {
+            event = or_never(channel.as_mut().map(Channel::next)) => match event {
                 None => break Ok(()),
                 Some(ChannelEvent::Up(peer)) => {
                     peers += 1;
-                    peer_up(&peer, peers)
+                    peer_up(Wire::Mconn, &peer, peers)
                 }
                 Some(ChannelEvent::Down(peer, reason)) => {
                     peers = peers.saturating_sub(1);
-                    Event::PeerDown { peer: peer.id.to_string(), reason: reason.to_string(), peers }
+                    peer_down(Wire::Mconn, &peer, &reason, peers)
                 }
                 Some(ChannelEvent::Message(envelope)) => {
                     let Some(message) = gossip.hear(&envelope.message) else { continue };
@@ -157,11 +208,29 @@ async fn talk(node: &Node, channel: &mut Channel, json: bool) -> Result<(), Fail
                     Event::Gossip { from: envelope.from.to_string(), message }
                 }
             },
+            event = or_never(ethereum.as_mut().map(PeerEvents::next)) => match event {
+                None => break Ok(()),
+                Some(PeerEvent::Up(peer)) => {
+                    ethereum_peers += 1;
+                    peer_up(Wire::Rlpx, &peer, ethereum_peers)
+                }
+                Some(PeerEvent::Down(peer, reason)) => {
+                    ethereum_peers = ethereum_peers.saturating_sub(1);
+                    peer_down(Wire::Rlpx, &peer, &reason, ethereum_peers)
+                }
+            },
+            Some((from, message)) = or_never(echo.as_mut().map(Echo::answer)) => {
+                Event::Echo { from: from.to_string(), message }
+            }
             Some(line) = lines.recv() => {
+                if let Some(echo) = &echo {
+                    echo.ask(&line);
+                }
                 let mut name = [0; 16];
                 random::generator().fill_bytes(&mut name);
                 match gossip.say(name, &line) {
-                    Some(message) => pass_on(&forward, To::All, message),
+                    Some(message) if channel.is_some() => pass_on(&forward, To::All, message),
+                    Some(_) => {}
                     None => warn!(bytes = line.len(), "line is too long to be said"),
                 }
                 continue;
@@ -171,8 +240,18 @@ async fn talk(node: &Node, channel: &mut Channel, json: bool) -> Result<(), Fail
             break Err(failure);
         }
     };
-    forwarder.abort();
+    if let Some(forwarder) = forwarder {
+        forwarder.abort();
+    }
     result
+}
+
+/// What comes, if anything can.
+async fn or_never<T>(future: Option<impl Future<Output = T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
 }
 
 fn pass_on(forward: &mpsc::Sender<(To, Bytes)>, to: To, message: Bytes) {
@@ -214,15 +293,21 @@ fn stdin() -> mpsc::Receiver<String> {
 }
 
 fn listening(node: &Node) -> Result<Event, Failure> {
-    let mconn = node.local_address().to_string();
+    let mconn = node.tendermint().map(|wire| wire.local_address().to_string());
+    let rlpx = node.ethereum().map(|ethereum| ethereum.local_address().to_string());
     let record = node.discovery().map(|discovery| discovery.local_record());
     let record = record.ok_or_else(|| Failure::Failed("the node has no discovery".to_owned()))?;
     let enr = record.enr().map(ToString::to_string).unwrap_or_default();
-    Ok(Event::Listening { enode: record.to_string(), enr, mconn })
+    Ok(Event::Listening { enode: record.to_string(), enr, mconn, rlpx })
 }
 
-fn peer_up(peer: &Peer, peers: usize) -> Event {
+fn peer_down(wire: Wire, peer: &Peer, reason: &CloseReason, peers: usize) -> Event {
+    Event::PeerDown { wire, peer: peer.id.to_string(), reason: reason.to_string(), peers }
+}
+
+fn peer_up(wire: Wire, peer: &Peer, peers: usize) -> Event {
     Event::PeerUp {
+        wire,
         peer: peer.id.to_string(),
         address: peer.remote.to_string(),
         direction: match peer.direction {
@@ -247,6 +332,20 @@ impl Args {
         discovery.public_only = self.reach.public_only;
         discovery.node_db = datadir.map(|dir| dir.join("nodes.db"));
         Ok(discovery)
+    }
+
+    /// Tendermint's wire is spoken unless the other one is and nothing asks for this one.
+    fn speaks_tendermint(&self) -> bool {
+        !self.rlpx.given() || self.home.is_some() || self.chain_id.is_some() || self.p2p.listens()
+    }
+
+    /// The Ethereum side, with discovery's key.
+    fn ethereum(&self, key: SecretKey) -> Result<Option<EthereumConfig>, Failure> {
+        let Some(mut ethereum) = self.rlpx.config(key, self.addr)? else { return Ok(None) };
+        ethereum.netrestrict.clone_from(&self.reach.netrestrict.0);
+        ethereum.public_only = self.reach.public_only;
+        ethereum.validate().map_err(|error| Failure::Usage(error.to_string()))?;
+        Ok(Some(ethereum))
     }
 
     /// The Tendermint side: the flags, else the home folder, else the defaults.

@@ -71,6 +71,11 @@ pub(super) struct P2pFlags {
 }
 
 impl P2pFlags {
+    /// Whether they say where to listen.
+    pub(super) fn listens(&self) -> bool {
+        self.laddr.is_some()
+    }
+
     /// Puts what the flags say into the configuration.
     pub(super) fn apply(&self, config: &mut NodeConfig) -> Result<(), Failure> {
         self.check()?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kadwire_wire::{
-    address::PeerAddress,
+    address::{PeerAddress, PeerId},
     transport::{Connection, DialError, HandshakeError, Transport},
 };
 use tokio::time::timeout;
@@ -23,6 +23,9 @@ use super::{
 /// below the 75 s in which the peer set takes two connections of one peer for dials that crossed: a slower one would be judged differently by
 /// both.
 pub const DIAL_LIMIT: Duration = Duration::from_secs(60);
+
+/// The longest search for a peer: a lookup takes a few seconds.
+const SEARCH_LIMIT: Duration = Duration::from_secs(30);
 
 /// Addresses probed at once, and those that may wait for it.
 const PROBES: usize = 8;
@@ -74,6 +77,17 @@ impl<T: Transport> Router<T> {
                 self.last_dial_failure = Some(DialFailure { address, error });
             }
         }
+    }
+
+    /// Has somebody looked for where a peer is now.
+    pub(super) fn search(&mut self, peer: PeerId) {
+        let Some(resolver) = &self.resolver else { return self.peers.handle_resolved(now(), &peer, None) };
+        let search = resolver(peer);
+        self.tasks.searches.spawn(async move {
+            let found = timeout(SEARCH_LIMIT, search).await.unwrap_or(None);
+            debug!(%peer, at = ?found.as_ref().map(ToString::to_string), "looked for");
+            (peer, found)
+        });
     }
 
     /// Has one address of the book tried, if any is worth it.
