@@ -1,5 +1,7 @@
 //! The diagnosis as a table: one row a cause, the first finding named.
 
+mod nodes;
+
 use std::collections::BTreeSet;
 
 use super::{Cause::*, *};
