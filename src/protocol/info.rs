@@ -38,7 +38,7 @@ pub struct PeerJson {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkJson {
-    /// Our end, `ip:port`; without its port if the transport does not tell it.
+    /// Where we listen, `ip:port`; go-ethereum's is our end of this stream.
     pub local_address: String,
     /// Its end, `ip:port`.
     pub remote_address: String,
