@@ -109,6 +109,29 @@ fn nodes_with_peers_say_so_and_their_metrics_are_served() {
 }
 
 #[test]
+fn a_node_whose_bootnodes_lead_to_the_other_wire_says_so() {
+    let (_first, listening) = node("127.135.2.12", &[]);
+    let enode = listening["enode"].as_str().unwrap();
+    let (_second, _) = node("127.135.2.13", &["--bootnodes", enode]);
+    let mut ethereum = Process::start(&[
+        "node",
+        "--addr",
+        "127.135.2.14:30303",
+        "--rlpx",
+        "--bootnodes",
+        enode,
+        "--status",
+        "127.135.2.14:6060",
+    ]);
+    ethereum.line();
+    let (code, answer) = wait_for("127.135.2.14", |answer| causes(answer).contains(&"none_speaks_this_wire"));
+    assert_eq!((code, &answer["peers"]), (Some(1), &0.into()), "{answer:#}");
+    let wires = answer["status"]["wires"].as_array().unwrap();
+    assert_eq!((wires.len(), &wires[0]["name"]), (1, &"rlpx".into()), "{answer:#}");
+    assert!(get("127.135.2.14", "/metrics").contains("\np2p_peers{wire=\"rlpx\"} 0\n"));
+}
+
+#[test]
 fn a_bootnode_and_a_seed_say_how_they_stand() {
     let mut bootnode = Process::start(&["bootnode", "--addr", "127.135.2.8:0", "--status", "127.135.2.8:6060"]);
     bootnode.line();
