@@ -7,6 +7,7 @@
 mod sim;
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use kadwire_discovery::NodeId;
@@ -65,6 +66,46 @@ fn a_thousand_nodes_converge_and_lookups_find_the_true_closest() {
 #[test]
 fn nodes_with_cpp_tables_converge_and_lookups_find_the_true_closest() {
     lookups_are_exact(TableConfig::cpp_ethereum(), 200, 3 * MINUTE);
+}
+
+/// Whether somebody who asks from the first node on is told of everybody.
+fn is_whole(network: &Network) -> bool {
+    let (mut told, mut next) = (BTreeSet::from([0]), vec![0]);
+    while let Some(index) = next.pop() {
+        let machine = network.nodes[index].machine.as_ref();
+        let live = machine.into_iter().flat_map(|machine| machine.table().entries()).filter(|entry| entry.is_live());
+        let live = live.filter_map(|entry| network.at(&entry.record().endpoint()));
+        next.extend(live.filter(|index| told.insert(*index)));
+    }
+    told.len() == network.nodes.len()
+}
+
+/// A handful of nodes start at once, on the internet or on a LAN, and soon none of them is unknown: when the first ones looked around the
+/// others were not there, and guests get half of a bucket.
+#[test]
+fn a_small_network_is_whole_within_seconds() {
+    let seed = sim::seed(8);
+    for (place, first_ip) in [("internet", [24, 0, 0, 1]), ("LAN", [10, 0, 0, 1])] {
+        let mut times = Vec::new();
+        for run in 0..40 {
+            let mut network = Network::new(seed + run, Links::default());
+            let nodes = 20 + 4 * run as usize % 24;
+            for index in 0..nodes {
+                let ip = Ipv4Addr::from(u32::from_be_bytes(first_ip) + ((index as u32) << 8));
+                network.add_at((ip, 30303).into());
+                let bootnodes = if index == 0 { Vec::new() } else { vec![network.nodes[0].record()] };
+                network.switch_on(index, |config| config.bootnodes = bootnodes);
+                network.run_for(Duration::from_millis(30));
+            }
+            while !is_whole(&network) && network.elapsed() < 2 * MINUTE {
+                network.run_for(Duration::from_millis(100));
+            }
+            times.push(network.elapsed());
+        }
+        times.sort();
+        println!("{place}: whole after {:.1?} in the median, {:.1?} at most", times[20], times[39]);
+        assert!(times[39] <= Duration::from_secs(15), "{place}: {times:?}");
+    }
 }
 
 fn lookups_survive_loss(table: TableConfig, nodes: usize) {

@@ -155,6 +155,7 @@ impl Discv4 {
                 is_excused: false,
                 answers: 0,
                 received: 0,
+                told: Vec::new(),
                 nodes: Vec::new(),
                 node: node.clone(),
             },
@@ -328,6 +329,7 @@ impl Discv4 {
     pub(super) fn find_over(&mut self, now: Now, id: RequestId) {
         if let Some(request) = self.requests.remove(id) {
             self.stats.requests_answered = self.stats.requests_answered.saturating_add(1);
+            self.echoes.expect(now.monotonic, &request);
             self.find_ended(now, id, request);
         }
     }

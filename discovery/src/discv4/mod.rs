@@ -16,6 +16,7 @@ mod body;
 mod bonds;
 mod candidates;
 mod clock;
+mod echoes;
 mod external_ip;
 mod local;
 pub mod message;
@@ -50,6 +51,7 @@ pub use self::rejected::Rejected;
 
 use self::bonds::Bonds;
 use self::clock::{Drift, Watched};
+use self::echoes::Echoes;
 use self::external_ip::ExternalIp;
 use self::local::Local;
 use self::message::Message;
@@ -196,6 +198,7 @@ pub struct Discv4 {
     rates: RateLimits,
     replays: ReplayFilter,
     requests: Requests,
+    echoes: Echoes,
     round_trip: RoundTrip,
     watched: Watched,
     drift: Drift,
@@ -246,6 +249,7 @@ impl Discv4 {
             rates: RateLimits::new(now.monotonic, config.limits),
             replays: ReplayFilter::new(),
             requests: Requests::default(),
+            echoes: Echoes::default(),
             round_trip: RoundTrip::default(),
             watched: Watched::new(now),
             drift: Drift::default(),

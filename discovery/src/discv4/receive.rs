@@ -216,6 +216,7 @@ impl Discv4 {
         if !self.bonds.is_proven(now.monotonic, id, at.ip()) {
             return Err(Rejected::NoEndpointProof);
         }
+        self.welcome(now, sender);
         let target = NodeId::of_target(&find.target);
         // One more, since the asker itself is no news to it.
         let closest = self.table.closest(&target, MAX_FOUND.saturating_add(1), Prefer::Live);
@@ -242,13 +243,17 @@ impl Discv4 {
         let awaited = self.requests.answered_by(id, at.ip(), Kind::Neighbors, None);
         let Some(request) = awaited.first().copied() else { return Err(Rejected::Unsolicited) };
         self.table.answered(now.monotonic, &id, at);
+        if self.echoes.takes(now.monotonic, id, at.ip(), &neighbors.nodes) {
+            return Ok(());
+        }
         let Some(find) = self.requests.get(request) else { return Ok(()) };
         let room = MAX_FOUND.saturating_sub(find.received);
         // The question may have been asked twice, and answered twice.
-        let is_new = |neighbor: &&Neighbor| !find.nodes.iter().any(|node| *node.key().as_bytes() == neighbor.key);
+        let is_new = |neighbor: &&Neighbor| !find.told.contains(&neighbor.key);
         let news: Vec<&Neighbor> = neighbors.nodes.iter().filter(is_new).take(room).collect();
         let accepted: Vec<NodeRecord> =
             news.iter().filter_map(|neighbor| self.judge_neighbor(at.ip(), neighbor)).collect();
+        let told: Vec<[u8; 64]> = news.iter().map(|neighbor| neighbor.key).collect();
         let count = news.len().saturating_add(neighbors.skipped);
         let refused = count.saturating_sub(accepted.len()) as u64;
         self.stats.neighbors_refused = self.stats.neighbors_refused.saturating_add(refused);
@@ -257,6 +262,7 @@ impl Discv4 {
         find.answers = find.answers.saturating_add(1);
         find.received = find.received.saturating_add(count);
         find.nodes.extend(accepted);
+        find.told.extend(told);
         if find.received >= MAX_FOUND {
             self.find_over(now, request);
         } else {
@@ -330,6 +336,21 @@ impl Discv4 {
     fn add_inbound(&mut self, now: Now, sender: &Sender, tcp: u16) {
         if let Some(record) = sender.record(tcp) {
             _ = self.table.add_inbound(now.monotonic, &record);
+        }
+    }
+
+    /// Somebody who is not in the table asks, and so lives: it may have pinged us before there was a place for it. Only a ping
+    /// changes what the table says of those who are there.
+    fn welcome(&mut self, now: Now, sender: &Sender) {
+        let Sender { id, at, .. } = *sender;
+        if self.table.get(&id).is_none()
+            && self.bonds.is_endpoint_proven(now.monotonic, at)
+            && let Some(tcp) = self.bonds.tcp_of_ping(now.monotonic, id, at.ip())
+        {
+            self.add_inbound(now, sender, tcp);
+            if self.is_known_alive(now, id, at.ip()) {
+                self.table.answered(now.monotonic, &id, at);
+            }
         }
     }
 

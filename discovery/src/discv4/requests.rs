@@ -81,6 +81,8 @@ pub(crate) struct Request {
     /// Datagrams of the answer so far, and the nodes in them.
     pub(crate) answers: usize,
     pub(crate) received: usize,
+    /// The keys of those nodes, those that were not believed too.
+    pub(crate) told: Vec<[u8; 64]>,
     pub(crate) nodes: Vec<NodeRecord>,
 }
 

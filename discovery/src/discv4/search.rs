@@ -2,6 +2,7 @@
 //!
 //! The search itself is [`Lookup`]; here its queries become requests, and its result goes to whoever wanted it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::requests::{Purpose, Question};
@@ -9,7 +10,7 @@ use super::{Answer, Discv4, Event, LookupId, MAX_LOOKUPS, RequestError, RequestI
 use crate::table::{Found, Lookup, Prefer, Step};
 use crate::{NodeId, NodeRecord, Now};
 
-/// A node that answered a ping this recently belongs into the result of a lookup, even if its Neighbors were lost.
+/// A node that answered a ping this recently lives: it belongs into the result of a lookup even if its Neighbors were lost.
 const ALIVE_WITHIN: Duration = Duration::from_secs(10);
 
 /// A lookup under way.
@@ -186,12 +187,14 @@ impl Discv4 {
         }
     }
 
+    /// Whether it has just answered a ping.
+    pub(super) fn is_known_alive(&self, now: Now, id: NodeId, ip: IpAddr) -> bool {
+        let pong = self.bonds.last_pong(id, ip);
+        pong.is_some_and(|pong| now.monotonic.saturating_duration_since(pong) < ALIVE_WITHIN)
+    }
+
     fn search_over(&mut self, now: Now, id: LookupId, search: Search) {
-        let is_alive = |node: &NodeRecord| {
-            let pong = self.bonds.last_pong(node.id(), node.ip());
-            pong.is_some_and(|pong| now.monotonic.saturating_duration_since(pong) < ALIVE_WITHIN)
-        };
-        let found = search.lookup.into_result(is_alive);
+        let found = search.lookup.into_result(|node| self.is_known_alive(now, node.id(), node.ip()));
         let may_be_told = |found: &Found| match search.owner {
             Owner::Walk => match self.candidates.admit(now.monotonic, &found.record, found.named_by) {
                 Ok(()) => true,

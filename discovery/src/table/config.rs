@@ -72,8 +72,9 @@ pub struct TableConfig {
     /// Nodes of a bucket that may be there only because they contacted us; 8, half of it. The other half, and all
     /// replacements, are for nodes that our own lookups have found: whoever pings us chooses when and with which keys
     /// (Marcus, Heilman, Goldberg 2018), while a lookup goes where we choose. A lookup that finds an inbound node makes
-    /// it one of the others. Of the places of one network they get the same part ([`SubnetLimits`]). go-ethereum has no
-    /// such rule. The bucket size switches it off.
+    /// it one of the others. Of the places of one network they get the same part ([`SubnetLimits`]). In a bucket without
+    /// nodes of the internet those from a LAN get all of it, unless [`SubnetLimits::lan`]. go-ethereum has no such rule. The
+    /// bucket size switches it off.
     pub inbound: usize,
     /// How many of them may share a network.
     pub subnet_limits: SubnetLimits,

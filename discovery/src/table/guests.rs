@@ -5,6 +5,9 @@
 //! and of what one network may have ([`TableConfig::inbound`](super::TableConfig::inbound)), are no replacements, and our
 //! lookups start from others. They are told of and checked as everybody is: so a new node becomes known, is found, and is a
 //! guest no longer. go-ethereum makes no difference between the two.
+//!
+//! On a local network, where a handful of nodes find each other, half a bucket would only keep the last of them unknown until
+//! somebody looks around again. So in a bucket without any node of the internet, guests from the local network get all of it.
 
 use std::time::Instant;
 
@@ -34,7 +37,10 @@ impl Table {
             let share = limit.saturating_mul(self.config.inbound);
             share.checked_div(self.config.bucket_size).unwrap_or(0)
         };
-        if bucket.entries.len() >= self.config.bucket_size || bucket.inbound() >= self.config.inbound {
+        let is_local = |ip| limits.subnet(ip).is_none();
+        let are_local = is_local(record.ip()) && bucket.entries.iter().all(|entry| is_local(entry.record.ip()));
+        let room = if are_local { self.config.bucket_size } else { self.config.inbound };
+        if bucket.entries.len() >= self.config.bucket_size || bucket.inbound() >= room {
             return Some(false);
         }
         let Some(network) = limits.subnet(record.ip()) else { return Some(true) };

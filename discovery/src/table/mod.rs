@@ -191,7 +191,7 @@ impl Table {
     /// A lookup asked for by [`Action::LookupSelf`] or [`Action::LookupRandom`] has ended.
     /// `answered` is the number of nodes it found: a refresh that reaches nobody is tried again soon.
     pub fn refresh_lookup_done(&mut self, now: Instant, answered: usize) {
-        let step = self.refresh.lookup_done(now, answered == 0, &mut self.rng);
+        let step = self.refresh.lookup_done(now, answered == 0, self.len, &mut self.rng);
         if step == refresh::Step::LookupRandom {
             self.actions.push_back(Action::LookupRandom);
         }

@@ -1,7 +1,8 @@
 //! The refresh cycle: when to look for ourselves and for random targets, so that the buckets fill.
 //!
 //! A self lookup and three random ones (go-ethereum `doRefresh`); again after 15–30 minutes, or much sooner, with
-//! back-off, while nobody answers: go-ethereum then waits out the whole interval (its issue #20630).
+//! back-off, while nobody answers: go-ethereum then waits out the whole interval (its issue #20630). A young node looks around
+//! more often, most of all in a network that seems small.
 
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,14 @@ const RANDOM_LOOKUPS_OF_YOUNG: u32 = 1;
 /// or grows quickly, is known to itself within minutes this way: when its early nodes looked around, there was nobody
 /// near them. go-ethereum waits for 15–30 minutes.
 const YOUNG_PAUSE: Duration = Duration::from_secs(60);
+
+/// The same for a young node that knows hardly anybody: half of a small network may have come after it has looked around, and
+/// there is nobody else to tell of a node whom everybody has refused a place as a guest.
+const SMALL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Nodes that a small network has at most: those of four buckets. Who joins a large one knows more after the first refresh, and
+/// goes on as if there were no such rule.
+const SMALL: usize = 64;
 
 /// What the refresh wants done next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,8 +83,8 @@ impl Refresh {
         })
     }
 
-    /// A lookup of this refresh has ended, or its run.
-    pub(crate) fn lookup_done(&mut self, now: Instant, nobody_answered: bool, rng: &mut StdRng) -> Step {
+    /// A lookup of this refresh has ended, or its run; so many nodes are known.
+    pub(crate) fn lookup_done(&mut self, now: Instant, nobody_answered: bool, known: usize, rng: &mut StdRng) -> Step {
         match &mut self.state {
             State::Looking { random_left } if *random_left > 0 && !nobody_answered => {
                 *random_left = random_left.saturating_sub(1);
@@ -87,7 +96,7 @@ impl Refresh {
                     self.started = now; // the network is there at last, or is back, and may be as new as we are
                 }
                 self.lonely_rounds = if nobody_answered { self.lonely_rounds.saturating_add(1) } else { 0 };
-                self.state = State::Waiting { until: after(now, self.pause(now, rng)) };
+                self.state = State::Waiting { until: after(now, self.pause(now, known, rng)) };
                 Step::Finished
             }
             State::Waiting { .. } => Step::Finished,
@@ -104,7 +113,7 @@ impl Refresh {
     /// The last node has left the table.
     pub(crate) fn table_became_empty(&mut self, now: Instant, rng: &mut StdRng) {
         self.lonely_rounds = self.lonely_rounds.max(1);
-        let pause = self.pause(now, rng);
+        let pause = self.pause(now, 0, rng);
         if let State::Waiting { until } = &mut self.state {
             *until = (*until).min(after(now, pause));
         }
@@ -136,13 +145,13 @@ impl Refresh {
     }
 
     /// Uniform in [half, whole): nodes that started together drift apart. Between runs it is always the same.
-    fn pause(&self, now: Instant, rng: &mut StdRng) -> Duration {
+    fn pause(&self, now: Instant, known: usize, rng: &mut StdRng) -> Duration {
         let interval = match self.kind {
             Refreshing::Lookups { interval } => interval,
             Refreshing::Runs { pause, .. } => return pause,
         };
         let whole = match self.lonely_rounds {
-            0 => self.age(now).max(YOUNG_PAUSE).min(interval),
+            0 => self.age(now).max(if known < SMALL { SMALL_PAUSE } else { YOUNG_PAUSE }).min(interval),
             rounds => {
                 let doubling = 2_u32.saturating_pow(rounds.saturating_sub(1));
                 LONELY_PAUSE.saturating_mul(doubling).min(LONELY_PAUSE_MAX).min(interval)
@@ -170,7 +179,7 @@ mod tests {
     fn refresh_once(refresh: &mut Refresh, now: Instant, empty: bool, rng: &mut StdRng) -> Vec<Step> {
         let mut steps = vec![refresh.start_if_due(now).unwrap()];
         while *steps.last().unwrap() != Step::Finished {
-            steps.push(refresh.lookup_done(now, empty, rng));
+            steps.push(refresh.lookup_done(now, empty, SMALL, rng));
         }
         steps
     }
@@ -214,7 +223,7 @@ mod tests {
         assert!(refresh.start_if_due(now).is_some());
         refresh.request(now);
         assert_eq!(refresh.start_if_due(now), None);
-        while refresh.lookup_done(now, false, &mut rng) != Step::Finished {}
+        while refresh.lookup_done(now, false, SMALL, &mut rng) != Step::Finished {}
         assert!(refresh.completed_once());
         assert_eq!(refresh.start_if_due(now), None);
         refresh.request(now);
@@ -233,6 +242,21 @@ mod tests {
             refreshes += 1;
         }
         assert!((5..14).contains(&refreshes), "{refreshes} refreshes in the first half hour");
+    }
+
+    #[test]
+    fn a_young_node_of_a_small_network_looks_around_within_seconds() {
+        let (start, mut rng) = (Now::read().monotonic, StdRng::seed_from_u64(6));
+        let (mut now, mut at) = (start, Vec::new());
+        let mut refresh = Refresh::new(now, LOOKUPS);
+        while now - start < 2 * YOUNG_PAUSE {
+            assert!(refresh.start_if_due(now).is_some());
+            while refresh.lookup_done(now, false, SMALL - 1, &mut rng) != Step::Finished {}
+            at.push(now - start);
+            now = refresh.next().unwrap();
+        }
+        assert!(at[1] < SMALL_PAUSE && at[2] < 2 * SMALL_PAUSE, "{at:?}");
+        assert!((6..12).contains(&at.len()), "later each time: {at:?}");
     }
 
     #[test]

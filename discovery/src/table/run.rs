@@ -41,7 +41,7 @@ impl Table {
             nodes.truncate(self.config.alpha);
         }
         if nodes.is_empty() {
-            self.refresh.lookup_done(now, false, &mut self.rng);
+            self.refresh.lookup_done(now, false, self.len, &mut self.rng);
             return;
         }
         run.awaited = nodes.iter().map(|node| node.id()).collect();

@@ -93,6 +93,23 @@ fn nodes_that_came_by_themselves_get_half_of_a_bucket() {
     assert_eq!(world.table.replacements().count(), 0);
 }
 
+/// Who starts a network at home waits for nobody: its guests get the whole of a bucket, until a node of the internet is in it.
+#[test]
+fn guests_of_a_local_network_get_a_whole_bucket_of_their_own() {
+    for (public, admitted) in [(0, 16), (1, 8), (9, 7)] {
+        let mut world = World::started();
+        world.add_nodes(public);
+        let guests: Vec<_> = (0..20).map(|n| world.node_at(LAST, Ipv4Addr::new(192, 168, 1, n))).collect();
+        let added = guests.iter().filter(|guest| world.table.add_inbound(world.now, guest).is_ok()).count();
+        assert_eq!((added, world.table.replacements().count()), (admitted, 0), "beside {public} nodes of the internet");
+    }
+    let limits = SubnetLimits { lan: true, ..SubnetLimits::default() };
+    let mut world = World::started_with(TableConfig { subnet_limits: limits, ..TableConfig::default() });
+    let guests: Vec<_> = (0..20).map(|n| world.node_at(LAST, Ipv4Addr::new(10, 1, n, 1))).collect();
+    let added = guests.iter().filter(|guest| world.table.add_inbound(world.now, guest).is_ok()).count();
+    assert_eq!(added, 8, "a LAN that counts as the internet does");
+}
+
 #[test]
 fn the_share_of_those_who_came_by_themselves_can_be_the_whole_bucket() {
     let mut world = World::new(TableConfig { inbound: 16, ..TableConfig::default() });
