@@ -115,6 +115,11 @@ impl<V: Vertex> Topology<V> {
         }
     }
 
+    /// How many nodes a node has told of.
+    pub fn told_by(&self, from: &V::Id) -> usize {
+        self.index.get(from).and_then(|&place| self.told.get(place as usize)).map_or(0, Vec::len)
+    }
+
     /// The node of that identity.
     pub fn node(&self, id: &V::Id) -> Option<&V> {
         self.nodes.get(*self.index.get(id)? as usize)

@@ -12,45 +12,68 @@ pub(crate) const FULL: usize = 16;
 const OUTERMOST: u16 = 256;
 
 /// The questions for one node. Starts with its closest neighbours.
+///
+/// Sixteen are the least that a table of more than sixteen tells. Fewer mean that a datagram was lost, or that the answer names nodes that
+/// are no news to anybody (ourselves) or that nobody may speak of; so such a question is put a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Buckets {
     /// Its own key is the target: the sixteen closest to it.
-    Closest,
+    Closest {
+        /// Asked for the second time.
+        again: bool,
+    },
     /// The closest were fewer than sixteen: perhaps that is all, perhaps an answer was cut short. The outermost bucket tells.
     Confirm {
-        /// Where to go on if it was not all.
-        from: u16,
+        /// Asked for the second time.
+        again: bool,
     },
     /// Bucket by bucket outwards.
     Bucket {
         /// The log-distance asked for.
         distance: u16,
-        /// The last one to ask for.
-        last: u16,
+        /// Asked for the second time.
+        again: bool,
     },
     /// Nothing left to ask.
     Done,
+}
+
+/// What an answer brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Told {
+    /// Nodes in it.
+    pub(crate) count: usize,
+    /// Those that this node had not told before.
+    pub(crate) news: usize,
+    /// Nodes that it has told by now.
+    pub(crate) all: usize,
+    /// The largest log-distance, to the node asked, among them.
+    pub(crate) outermost: u16,
 }
 
 impl Buckets {
     /// The log-distance to put the target at; 0 for the node's own key.
     pub(crate) fn distance(&self) -> Option<u16> {
         match *self {
-            Buckets::Closest => Some(0),
+            Buckets::Closest { .. } => Some(0),
             Buckets::Confirm { .. } => Some(OUTERMOST),
             Buckets::Bucket { distance, .. } => Some(distance),
             Buckets::Done => None,
         }
     }
 
-    /// Takes the answer to the current question: how many nodes it had, and the largest log-distance (to the node asked) among them.
-    pub(crate) fn answered(self, count: usize, outermost: u16) -> Self {
+    /// Takes the answer to the current question.
+    pub(crate) fn answered(self, told: Told) -> Self {
+        let is_full = told.count >= FULL;
         match self {
-            Buckets::Closest if count < FULL => Buckets::Confirm { from: outermost.max(1) },
-            Buckets::Closest => Self::from(outermost, OUTERMOST),
-            Buckets::Confirm { .. } if count < FULL => Buckets::Done,
-            Buckets::Confirm { from } => Self::from(from, OUTERMOST - 1),
-            Buckets::Bucket { distance, last } => Self::from(outermost.max(distance + 1), last),
+            Buckets::Closest { again: false } if !is_full => Buckets::Confirm { again: false },
+            Buckets::Closest { .. } => Self::from(told.outermost.max(1)),
+            Buckets::Confirm { .. } if told.news > 0 => Buckets::Closest { again: true },
+            Buckets::Confirm { again: false } if told.count < told.all => Buckets::Confirm { again: true },
+            Buckets::Confirm { .. } => Buckets::Done,
+            Buckets::Bucket { distance, .. } if is_full => Self::from(told.outermost.max(distance + 1)),
+            Buckets::Bucket { distance, again: false } => Buckets::Bucket { distance, again: true },
+            Buckets::Bucket { distance, again: true } => Self::from(distance + 1),
             Buckets::Done => Buckets::Done,
         }
     }
@@ -58,14 +81,14 @@ impl Buckets {
     /// Gives up the current question: the next one outwards.
     pub(crate) fn skipped(self) -> Self {
         match self {
-            Buckets::Bucket { distance, last } => Self::from(distance + 1, last),
-            Buckets::Confirm { from } => Self::from(from, OUTERMOST - 1),
-            Buckets::Closest | Buckets::Done => Buckets::Done,
+            Buckets::Bucket { distance, .. } => Self::from(distance + 1),
+            Buckets::Confirm { .. } => Buckets::Closest { again: true },
+            Buckets::Closest { .. } | Buckets::Done => Buckets::Done,
         }
     }
 
-    fn from(distance: u16, last: u16) -> Self {
-        if distance <= last { Buckets::Bucket { distance, last } } else { Buckets::Done }
+    fn from(distance: u16) -> Self {
+        if distance <= OUTERMOST { Buckets::Bucket { distance, again: false } } else { Buckets::Done }
     }
 }
 
@@ -98,6 +121,13 @@ mod tests {
         all
     }
 
+    /// What an answer brings to somebody who has heard so much.
+    fn tell(own: &NodeId, heard: &mut BTreeSet<NodeId>, answer: &[NodeId]) -> Told {
+        let outermost = answer.iter().map(|id| id.log_distance(own)).max().unwrap_or(0);
+        let news = answer.iter().filter(|id| heard.insert(**id)).count();
+        Told { count: answer.len(), news, all: heard.len(), outermost }
+    }
+
     #[test]
     fn a_whole_table_is_told_in_few_questions() {
         let targets = Targets::new();
@@ -109,13 +139,10 @@ mod tests {
                 let key: [u8; 64] = std::array::from_fn(|_| rng.random());
                 let own = NodeId::of_target(&key);
                 let table = table(&mut rng, &own, network);
-                let (mut plan, mut heard, mut questions) = (Buckets::Closest, BTreeSet::new(), 0);
+                let (mut plan, mut heard, mut questions) = (Buckets::Closest { again: false }, BTreeSet::new(), 0);
                 while let Some(distance) = plan.distance() {
                     let target = if distance == 0 { key } else { targets.at(&own, distance).unwrap() };
-                    let answer = closest(&table, &target);
-                    plan =
-                        plan.answered(answer.len(), answer.iter().map(|id| id.log_distance(&own)).max().unwrap_or(0));
-                    heard.extend(answer);
+                    plan = plan.answered(tell(&own, &mut heard, &closest(&table, &target)));
                     questions += 1;
                 }
                 assert_eq!(heard, table.iter().copied().collect(), "network of {network}: all of the table");
@@ -124,19 +151,43 @@ mod tests {
         }
     }
 
+    /// Of two datagrams, twelve nodes and four, one is lost, whichever: of any answer, of one in three. And one node of a table is nobody
+    /// that we take: ourselves.
     #[test]
-    fn an_answer_cut_short_by_a_lost_packet_is_noticed() {
-        // Twelve instead of sixteen came, up to distance 252. The outermost bucket is full, so there is more.
-        let plan = Buckets::Closest.answered(12, 252);
-        assert_eq!(plan, Buckets::Confirm { from: 252 });
-        assert_eq!(plan.answered(16, 256), Buckets::Bucket { distance: 252, last: 255 });
+    fn answers_cut_short_cost_questions_but_no_nodes() {
+        let targets = Targets::new();
+        let mut rng = StdRng::seed_from_u64(6);
+        for network in [1, 12, 17, 20, 31, 40, 300, 5_000] {
+            for lost in 0..20 {
+                let key: [u8; 64] = std::array::from_fn(|_| rng.random());
+                let own = NodeId::of_target(&key);
+                let table = table(&mut rng, &own, network);
+                let (us, others) = table.split_last().unwrap();
+                let (mut plan, mut heard, mut questions) = (Buckets::Closest { again: false }, BTreeSet::new(), 0);
+                while let Some(distance) = plan.distance() {
+                    let target = if distance == 0 { key } else { targets.at(&own, distance).unwrap() };
+                    let mut answer = closest(&table, &target);
+                    if questions % 3 == lost % 3 {
+                        _ = if lost % 2 == 0 {
+                            answer.drain(..answer.len().min(12))
+                        } else {
+                            answer.drain(answer.len().min(12)..)
+                        };
+                    }
+                    answer.retain(|id| id != us);
+                    plan = plan.answered(tell(&own, &mut heard, &answer));
+                    questions += 1;
+                }
+                assert_eq!(heard, others.iter().copied().collect(), "network of {network}, {lost}: all of the table");
+            }
+        }
     }
 
     #[test]
     fn a_question_without_answer_is_passed_over() {
-        let plan = Buckets::Bucket { distance: 255, last: 256 };
-        assert_eq!(plan.skipped(), Buckets::Bucket { distance: 256, last: 256 });
+        let plan = Buckets::Bucket { distance: 255, again: false };
+        assert_eq!(plan.skipped(), Buckets::Bucket { distance: 256, again: false });
         assert_eq!(plan.skipped().skipped(), Buckets::Done);
-        assert_eq!(Buckets::Closest.skipped(), Buckets::Done);
+        assert_eq!(Buckets::Closest { again: false }.skipped(), Buckets::Done);
     }
 }

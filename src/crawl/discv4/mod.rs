@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use kadwire_discovery::{Enr, NodeId, NodeRecord, Now};
 
-use self::buckets::{Buckets, FULL};
+use self::buckets::{Buckets, FULL, Told};
 pub use self::driver::crawl;
 pub use self::node::EthNode;
 use self::targets::Targets;
@@ -160,8 +160,8 @@ impl Crawl {
         match self.topology.add(node) {
             Learned::New => {
                 self.news += 1;
-                self.visits
-                    .insert(id, Visit { next: Next::Buckets(Buckets::Closest), endpoints: vec![record], failed: 0 });
+                let next = Next::Buckets(Buckets::Closest { again: false });
+                self.visits.insert(id, Visit { next, endpoints: vec![record], failed: 0 });
                 self.fresh.push_back(id);
             }
             Learned::Known => self.note_endpoint(id, record),
@@ -278,16 +278,16 @@ impl Crawl {
     fn handle_neighbors(&mut self, now: Now, id: NodeId, nodes: Vec<NodeRecord>) {
         self.handle_life(id);
         self.answered += 1;
-        let count = nodes.len();
-        let mut outermost = 0;
+        let mut told = Told { count: nodes.len(), ..Told::default() };
         for node in nodes.into_iter().take(FULL) {
-            let told = node.id();
-            outermost = outermost.max(told.log_distance(&id));
+            let other = node.id();
+            told.outermost = told.outermost.max(other.log_distance(&id));
             self.add(now, node);
-            self.topology.connect(id, told);
+            told.news += usize::from(self.topology.connect(id, other) == Learned::New);
         }
+        told.all = self.topology.told_by(&id);
         self.advance(id, |next| match next {
-            Next::Buckets(buckets) => Some(Next::Buckets(buckets.answered(count, outermost))),
+            Next::Buckets(buckets) => Some(Next::Buckets(buckets.answered(told))),
             Next::Record | Next::SecondLook => None,
         });
     }
