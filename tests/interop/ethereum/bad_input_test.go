@@ -107,7 +107,7 @@ func (s *stranger) isServed() bool {
 	for try := range 3 {
 		datagram, hash := s.encode(s.ping(time.Now().Add(20*time.Second + time.Duration(try)*time.Second)))
 		s.send(datagram)
-		if s.answered(hash, time.Second) {
+		if s.answered(hash, 3*time.Second) {
 			return true
 		}
 	}

@@ -19,7 +19,8 @@ var loopback = netip.MustParseAddr("127.0.0.0")
 const networkSize = 120
 
 func TestCrawlFindsRealGethNodes(t *testing.T) {
-	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{Config: gethnet.Config{PingInterval: 300 * time.Millisecond}, Nodes: networkSize, Base: gethnet.Offset(loopback, 32<<16), Port: 30303, Boot: 3, PerSecond: 20})
+	// A node whose first lookup fails, on a busy machine, looks for others again after Refresh, and is named by nobody until then.
+	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{Config: gethnet.Config{PingInterval: 300 * time.Millisecond, Refresh: time.Minute}, Nodes: networkSize, Base: gethnet.Offset(loopback, 32<<16), Port: 30303, Boot: 3, PerSecond: 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +36,9 @@ func TestCrawlFindsRealGethNodes(t *testing.T) {
 		ids[n.Self().ID().String()] = true
 	}
 	out := t.TempDir()
+	before := network.NamedBy()
 	got := harness.Run(t, 3*time.Minute, "crawl eth", harness.Kadwire(t), "crawl", "eth", "--bootnodes", strings.Join(boot, ","), "--out", out)
+	after := network.NamedBy()
 	if got.Code != 0 {
 		t.Fatalf("exit %d: %s", got.Code, got.Stderr)
 	}
@@ -62,6 +65,24 @@ func TestCrawlFindsRealGethNodes(t *testing.T) {
 	}
 
 	edges := harness.Objects(t, filepath.Join(out, "edges.ndjson"))
+	told, live := map[string]int{}, 0
+	for _, edge := range edges {
+		told[edge.Text("from")]++
+	}
+	for _, by := range before {
+		live += len(by)
+	}
+	t.Logf("told of %d entries; %d had been live before the crawl", len(edges), live)
+	for i, n := range network.Nodes {
+		// Whoever told of it told us less than it knows, or nobody did.
+		if id := n.Self().ID(); !found[id.String()] {
+			t.Logf("not found: node %d, named by nodes %v before the crawl, %v after it", i, before[id], after[id])
+			for _, by := range before[id] {
+				_, live := network.Nodes[by].Live()
+				t.Logf("node %d knows %d and told us of %d", by, live, told[network.Nodes[by].Self().ID().String()])
+			}
+		}
+	}
 	if len(edges) < networkSize {
 		t.Errorf("only %d edges", len(edges))
 	}

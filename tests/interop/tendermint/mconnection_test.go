@@ -3,6 +3,7 @@ package tendermint
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -148,6 +149,37 @@ func TestTenChannelsAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkEcho(t, nextPeer(t, sending, startup), ids, randomSizes(rand.New(rand.NewPCG(10, 0)), each, 200_000), echoes)
+}
+
+// TestPrioritiesBite: one channel is flooded, and what we say on one of ten times its priority overtakes it on the way to CometBFT. It is
+// counted in messages, whatever time they take: when the last urgent one has come, about a tenth as many of the others have. With equal
+// priorities they come in turns. In the end all have come.
+func TestPrioritiesBite(t *testing.T) {
+	const each, size, urgent, other = 60, 20_000, byte(0x31), comet.TestChannel
+	others := func(ip string, priority int) int {
+		var heard [2]int // on the one connection's receive task
+		done := make(chan int, 1)
+		channels := []comet.Channel{{ID: other, Priority: 1}, {ID: urgent, Priority: priority}}
+		listening := start(t, comet.Config{Listen: ip + ":26656", Network: network, Moniker: "echo", Channels: channels, Rate: unlimited,
+			OnMessage: func(from p2p.Peer, channel byte, content []byte) {
+				if heard[channel-other]++; channel == urgent && heard[1] == each {
+					done <- heard[0]
+				}
+				echo(from, channel, content)
+			}})
+		ours := dialPeer(t, listening.Address.String(), "echo-check", "--channels", fmt.Sprintf("%#x:1,%#x:%d", other, urgent, priority),
+			"--sizes", list(slices.Repeat([]int{size}, each)), "--rate", "1000000")
+		echoed(t, ours, time.Minute, 2*each)
+		return <-done
+	}
+	overtaken, inTurns := others("127.146.1.1", 10), others("127.146.1.2", 1)
+	t.Logf("when %d urgent messages had come, so had %d others; %d with the same priority", each, overtaken, inTurns)
+	if overtaken > each/4 {
+		t.Errorf("%d others came before the last of %d urgent messages, want about %d", overtaken, each, each/10)
+	}
+	if inTurns < each*3/4 {
+		t.Errorf("%d others came before the last of %d of the same priority, want about as many", inTurns, each)
+	}
 }
 
 // crowd is how many peers there are at once.

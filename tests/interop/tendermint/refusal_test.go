@@ -48,7 +48,7 @@ func TestAnotherNetworkIsRefused(t *testing.T) {
 
 	listening, address := startPeer(t, "127.42.1.2:26656", "echo")
 	refusedByCometBFT(t, other, address, "different network", network)
-	waitUntil(t, 5*time.Second, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "another-network") })
+	waitUntil(t, startup, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "another-network") })
 }
 
 // TestAnotherIdentityIsRefused: whoever answers must be who was dialed.
@@ -64,7 +64,7 @@ func TestAnotherIdentityIsRefused(t *testing.T) {
 	listening, address := startPeer(t, "127.42.2.2:26656", "echo")
 	ours, at, _ := strings.Cut(address, "@")
 	refusedByCometBFT(t, one, wrong+"@"+at, "mismatch", ours, wrong)
-	waitUntil(t, 5*time.Second, "the listener notices", func() bool { return strings.Contains(listening.Stderr(), "closed the stream") })
+	waitUntil(t, startup, "the listener notices", func() bool { return strings.Contains(listening.Stderr(), "closed the stream") })
 }
 
 // TestOurselvesAreRefused: a peer with our own key is ourselves, seen through an address that we did not know as ours.
@@ -76,7 +76,7 @@ func TestOurselvesAreRefused(t *testing.T) {
 
 	listening, address := startPeer(t, "127.42.5.2:26656", "echo", "--key", file)
 	refusedByCometBFT(t, one, address, "self")
-	waitUntil(t, 5*time.Second, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "ourselves") })
+	waitUntil(t, startup, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "ourselves") })
 }
 
 // TestASecondConnectionOfOneIdIsRefused: by CometBFT and by a node of ours alike, and the first one stays.
@@ -99,7 +99,7 @@ func TestASecondConnectionOfOneIdIsRefused(t *testing.T) {
 		twin.Dial(mconn) // The second one may believe for a moment that it is connected.
 		twins = append(twins, twin)
 	}
-	waitUntil(t, 5*time.Second, "the second one is refused", func() bool { return len(twins[1].Connected()) == 0 })
+	waitUntil(t, startup, "the second one is refused", func() bool { return len(twins[1].Connected()) == 0 })
 	if len(twins[0].Connected()) != 1 {
 		t.Error("the first connection did not stay")
 	}
@@ -123,7 +123,7 @@ func TestNoCommonChannelIsRefused(t *testing.T) {
 	refusedDial(t, one.Address.String(), []string{"channel"}, "--channel", "0x77")
 	listening, address := startPeer(t, "127.42.3.2:26656", "echo", "--channel", "0x77")
 	refusedByCometBFT(t, one, address, "no common channels")
-	waitUntil(t, 5*time.Second, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "channel") })
+	waitUntil(t, startup, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "channel") })
 }
 
 // TestAnotherBlockProtocolIsRefused: its blocks could not be read.
@@ -132,10 +132,11 @@ func TestAnotherBlockProtocolIsRefused(t *testing.T) {
 	refusedDial(t, other.Address.String(), []string{"block protocol", "12"})
 	listening, address := startPeer(t, "127.42.10.2:26656", "echo")
 	refusedByCometBFT(t, other, address, "different Block version")
-	waitUntil(t, 5*time.Second, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "block protocol") })
+	waitUntil(t, startup, "the listener names the reason", func() bool { return strings.Contains(listening.Stderr(), "block protocol") })
 }
 
-// TestAnUndeclaredChannelEndsTheConnection: CometBFT would close on us if we sent on it; we refuse to send, and close on whoever does.
+// TestAnUndeclaredChannelEndsTheConnection: neither side sends on a channel that the other does not list, and stays connected. Whoever
+// does all the same is closed on, with the channel named.
 func TestAnUndeclaredChannelEndsTheConnection(t *testing.T) {
 	both := []comet.Channel{{ID: comet.TestChannel, Priority: 1}, {ID: 0x31, Priority: 1}}
 	listening, address := startPeer(t, "127.42.7.1:26656", "echo")
@@ -152,9 +153,18 @@ func TestAnUndeclaredChannelEndsTheConnection(t *testing.T) {
 	if code := refused.Exited(startup); code != 1 || !strings.Contains(strings.Join(refused.Said(), ""), "0x32") {
 		t.Errorf("exit %d, want 1 and a reason that names the channel: %v", code, refused.Said())
 	}
-	if !peer.IsRunning() || !listening.Running() {
+	if !peer.IsRunning() || len(one.Connected()) != 1 {
 		t.Error("the connection ended")
 	}
+	comet.Pretend(peer, 0x31)
+	if !comet.Send(peer, 0x31, []byte("not for us")) {
+		t.Error("CometBFT does not send")
+	}
+	gone := listening.Until(startup, "peer_gone", func(e harness.Event) bool { return e.Text("event") == "peer_gone" })
+	if !strings.Contains(gone.Text("reason"), "unknown channel 49") {
+		t.Errorf("our reason: %v", gone)
+	}
+	waitUntil(t, startup, "CometBFT has lost its peer", func() bool { return len(one.Connected()) == 0 })
 }
 
 // TestPacketsOfAnotherSize: what is larger than agreed ends the connection, on both sides; 1,400 bytes with 1,400 on both is Tendermint v0.35.
@@ -174,7 +184,7 @@ func TestPacketsOfAnotherSize(t *testing.T) {
 	peer := nextPeer(t, large, startup)
 	checkEcho(t, peer, testChannel, []int{1, 1000}, echoes)
 	comet.Send(peer, comet.TestChannel, make([]byte, 1390))
-	gone := listening.Until(5*time.Second, "peer_gone", func(e harness.Event) bool { return e.Text("event") == "peer_gone" })
+	gone := listening.Until(startup, "peer_gone", func(e harness.Event) bool { return e.Text("event") == "peer_gone" })
 	if !strings.Contains(gone.Text("reason"), "packet of") {
 		t.Errorf("our reason: %v", gone)
 	}

@@ -97,7 +97,7 @@ func startStoppable(t *testing.T, cfg comet.Config) (s *comet.Switch, stop func(
 }
 
 // TestSeedKnowsEverySwitchBehindAHub: one ordinary CometBFT node knows 99 others. CometBFT's own seed takes 30 s from there, because it
-// crawls every 30 s (benches/versus measures it).
+// crawls every 30 s. Ours takes less than a second on a machine with nothing else to do, which benches/versus measures.
 func TestSeedKnowsEverySwitchBehindAHub(t *testing.T) {
 	const size = 100
 	switches, err := comet.StartNetwork(size, network, t.TempDir(), 1, false, 5*time.Second)
@@ -112,8 +112,8 @@ func TestSeedKnowsEverySwitchBehindAHub(t *testing.T) {
 	untilReachable(seed, size, time.Minute)
 	took := time.Since(begin)
 	t.Logf("reached %d of %d real switches in %.2f s", size, size, took.Seconds())
-	if took > 3*time.Second {
-		t.Errorf("took %v, want 3 s at most", took)
+	if took > crawlWithin {
+		t.Errorf("took %v, want %v at most", took, crawlWithin)
 	}
 	seed.Interrupt()
 	if code := seed.Exited(startup); code != 0 {
@@ -246,6 +246,11 @@ func TestCometBFTNetworkWithOurSeed(t *testing.T) {
 		harness.Start(t, "cometbft "+ip, cometbft, "node", "--home", home, "--proxy_app", "kvstore", "--log_level", "info",
 			"--p2p.laddr", "tcp://"+ip+":26656", "--rpc.laddr", "tcp://"+ip+":26657")
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			tellNetwork(t, seed, validators)
+		}
+	})
 	untilReachable(seed, validators, time.Minute)
 	t.Logf("all reached by the seed %.1f s after the first validator was started", time.Since(begin).Seconds())
 	for i := range validators {
@@ -263,6 +268,31 @@ func TestCometBFTNetworkWithOurSeed(t *testing.T) {
 		t.Errorf("the seed's book holds %v, want exactly the validators %v", got, want)
 	}
 	nodeAmongValidators(t, "127.111.0.2", genesis.Text("chain_id"), want)
+}
+
+// tellNetwork says who has whom as a peer, and what the seed made of each of its visits.
+func tellNetwork(t *testing.T, seed *harness.Process, validators int) {
+	last := ""
+	for _, line := range seed.Said() {
+		// The same numbers again and again are no news.
+		if text := regexp.MustCompile(`"(seconds|uptime|time)":[^,}]*`).ReplaceAllString(line, ""); text != last {
+			t.Logf("seed: %s", line)
+			last = text
+		}
+	}
+	for i := range validators {
+		rpc := fmt.Sprintf("http://127.111.0.%d:26657", 11+i)
+		for _, path := range []string{"/net_info", "/status"} {
+			answer, err := http.Get(rpc + path)
+			if err != nil {
+				t.Logf("%s%s: %v", rpc, path, err)
+				continue
+			}
+			raw, _ := io.ReadAll(answer.Body)
+			answer.Body.Close()
+			t.Logf("%s%s: %.3000s", rpc, path, raw)
+		}
+	}
 }
 
 // nodeAmongValidators has `kadwire node` know one validator, find the others by PEX, and stay a peer of all while they make blocks.

@@ -13,6 +13,9 @@ import (
 // silentSockets is how many connect and say nothing: a CometBFT node of 40 inbound peers locks everybody out for 36 s.
 const silentSockets = 500
 
+// getsInWithin is a third of that; with nothing else to do it takes some 20 ms.
+const getsInWithin = 12 * time.Second
+
 // TestSilentSocketsKeepNobodyOut: they connect to `kadwire node`, say nothing, or a byte of the handshake now and then, and come back
 // whenever they are thrown out, from one IP or from as many as they are. An honest CometBFT switch gets in at once.
 func TestSilentSocketsKeepNobodyOut(t *testing.T) {
@@ -33,7 +36,7 @@ func TestSilentSocketsKeepNobodyOut(t *testing.T) {
 				if err := honest.Dial(mconn); err != nil {
 					t.Fatal(err)
 				}
-				if took := time.Since(begin); took > 2*time.Second {
+				if took := time.Since(begin); took > getsInWithin {
 					t.Errorf("switch %d got in after %v", i, took)
 				} else {
 					t.Logf("switch %d got in after %v", i, took)
@@ -59,10 +62,11 @@ func besiege(t *testing.T, to string, from func(i int) string, drip time.Duratio
 	for i := range silentSockets {
 		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from(i))}, Timeout: time.Second}
 		go func() {
-			for first := true; ; first = false {
+			for first := true; ; {
 				conn, err := dialer.Dial("tcp", to)
-				if first {
+				if err == nil && first {
 					connected.Add(1)
+					first = false
 				}
 				for n := 0; err == nil && drip > 0; n++ { // until it is thrown out
 					_, err = conn.Write(ephemeralKey[n : n+1])
@@ -83,5 +87,5 @@ func besiege(t *testing.T, to string, from func(i int) string, drip time.Duratio
 			}
 		}()
 	}
-	waitUntil(t, 10*time.Second, "all silent sockets have connected", func() bool { return connected.Load() == silentSockets })
+	waitUntil(t, time.Minute, "all silent sockets have connected", func() bool { return connected.Load() == silentSockets })
 }

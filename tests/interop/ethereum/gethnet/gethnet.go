@@ -129,9 +129,14 @@ func StartNetwork(cfg NetworkConfig) (*Network, error) {
 	return network, nil
 }
 
-// Visible counts the nodes that somebody who only asks can find from the bootnodes on: go-ethereum names nobody whose liveness it has not
-// checked itself, one node every 0–3 s, so this takes a while to become all of them.
+// namers is how many nodes must name another before it counts as one that can be found. A node that only one or two name may be gone from
+// them a moment later: go-ethereum forgets whom it has checked less than three times when one check is missed, for a busy machine, say.
+const namers = 3
+
+// Visible counts the nodes that somebody who only asks can find from the bootnodes on, whenever he comes: go-ethereum names nobody whose
+// liveness it has not checked itself, one node every 0–3 s, so this takes a while to become all of them.
 func (n *Network) Visible() int {
+	named := n.NamedBy()
 	byID := map[enode.ID]*Node{}
 	for _, node := range n.Nodes {
 		byID[node.Self().ID()] = node
@@ -139,7 +144,7 @@ func (n *Network) Visible() int {
 	seen := map[enode.ID]bool{}
 	var todo []enode.ID
 	see := func(id enode.ID) {
-		if !seen[id] && byID[id] != nil {
+		if !seen[id] && byID[id] != nil && len(named[id]) >= min(namers, len(n.Nodes)-1) {
 			seen[id] = true
 			todo = append(todo, id)
 		}
@@ -159,6 +164,21 @@ func (n *Network) Visible() int {
 		}
 	}
 	return len(seen)
+}
+
+// NamedBy gives the places of the nodes that tell of each node now: those that have checked it.
+func (n *Network) NamedBy() map[enode.ID][]int {
+	named := map[enode.ID][]int{}
+	for i, node := range n.Nodes {
+		for _, bucket := range node.TableBuckets() {
+			for _, entry := range bucket {
+				if entry.Live {
+					named[entry.Node.ID()] = append(named[entry.Node.ID()], i)
+				}
+			}
+		}
+	}
+	return named
 }
 
 // Stop ends every node.

@@ -10,7 +10,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"time"
+	"unsafe"
 
 	gogotypes "github.com/cosmos/gogoproto/types"
 
@@ -207,6 +210,13 @@ func (s *Switch) Connected() []p2p.Peer { return connected(s.Switch) }
 // Send sends a message; it waits up to 10 s for room on the channel and says whether there was any.
 func Send(to p2p.Peer, channel byte, message []byte) bool {
 	return to.Send(p2p.Envelope{ChannelID: channel, Message: &gogotypes.BytesValue{Value: message}})
+}
+
+// Pretend makes a switch believe that its peer lists a channel: an honest one drops what the other does not list.
+func Pretend(peer p2p.Peer, channel byte) {
+	listed := reflect.ValueOf(peer).Elem().FieldByName("channels")
+	channels := (*[]byte)(unsafe.Pointer(listed.UnsafeAddr()))
+	*channels = append(slices.Clone(*channels), channel)
 }
 
 // Dial connects to `id@host:port`.
