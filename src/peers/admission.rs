@@ -74,16 +74,10 @@ impl PeerManager {
         admitted.map(|_| ())
     }
 
-    /// Whether a peer that has proven its key, and has said no more yet, would be taken: go-ethereum's first checkpoint, before the Hello. The
-    /// second is `handle_accepted` or `handle_dialed`, as all may have changed by then.
-    pub(super) fn would_take(
-        &self,
-        now: Now,
-        peer: PeerId,
-        direction: Direction,
-        remote: Option<SocketAddr>,
-    ) -> Result<(), WhyNot> {
-        self.find_place(now, peer, direction, remote).map(|_| ())
+    /// Whether a peer that dialed us and has proven its key would be taken: go-ethereum's first checkpoint, before the Hello. The second is
+    /// `handle_accepted`, as all may have changed by then. (Whom we dial is checked before, and in `handle_dialed`.)
+    pub(super) fn would_take(&self, now: Now, peer: PeerId, remote: Option<SocketAddr>) -> Result<(), WhyNot> {
+        self.find_place(now, peer, Direction::Inbound, remote).map(|_| ())
     }
 
     fn find_place(

@@ -59,33 +59,13 @@ impl PeerManager {
         peer: PeerId,
         remote: Option<SocketAddr>,
     ) -> Result<(), WhyNot> {
-        let checked = self.would_take(now, peer, Direction::Inbound, remote);
-        if let Err(why) = checked {
+        if let Err(why) = self.would_take(now, peer, remote) {
             return Err(self.stats.refusals.count(why));
         }
         match self.incoming.identify(connection, peer) {
             true => Ok(()),
             false => Err(self.stats.refusals.count(WhyNot::Stale)),
         }
-    }
-
-    /// The same for whom we dialed. On an error refuse it with the reason; the dial is over, and nothing more is to be said of it.
-    pub fn handle_dial_identified(
-        &mut self,
-        now: Now,
-        address: &PeerAddress,
-        remote: Option<SocketAddr>,
-    ) -> Result<(), WhyNot> {
-        let Err(why) = self.would_take(now, address.id(), Direction::Outbound, remote) else { return Ok(()) };
-        self.stats.refusals.count(why);
-        if self.dialer.succeeded(address).is_some() {
-            self.counted.failed.count(WhyFailed::RefusedByUs);
-            if self.set.standing(&address.id()).is_none() {
-                self.dialer.no_place(now, address);
-            }
-        }
-        self.schedule(now);
-        Err(why)
     }
 
     /// Discovery knows where one of the operator's peers is, or does not.

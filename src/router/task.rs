@@ -25,7 +25,7 @@ use tracing::{debug, info, warn};
 pub use self::dialing::DIAL_LIMIT;
 
 use self::{
-    accepting::{Accepted, HalfOpen},
+    accepting::{Accepted, HalfOpen, Identified},
     connections::Open,
     dialing::Dialed,
 };
@@ -49,6 +49,9 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(120);
 
 /// Between two feelers (Bitcoin Core, `FEELER_INTERVAL`).
 const FEELER_INTERVAL: Duration = Duration::from_secs(120);
+
+/// Handshakes whose peer is known and that may wait for the router's word; more wait for room.
+const IDENTIFIED: usize = 16;
 
 /// Where the router's work comes from, besides its own tasks.
 pub(super) struct Sources {
@@ -94,6 +97,9 @@ pub(super) struct Router<T> {
     open: BTreeMap<ConnectionId, Open>,
     dialing: HashMap<PeerAddress, AbortHandle>,
     half_open: HashMap<ConnectionId, HalfOpen>,
+    /// Where handshakes ask on the way, and what they ask.
+    checkpoint: mpsc::Sender<Identified>,
+    identified: mpsc::Receiver<Identified>,
     to_probe: VecDeque<PeerAddress>,
     probes_proven: u64,
     probes_failed: u64,
@@ -112,6 +118,7 @@ impl<T: Transport> Router<T> {
         resolver: Option<Resolver>,
         outlets: Outlets,
     ) -> Self {
+        let (checkpoint, identified) = mpsc::channel(IDENTIFIED);
         Router {
             config,
             transport,
@@ -124,6 +131,8 @@ impl<T: Transport> Router<T> {
             open: BTreeMap::new(),
             dialing: HashMap::new(),
             half_open: HashMap::new(),
+            checkpoint,
+            identified,
             to_probe: VecDeque::new(),
             probes_proven: 0,
             probes_failed: 0,
@@ -154,6 +163,7 @@ impl<T: Transport> Router<T> {
                 Some(ended) = self.tasks.sessions.join_next() => self.handle_session_end(ended),
                 Some(done) = self.tasks.dials.join_next() => self.handle_dial(done),
                 Some(done) = self.tasks.handshakes.join_next() => self.handle_handshake(done),
+                Some(identified) = self.identified.recv() => self.handle_identified(identified),
                 Some(done) = self.tasks.probes.join_next() => self.handle_probe(done),
                 Some(Ok((peer, found))) = self.tasks.searches.join_next() => {
                     self.peers.handle_resolved(now(), &peer, found);

@@ -1,7 +1,15 @@
 //! Streams that others opened: whether each may begin its handshake, and what becomes of it.
 
-use kadwire_wire::transport::{Connection, Endpoint, HandshakeError, Incoming, Transport};
-use tokio::{task::AbortHandle, time::timeout};
+use kadwire_wire::{
+    address::PeerId,
+    rlpx::disconnect::DisconnectReason,
+    transport::{Connection, Endpoint, HandshakeError, Incoming, Transport},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
+    time::timeout,
+};
 use tracing::{debug, warn};
 
 use super::{
@@ -11,6 +19,7 @@ use super::{
     },
     Joined, Router,
     dialing::DIAL_LIMIT,
+    farewell,
 };
 use crate::peers::ConnectionId;
 
@@ -23,6 +32,13 @@ pub(super) struct HalfOpen {
 /// What a handshake brings.
 pub(super) type Accepted = (ConnectionId, Result<Connection, NoPeer<HandshakeError>>);
 
+/// An Ethereum peer that has proven its key, and waits to hear whether it may say more.
+pub(super) struct Identified {
+    number: ConnectionId,
+    peer: PeerId,
+    reply: oneshot::Sender<Result<(), DisconnectReason>>,
+}
+
 impl<T: Transport> Router<T> {
     pub(super) fn handle_incoming(&mut self, incoming: Incoming) {
         let (number, remote) = (self.number(), incoming.remote());
@@ -30,9 +46,9 @@ impl<T: Transport> Router<T> {
             debug!(%remote, %why, "refused before the handshake");
             return;
         }
-        let filters = self.filters.clone();
+        let (filters, checkpoint) = (self.filters.clone(), self.checkpoint.clone());
         let handshake = self.tasks.handshakes.spawn(async move {
-            let done = shake_hands(incoming, &filters).await;
+            let done = shake_hands(incoming, &filters, number, checkpoint).await;
             (number, done)
         });
         self.half_open.insert(number, HalfOpen { remote, handshake });
@@ -43,6 +59,17 @@ impl<T: Transport> Router<T> {
             debug!(%remote, "handshake cut: newer ones need its room");
             handshake.abort();
         }
+    }
+
+    /// Whether a peer is wanted at all is told to it before it says what it is; and from now on it is not dialed.
+    pub(super) fn handle_identified(&mut self, Identified { number, peer, reply }: Identified) {
+        let remote = self.half_open.get(&number).map(|half_open| half_open.remote);
+        let checked = self.peers.handle_identified(now(), number, peer, remote.and_then(|remote| remote.socket_addr()));
+        if let Err(why) = checked {
+            debug!(%peer, %why, "refused before its Hello");
+        }
+        // Its handshake may have been cut.
+        let _ = reply.send(checked.map_err(farewell::of_refused));
     }
 
     pub(super) fn handle_handshake(&mut self, done: Joined<Accepted>) {
@@ -76,9 +103,20 @@ impl<T: Transport> Router<T> {
 }
 
 /// A connection with a proven peer that the filters let in. A refused one is closed as it is dropped.
-async fn shake_hands(incoming: Incoming, filters: &Filters) -> Result<Connection, NoPeer<HandshakeError>> {
+async fn shake_hands(
+    incoming: Incoming,
+    filters: &Filters,
+    number: ConnectionId,
+    checkpoint: mpsc::Sender<Identified>,
+) -> Result<Connection, NoPeer<HandshakeError>> {
     filters.allow_ip(incoming.remote().ip()).await?;
-    let done = timeout(DIAL_LIMIT, incoming.handshake()).await;
+    let check = |peer| async move {
+        let (reply, answer) = oneshot::channel();
+        // Without a router there is nobody to be a peer of.
+        let _ = checkpoint.send(Identified { number, peer, reply }).await;
+        answer.await.unwrap_or(Err(DisconnectReason::Quitting))
+    };
+    let done = timeout(DIAL_LIMIT, incoming.handshake_checked(check)).await;
     let connection = done.unwrap_or(Err(HandshakeError::Timeout(DIAL_LIMIT))).map_err(NoPeer::Failed)?;
     filters.allow_id(connection.peer).await?;
     Ok(connection)

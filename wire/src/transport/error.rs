@@ -153,6 +153,9 @@ pub enum HandshakeError {
     /// The peer hung up and said why.
     #[error("refused by the peer: {0}")]
     Disconnected(DisconnectReason),
+    /// The peer proved who it is, and this side does not want it; it was told why.
+    #[error("refused by us: {0}")]
+    Refused(DisconnectReason),
 }
 
 impl From<HelloError> for HandshakeError {
@@ -169,7 +172,7 @@ impl HandshakeError {
     pub fn blame(&self) -> Blame {
         match self {
             HandshakeError::Timeout(_) | HandshakeError::Closed | HandshakeError::Io(_) => Blame::Local,
-            HandshakeError::SelfConnection => Blame::Local,
+            HandshakeError::SelfConnection | HandshakeError::Refused(_) => Blame::Local,
             HandshakeError::IdMismatch { .. } | HandshakeError::Incompatible(_) => Blame::Incompatible,
             HandshakeError::UselessPeer(error) => error.blame(),
             HandshakeError::SecretConnection(error) => error.blame(),
@@ -188,6 +191,7 @@ impl HandshakeError {
     pub(super) fn disconnect(&self) -> Option<DisconnectReason> {
         match self {
             HandshakeError::SelfConnection => Some(DisconnectReason::ToSelf),
+            HandshakeError::Refused(reason) => Some(*reason),
             HandshakeError::HelloId => Some(DisconnectReason::UnexpectedIdentity),
             HandshakeError::UselessPeer(_) => Some(DisconnectReason::UselessPeer),
             HandshakeError::RlpxFrame(_) => Some(DisconnectReason::Protocol),

@@ -46,6 +46,7 @@ use crate::{
     PeerAddress, PeerId,
     rlpx::{
         capability::{Protocol, SharedProtocol},
+        disconnect::DisconnectReason,
         message::MAX_CODE_LENGTH,
     },
     stats::TransportStats,
@@ -135,10 +136,22 @@ impl Incoming {
 
     /// Runs the handshake to its end, under the transport's time-out.
     pub async fn handshake(self) -> Result<Connection, HandshakeError> {
+        self.handshake_checked(|_| std::future::ready(Ok(()))).await
+    }
+
+    /// The same, asking `check` about an Ethereum peer that has proven its key, before either side says what it is (go-ethereum's first
+    /// checkpoint). An error is what the peer is told. On other wires there is no such point, and `check` is not asked.
+    pub async fn handshake_checked<A>(
+        self,
+        check: impl FnOnce(PeerId) -> A + Send,
+    ) -> Result<Connection, HandshakeError>
+    where
+        A: Future<Output = Result<(), DisconnectReason>> + Send,
+    {
         match self.stream {
             IncomingStream::Memory(incoming) => incoming.handshake(self.remote).await,
             // Larger than the others: they should not have to make room for it.
-            IncomingStream::Rlpx(incoming) => Box::pin(incoming.handshake(self.remote)).await,
+            IncomingStream::Rlpx(incoming) => Box::pin(incoming.handshake(self.remote, check)).await,
             IncomingStream::Tendermint(incoming) => incoming.handshake(self.remote).await,
         }
     }

@@ -23,6 +23,7 @@ use crate::{
     rlpx::{
         PublicKey, SecretKey,
         capability::{Protocol, check_protocols},
+        disconnect::DisconnectReason,
         hello::Hello,
         multiplex::MultiplexConfig,
     },
@@ -145,7 +146,8 @@ impl Transport for RlpxTransport {
         self.local.count(|stats| stats.dialed = stats.dialed.saturating_add(1));
         let expected = key_of(address)?;
         let (stream, remote) = self.dialer().connect(address).await?;
-        Ok(handshake::run(&self.local, stream, remote, Direction::Outbound, Some(expected)).await?)
+        let check = |_| std::future::ready(Ok(()));
+        Ok(handshake::run(&self.local, stream, remote, Direction::Outbound, Some(expected), check).await?)
     }
 
     async fn probe(&self, address: &PeerAddress) -> Result<(), DialError> {
@@ -187,8 +189,15 @@ pub(super) struct RlpxIncoming {
 }
 
 impl RlpxIncoming {
-    pub(super) async fn handshake(self, remote: Endpoint) -> Result<Connection, HandshakeError> {
-        handshake::run(&self.local, self.stream, remote, Direction::Inbound, None).await
+    pub(super) async fn handshake<A>(
+        self,
+        remote: Endpoint,
+        check: impl FnOnce(PeerId) -> A,
+    ) -> Result<Connection, HandshakeError>
+    where
+        A: Future<Output = Result<(), DisconnectReason>>,
+    {
+        handshake::run(&self.local, self.stream, remote, Direction::Inbound, None, check).await
     }
 }
 

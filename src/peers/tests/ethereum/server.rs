@@ -1,6 +1,6 @@
 //! The scenarios of go-ethereum's `p2p/server_test.go` that are about who may be a peer, by their names.
 
-use kadwire_wire::{Blame, PeerId};
+use kadwire_wire::{Blame, PeerId, rlpx::disconnect::DisconnectReason, transport::CloseReason};
 
 use super::rounds;
 use crate::{
@@ -49,21 +49,25 @@ fn at_cap() {
 
 #[test]
 fn peer_limits() {
-    let dial = |manager: &mut PeerManager, now: kadwire_discovery::Now| {
-        assert_eq!(manager.dial(now, ethereum(1)), Ok(()));
-        manager.handle_dial_identified(now, &ethereum(1), None)
+    let dials = |number, taken| {
+        move |manager: &mut PeerManager, now| {
+            assert_eq!(manager.dial(now, ethereum(1)), Ok(()));
+            assert_eq!(manager.handle_dialed(now, ConnectionId(number), &ethereum(1), None), taken);
+        }
     };
-    let full = |dialed| move |manager: &mut PeerManager, now| assert_eq!(dial(manager, now), dialed);
     Rounds::ethereum(Slots::ethereum(0, 0), |_| {})
-        .then(full(Err(WhyNot::NoSlots)))
+        .then(dials(901, Err(WhyNot::NoSlots)))
         .then(|manager, now| manager.add_unconditional(now, ethereum_id(1)))
         .after(secs(40))
         // A trusted peer passes, and then there is no protocol that both speak.
-        .then(full(Ok(())))
-        .then(|manager, now| manager.handle_dial_failed(now, &ethereum(1), WhyFailed::UselessPeer))
-        .then(|manager, now| manager.remove_unconditional(now, &ethereum_id(1)))
+        .then(dials(902, Ok(())))
+        .then(|manager, now| {
+            manager.remove_unconditional(now, &ethereum_id(1));
+            let useless = CloseReason::RemoteDisconnected(DisconnectReason::UselessPeer);
+            manager.handle_closed(now, ConnectionId(902), &useless);
+        })
         .after(secs(1_801)) // which is not better soon
-        .then(full(Err(WhyNot::NoSlots)))
+        .then(dials(903, Err(WhyNot::NoSlots)))
         .then(|manager, _| {
             let failed = manager.dial_stats().failed;
             assert_eq!((failed.of(WhyFailed::RefusedByUs), failed.of(WhyFailed::UselessPeer)), (2, 1));
@@ -109,7 +113,6 @@ fn setup_conn() {
 
 #[test]
 fn a_peer_that_says_after_the_hello_why_it_leaves_is_counted_by_that() {
-    use kadwire_wire::{rlpx::disconnect::DisconnectReason, transport::CloseReason};
     let leaves = |reason: DisconnectReason| {
         rounds(4, 5)
             .connected([1])

@@ -13,13 +13,16 @@ use super::{
     Local,
     live::Live,
 };
-use crate::rlpx::{
-    FrameBuffer, FrameReader, FrameWriter, Handshake, MAX_FRAME, PublicKey, SecretKey, Secured,
-    capability::{SharedProtocol, match_protocols},
-    disconnect::DisconnectReason,
-    hello::{Hello, MAX_HELLO_FRAME, code},
-    message::Codec,
-    multiplex::Multiplex,
+use crate::{
+    PeerId,
+    rlpx::{
+        FrameBuffer, FrameReader, FrameWriter, Handshake, MAX_FRAME, PublicKey, SecretKey, Secured,
+        capability::{SharedProtocol, match_protocols},
+        disconnect::DisconnectReason,
+        hello::{Hello, MAX_HELLO_FRAME, code},
+        message::Codec,
+        multiplex::Multiplex,
+    },
 };
 
 /// Bytes read at a time, on the stack.
@@ -38,16 +41,20 @@ pub(super) struct Session {
 }
 
 /// Runs the whole handshake under its time-out, counts how it ended, and starts the connection's task.
-pub(super) async fn run(
+pub(super) async fn run<A>(
     local: &Arc<Local>,
     stream: TcpStream,
     remote: Endpoint,
     direction: Direction,
     expected: Option<PublicKey>,
-) -> Result<Connection, HandshakeError> {
+    check: impl FnOnce(PeerId) -> A,
+) -> Result<Connection, HandshakeError>
+where
+    A: Future<Output = Result<(), DisconnectReason>>,
+{
     let limit = local.config.handshake_timeout;
     let (mut session, mut codec) = (None, Codec::plain());
-    let done = timeout(limit, shake(local, &stream, expected, &mut session, &mut codec)).await;
+    let done = timeout(limit, shake(local, &stream, expected, check, &mut session, &mut codec)).await;
     let result = done.unwrap_or(Err(HandshakeError::Timeout(limit)));
     local.count(|stats| match (&result, direction) {
         (Ok(_), Direction::Outbound) => stats.dials_completed = stats.dials_completed.saturating_add(1),
@@ -79,18 +86,23 @@ pub(super) async fn probe(local: &Local, stream: TcpStream, expected: PublicKey)
     secured.unwrap_or(Err(HandshakeError::Timeout(limit))).map(|_| ())
 }
 
-/// The checks are go-ethereum's, in its order (`p2p/server.go`, setupConn): ourselves, the id in Hello, a shared protocol.
-async fn shake(
+/// The checks are go-ethereum's, in its order (`p2p/server.go`, setupConn): ourselves, what the policy says, the id in Hello, a shared protocol.
+async fn shake<A>(
     local: &Local,
     stream: &TcpStream,
     expected: Option<PublicKey>,
+    check: impl FnOnce(PeerId) -> A,
     session: &mut Option<Box<Session>>,
     codec: &mut Codec,
-) -> Result<(Hello, Vec<SharedProtocol>), HandshakeError> {
+) -> Result<(Hello, Vec<SharedProtocol>), HandshakeError>
+where
+    A: Future<Output = Result<(), DisconnectReason>>,
+{
     let session = session.insert(secure(local, stream, expected).await?);
     if session.peer == *local.config.key.public() {
         return Err(HandshakeError::SelfConnection);
     }
+    check(PeerId::from(session.peer)).await.map_err(HandshakeError::Refused)?;
     let mut frame = Vec::new();
     session.writer.seal(&local.hello.to_frame(), &mut frame)?;
     // What the peer says counts more than that it did not want to hear us.
