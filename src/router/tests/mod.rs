@@ -1,5 +1,6 @@
 //! Routers on a memory network and a paused clock: they run as fast as they can, and waiting costs nothing.
 
+mod checkpoint;
 mod churn;
 mod discovery;
 mod messages;
