@@ -24,6 +24,7 @@ use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    runtime::Builder,
     time::Instant,
 };
 
@@ -39,8 +40,7 @@ const SEND_QUEUE: usize = 1024;
 /// The only protocol's channel.
 const CHANNEL: u8 = 0;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(error) => {
@@ -48,7 +48,13 @@ async fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(options).await {
+    // One handshake after the other is work for one thread; others would only cost what it takes to wake them.
+    let mut runtime = match options.mode.as_str() {
+        "accept" | "handshakes" => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let result = runtime.enable_all().build().map_err(|error| error.to_string());
+    match result.and_then(|runtime| runtime.block_on(run(options))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             println!("{}", serde_json::json!({ "event": "error", "error": error }));
