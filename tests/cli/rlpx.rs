@@ -97,11 +97,18 @@ fn static_and_trusted_peers_are_the_operators_own() {
     let public = kadwire_discovery::SecretKey::from_hex(&key).unwrap().public().to_string();
     let (mut full, listening) = start("127.134.3.1", &["--max-peers", "0", "--no-dial", "--trusted", &public]);
     let full_node = text(&listening, "rlpx");
-    let (mut stranger, _) = start("127.134.3.2", &["--static", full_node]);
+    let (_stranger, _) = start("127.134.3.2", &["--static", full_node, "--status", "127.134.3.2:6060"]);
     let (mut trusted, _) = start("127.134.3.3", &["--static", full_node, "--nodekey", &key]);
     assert_eq!(text(&next(&mut full, "peer_up"), "peer"), public, "nobody else has a place");
     next(&mut trusted, "peer_up");
-    assert_eq!(text(&next(&mut stranger, "peer_down"), "reason"), "closed by the peer: too many peers");
+    // The stranger is told so, and says it to whoever asks.
+    loop {
+        let answer: Value = serde_json::from_slice(&run(&["why", "127.134.3.2:6060", "--json"]).stdout).unwrap();
+        if answer.to_string().contains("\"too_many_peers\"") {
+            break;
+        }
+        assert!(answer["status"]["uptime_seconds"].as_u64() < Some(60), "{answer:#}");
+    }
 }
 
 #[test]
