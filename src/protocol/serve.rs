@@ -10,7 +10,11 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use kadwire_wire::{
-    rlpx::{capability::match_protocols, disconnect::DisconnectReason, message::MAX_MESSAGE_SIZE},
+    rlpx::{
+        capability::match_protocols,
+        disconnect::DisconnectReason,
+        message::{MAX_CODE_LENGTH, MAX_MESSAGE_SIZE},
+    },
     transport::{CloseReason, Receiver},
 };
 use tokio::{
@@ -48,7 +52,8 @@ async fn run(
 ) -> CloseReason {
     let (mut handlers, mut inlets) = (JoinSet::new(), BTreeMap::new());
     for (place, protocol) in (0..).zip(shared(&protocols, &peer)) {
-        let (inlet, incoming) = channel::queue(MAX_MESSAGE_SIZE);
+        // A message waits with its code in front.
+        let (inlet, incoming) = channel::queue(MAX_MESSAGE_SIZE.saturating_add(MAX_CODE_LENGTH));
         inlets.insert(place, inlet);
         let sender = PeerSender::new(peer.clone(), protocol.clone(), place, teller.clone());
         let handling = (protocol.handler)(PeerStream::new(incoming, sender));

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use kadwire_discovery::SecretKey;
 use kadwire_wire::{
     address::PeerAddress,
+    rlpx::message::MAX_MESSAGE_SIZE,
     transport::{CloseReason, Direction, MemoryNetwork},
 };
 use tokio::{
@@ -99,6 +100,22 @@ fn returning(name: &str, result: fn() -> Result<(), ProtocolError>) -> Protocol 
 
 async fn soon<T>(future: impl Future<Output = T>) -> Option<T> {
     timeout(SOON, future).await.ok()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_of_the_largest_size_goes_there_and_back() {
+    let network = MemoryNetwork::new();
+    let (pings, mut ours) = handed_over("ping", 1);
+    let _one = start(&network, config(1, &[]), [echo("ping", 1)]).await;
+    let _two = start(&network, config(2, &[1]), [pings]).await;
+    let mut stream = soon(ours.recv()).await.flatten().unwrap();
+    for size in [MAX_MESSAGE_SIZE - 1, MAX_MESSAGE_SIZE, 1] {
+        stream.send(0, vec![7; size]).await.unwrap();
+        let answer = soon(stream.recv()).await.flatten();
+        assert_eq!(answer.map(|answer| (answer.code, answer.payload.len())), Some((1, size)));
+    }
+    let too_large = stream.send(0, vec![7; MAX_MESSAGE_SIZE + 1]).await;
+    assert!(matches!(too_large, Err(ProtocolError::TooLarge { .. })), "{too_large:?}");
 }
 
 #[tokio::test(start_paused = true)]

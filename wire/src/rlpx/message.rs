@@ -17,7 +17,7 @@ use crate::Blame;
 pub const MAX_MESSAGE_SIZE: usize = (1 << 24) - 1;
 
 /// The longest code in RLP, in bytes: a length and eight bytes.
-pub(crate) const MAX_CODE_LENGTH: usize = 9;
+pub const MAX_CODE_LENGTH: usize = 9;
 
 /// One message in its form inside the process: `code` (counted from the protocol's first), then `payload`, which is the RLP of the
 /// protocol's message. Copies the payload.
