@@ -209,7 +209,12 @@ impl Dialer {
     /// How many more dials may start to fill outbound places, of which `connected` are taken: twice the free places, because many
     /// dials fail, less what is under way (dial.go, `freeDialSlots`).
     pub(crate) fn room(&self, connected: usize) -> usize {
-        let wanted = self.deficit(connected).min(self.config.dialing);
+        self.room_for(self.deficit(connected))
+    }
+
+    /// The same when so many dials are wanted.
+    pub(crate) fn room_for(&self, wanted: usize) -> usize {
+        let wanted = wanted.min(self.config.dialing);
         let fills = |dial: &&Dial| match self.config.places {
             Places::Strangers => matches!(dial.kind, Kind::Dynamic | Kind::Seed),
             Places::Everybody => true,

@@ -87,8 +87,11 @@ impl Ethereum {
         let router = self.router();
         router.remove_persistent(node).await;
         let mut peers = router.peer_events();
+        let connected = router.peers();
         router.disconnect(node).await;
-        while router.peers().iter().any(|peer| peer.id == node) {
+        // It may dial us again at once: that is another connection.
+        let leaving: Vec<_> = connected.iter().filter(|peer| peer.id == node).collect();
+        while router.peers().iter().any(|peer| leaving.iter().any(|leaving| Arc::ptr_eq(peer, leaving))) {
             if peers.next().await.is_none() {
                 return;
             }

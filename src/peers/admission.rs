@@ -112,6 +112,17 @@ impl PeerManager {
             };
             return Ok(Admission::Place { place: None, leaving });
         }
+        // A static peer of a node that dials nobody else.
+        if self.places == Places::Everybody
+            && direction == Direction::Outbound
+            && self.slots.of(Direction::Outbound) == 0
+            && self.dialer.is_persistent(&peer)
+        {
+            return match is_full {
+                true => Err(WhyNot::NoSlots),
+                false => Ok(Admission::Place { place: Some(direction), leaving: None }),
+            };
+        }
         if self.has_duplicate_ip(remote.map(|remote| remote.ip()), &peer) {
             return Err(WhyNot::DuplicateIp);
         }

@@ -95,12 +95,11 @@ impl PeerManager {
             }
             return;
         }
-        let connected = self.outbound_taken();
-        if self.dialer.room(connected) == 0 {
+        if self.room_for_static() == 0 {
             return;
         }
         for address in self.dialer.ready_static(now, known(&self.set, &self.incoming, &self.book, now)) {
-            if self.dialer.room(connected) == 0 || !self.dialer.pace_allows(now) {
+            if self.room_for_static() == 0 || !self.dialer.pace_allows(now) {
                 return;
             }
             // Two addresses of one peer are not dialed at once.
@@ -108,6 +107,15 @@ impl PeerManager {
                 self.start(now, address, Kind::Persistent);
             }
         }
+    }
+
+    /// How many more dials of static peers may start where everybody takes a place. Without outbound places nobody else is dialed, and they
+    /// may have any that is free.
+    fn room_for_static(&self) -> usize {
+        if self.slots.of(Direction::Outbound) > 0 {
+            return self.dialer.room(self.outbound_taken());
+        }
+        self.dialer.room_for(self.slots.total.saturating_sub(self.limited()).saturating_mul(2))
     }
 
     fn start_seed(&mut self, now: Now) {

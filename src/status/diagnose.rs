@@ -29,7 +29,15 @@ pub fn diagnose(status: &Status) -> Vec<Finding> {
     let mut findings = Findings(Vec::new());
     let peers = status.peers();
     if peers > 0 {
-        findings.add(Cause::HasPeers, has_peers(status), "Nothing to do.");
+        let without: Vec<_> = status.wires.iter().filter(|wire| wire.connected() == 0).collect();
+        let mut of_others = Findings(Vec::new());
+        without.into_iter().for_each(|wire| one_wire(status, wire, &mut of_others));
+        let advice = match of_others.0.is_empty() {
+            true => "Nothing to do.",
+            false => "Below is why there is none on the other wire.",
+        };
+        findings.add(Cause::HasPeers, has_peers(status), advice);
+        findings.0.append(&mut of_others.0);
     } else {
         match status.role {
             Role::Node => node(status, &mut findings),
@@ -63,7 +71,9 @@ fn has_peers(status: &Status) -> String {
         Role::Node => {
             let (inbound, outbound) =
                 status.wires.iter().fold((0, 0), |(i, o), wire| (i + wire.inbound, o + wire.outbound));
-            format!("{}: {outbound} that we dialed, {inbound} that dialed us.", number(peers, "peer"))
+            let without = status.wires.iter().filter(|wire| wire.connected() == 0);
+            let none: String = without.map(|wire| format!(" None on {}.", wire.name)).collect();
+            format!("{}: {outbound} that we dialed, {inbound} that dialed us.{none}", number(peers, "peer"))
         }
         Role::Bootnode => format!("{} in the table.", number(peers, "live node")),
         Role::Seed => format!("{} that we reached and pass on.", number(peers, "address")),
@@ -86,9 +96,13 @@ fn young(status: &Status, findings: &mut Findings) {
 fn node(status: &Status, findings: &mut Findings) {
     let max = |of: fn(&Wire) -> usize| status.wires.iter().map(of).sum::<usize>();
     let (max_inbound, max_outbound, configured) =
-        (max(|wire| wire.max_inbound), max(|wire| wire.max_outbound), max(|wire| wire.configured));
+        (max(|wire| wire.max_inbound), max(|wire| wire.max_outbound), max(beyond_places));
     if max_inbound + max_outbound + configured == 0 {
-        let says = "The limits are 0 inbound and 0 outbound peers, and no peer is named.".to_owned();
+        let says = match max(|wire| wire.configured) {
+            0 => "The limits are 0 inbound and 0 outbound peers, and no peer is named.",
+            _ => "The limits are 0 inbound and 0 outbound peers, and static peers need a place like all others.",
+        };
+        let says = says.to_owned();
         findings.add(
             Cause::NoPlaces,
             says,
@@ -96,6 +110,7 @@ fn node(status: &Status, findings: &mut Findings) {
         );
         return;
     }
+    let configured = max(|wire| wire.configured);
     if max_outbound + configured == 0 {
         let says = format!(
             "We dial nobody (0 outbound peers, or --no-dial), and of those that dialed us, {} came through.",
@@ -118,12 +133,20 @@ fn node(status: &Status, findings: &mut Findings) {
     if let Some(discovery) = &status.discovery {
         udp(status, discovery, findings);
     }
-    for wire in &status.wires {
-        candidates(status, wire, findings);
-        dials(wire.dials, wire.dials_connected, wire.dialing, &wire.dials_failed, &on_wire(status, wire), findings);
-        lost(status, wire, findings);
-        refused_inbound(status, wire, findings);
-    }
+    status.wires.iter().for_each(|wire| one_wire(status, wire, findings));
+}
+
+/// What keeps one wire from having peers.
+fn one_wire(status: &Status, wire: &Wire, findings: &mut Findings) {
+    candidates(status, wire, findings);
+    dials(wire.dials, wire.dials_connected, wire.dialing, &wire.dials_failed, &on_wire(status, wire), findings);
+    lost(status, wire, findings);
+    refused_inbound(status, wire, findings);
+}
+
+/// The operator's peers that need no place: Tendermint's persistent ones. Ethereum's static ones take one (go-ethereum).
+fn beyond_places(wire: &Wire) -> usize {
+    if wire.name == "rlpx" { 0 } else { wire.configured }
 }
 
 /// Discovery from datagrams to live nodes. Says nothing while there are live nodes.

@@ -80,6 +80,24 @@ fn rows() -> Vec<(&'static str, Status, Vec<Cause>, &'static str)> {
             "0 inbound and 0 outbound",
         ),
         (
+            "a static peer without a place",
+            with(node(), |status| {
+                status.wires = vec![Wire { max_inbound: 0, max_outbound: 0, configured: 1, ..wire("rlpx") }];
+            }),
+            vec![NoPlaces],
+            "static peers need a place",
+        ),
+        (
+            "peers on one wire of two",
+            with(discovering(), |status| {
+                status.wires[0].outbound = 3;
+                let dials_failed = counts([("useless_peer", 4)]);
+                status.wires.push(Wire { dials: 4, dials_failed, ..wire("rlpx") });
+            }),
+            vec![HasPeers, DialsFail],
+            "None on rlpx",
+        ),
+        (
             "only inbound",
             with(discovering(), |status| status.wires[0].max_outbound = 0),
             vec![NotDialing],

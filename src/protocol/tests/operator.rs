@@ -52,3 +52,27 @@ async fn a_trusted_peer_is_let_in_when_all_places_are_taken() {
     sleep(SOON).await;
     assert!(here.peer_count() <= 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_dials_nobody_dials_its_static_peers_all_the_same_while_there_are_places() {
+    let network = MemoryNetwork::new();
+    let mut others = Vec::new();
+    for n in 2..=4 {
+        others.push(start(&network, config(n, &[]), [echo("chat", 1)]).await);
+    }
+    let quiet = EthereumConfig { max_peers: 2, no_dial: true, ..config(1, &[2]) };
+    let one = start(&network, quiet, [echo("chat", 1)]).await;
+    let here = ethereum(&one);
+    sleep(SOON).await;
+    assert_eq!(here.peers().iter().map(|peer| peer.id).collect::<Vec<_>>(), [id(2)]);
+    here.add_static(address(3)).await.unwrap();
+    here.add_static(address(4)).await.unwrap();
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!(here.peer_count(), 2);
+    // Nobody else is looked for.
+    assert_eq!(here.router().stats().await.unwrap().dials.candidates_wanted, 0);
+    let nobody = EthereumConfig { max_peers: 0, ..config(5, &[4]) };
+    let nobody = start(&network, nobody, [echo("chat", 1)]).await;
+    sleep(Duration::from_secs(600)).await;
+    assert_eq!((ethereum(&nobody).peer_count(), here.peer_count()), (0, 2));
+}
