@@ -187,7 +187,7 @@ fn udp(status: &Status, discovery: &Discovery, findings: &mut Findings) {
         findings.add(
             Cause::NothingArrives,
             says,
-            "Are the bootnodes alive, and their addresses and ports right (`devp2p discv4 ping ENODE` from another machine)? Does a firewall or NAT let UDP out and its answers in?",
+            "Are the bootnodes alive, and their addresses and ports right (`devp2p discv4 ping ENODE` from another machine)? Does a firewall or NAT let UDP out and its answers in? Is our clock right? Nodes do not answer what looks expired to them.",
         );
     } else if received > 0 && refused >= received {
         rejected(status, discovery, findings);
