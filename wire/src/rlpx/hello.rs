@@ -8,7 +8,7 @@ use rlp::RlpStream;
 use super::{
     capability::{Capability, CapabilityName, Protocol},
     disconnect::DisconnectReason,
-    message::{MessageError, put_code, read_code},
+    message::{MAX_CODE_LENGTH, MessageError, put_code, read_code},
     rlp_list::{Item, RlpError},
 };
 use crate::Blame;
@@ -21,7 +21,7 @@ pub const MAX_BASE_MESSAGE_SIZE: usize = 2048;
 
 /// The largest frame data before both Hellos are exchanged, in bytes: a payload of 2048 and the longest code. A frame that says it is larger
 /// is refused before there is room for it.
-pub const MAX_HELLO_FRAME: usize = MAX_BASE_MESSAGE_SIZE + 9;
+pub const MAX_HELLO_FRAME: usize = MAX_BASE_MESSAGE_SIZE + MAX_CODE_LENGTH;
 
 /// The most capabilities of a peer that are looked at; real nodes list about ten.
 pub const MAX_CAPABILITIES: usize = 128;

@@ -93,10 +93,14 @@ impl Codec {
         self.encoder = None;
     }
 
+    /// The most bytes that a payload of this length has in a frame, as any sensible compressor makes it: a sixth more.
+    pub(crate) fn max_body(&self, payload: usize) -> usize {
+        if self.snappy { snap::raw::max_compress_len(payload) } else { payload }
+    }
+
     /// Whether frame data of this payload could exceed [`MAX_MESSAGE_SIZE`]; to be sure, one has to [`encode`](Self::encode) it.
     pub fn may_exceed(&self, code: u64, payload: usize) -> bool {
-        let body = if self.snappy { snap::raw::max_compress_len(payload) } else { payload };
-        body.saturating_add(code_len(code)) > MAX_MESSAGE_SIZE
+        self.max_body(payload).saturating_add(code_len(code)) > MAX_MESSAGE_SIZE
     }
 
     /// Appends frame data. Fails, having appended nothing, if payload or frame data exceed [`MAX_MESSAGE_SIZE`]: data that does not

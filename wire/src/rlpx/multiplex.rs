@@ -33,7 +33,7 @@ use super::{
     capability::{BASE_LENGTH, SharedProtocol},
     disconnect::DisconnectReason,
     hello::{MAX_BASE_MESSAGE_SIZE, code},
-    message::{Codec, MAX_MESSAGE_SIZE, MessageError, read_code, split},
+    message::{Codec, MAX_CODE_LENGTH, MAX_MESSAGE_SIZE, MessageError, read_code, split},
 };
 use crate::stats::ConnectionStats;
 
@@ -260,6 +260,14 @@ impl Multiplex {
             self.next_ping = now.checked_add(self.config.ping_interval).unwrap_or(now);
         }
         Ok(())
+    }
+
+    /// The most data that a frame of the peer can have, in bytes, if it keeps the limits of the shared protocols: what says that it is larger
+    /// need not be read.
+    pub fn max_frame(&self) -> usize {
+        let messages = self.outbox.shared().map(|shared| shared.protocol.max_message_size);
+        let largest = messages.chain([MAX_BASE_MESSAGE_SIZE]).max().unwrap_or(MAX_MESSAGE_SIZE);
+        self.codec.max_body(largest).saturating_add(MAX_CODE_LENGTH).min(MAX_MESSAGE_SIZE)
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called. Never `None` while it lives.

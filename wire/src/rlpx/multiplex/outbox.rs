@@ -85,6 +85,10 @@ impl Outbox {
         Some((number, channel.shared))
     }
 
+    pub(super) fn shared(&self) -> impl Iterator<Item = &SharedProtocol> {
+        self.channels.iter().map(|channel| &channel.shared)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.channels.iter().all(|channel| channel.queue.is_empty())
     }

@@ -409,6 +409,23 @@ fn a_broken_rule_ends_the_connection_after_what_came_before_it() {
     }
 }
 
+/// Whatever a protocol may say must get through, and nothing needs to be buffered that would be refused when it is whole.
+#[test]
+fn no_frame_is_larger_than_the_largest_message_compressed_badly() {
+    for (of_each, version, expected) in [
+        (MAX_MESSAGE_SIZE, 5, MAX_MESSAGE_SIZE),
+        (MAX_MESSAGE_SIZE, 4, MAX_MESSAGE_SIZE),
+        (60_000, 5, 70_041),
+        (60_000, 4, 60_009),
+        (0, 4, 2057),
+    ] {
+        let mut limited = shared();
+        limited.iter_mut().for_each(|shared| shared.protocol.max_message_size = of_each);
+        let pair = Pair::of(MultiplexConfig::default(), &limited, version);
+        assert_eq!(pair.left.max_frame(), expected, "{of_each} bytes, version {version}");
+    }
+}
+
 #[test]
 fn settings_have_limits() {
     let good = MultiplexConfig::default();
