@@ -325,11 +325,10 @@ impl Multiplex {
         Ok(())
     }
 
-    /// Some send it without compression even after Hello.
+    /// Some send it without compression even after Hello: what cannot be decompressed, or only to nothing.
     fn read_disconnect(&self, body: &[u8]) -> DisconnectReason {
-        let plain = self.codec.decode(0, body, MAX_BASE_MESSAGE_SIZE).and_then(split);
-        match plain.map(|(_, payload)| DisconnectReason::decode(&payload)) {
-            Ok(reason) if reason != DisconnectReason::Undecodable => reason,
+        match self.codec.decode(0, body, MAX_BASE_MESSAGE_SIZE).and_then(split) {
+            Ok((_, payload)) if !payload.is_empty() => DisconnectReason::decode(&payload),
             _ => DisconnectReason::decode(body),
         }
     }

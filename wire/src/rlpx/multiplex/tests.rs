@@ -316,7 +316,7 @@ fn unknown_base_messages_are_counted_and_ignored() {
 #[test]
 fn a_disconnect_ends_the_connection_with_its_reason() {
     use DisconnectReason::*;
-    let table: [(&str, Vec<u8>, DisconnectReason); 8] = [
+    let table: [(&str, Vec<u8>, DisconnectReason); 10] = [
         ("sent by a go-ethereum server", vec![1, 2, 4, 0xc1, 3], UselessPeer),
         ("bare", frame(1, &[8]), Quitting),
         ("not compressed", vec![1, 0xc1, 4], TooManyPeers),
@@ -325,6 +325,8 @@ fn a_disconnect_ends_the_connection_with_its_reason() {
         ("not compressed, a byte of zero", vec![1, 0], Requested),
         ("a reason of its own", frame(1, &[0xc1, 0x20]), Unknown(0x20)),
         ("nothing", vec![1], Undecodable),
+        ("a list of nothing", frame(1, &[0xc0]), Undecodable),
+        ("not compressed, a list of nothing", vec![1, 0xc0], Undecodable),
     ];
     for (what, data, reason) in table {
         let mut pair = Pair::new();

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     PeerId,
     rlpx::{
-        FrameBuffer, FrameReader, FrameWriter, Handshake, MAX_FRAME, PublicKey, SecretKey, Secured,
+        FrameBuffer, FrameReader, FrameWriter, Handshake, PublicKey, SecretKey, Secured,
         capability::{SharedProtocol, match_protocols},
         disconnect::DisconnectReason,
         hello::{Hello, MAX_HELLO_FRAME, code},
@@ -67,7 +67,7 @@ where
         refuse(&stream, &mut session.writer, &mut codec, reason).await;
     }
     let (hello, shared) = result.inspect_err(|error| tracing::debug!(%remote, ?direction, %error, "handshake"))?;
-    let session = session.ok_or(HandshakeError::Closed)?;
+    let mut session = session.ok_or(HandshakeError::Closed)?;
     let specs = channels(&shared);
     let ids: Vec<u8> = specs.iter().map(|spec| spec.id).collect();
     let link = Link::new(&specs, &ids);
@@ -75,6 +75,7 @@ where
     // The configuration was checked when the transport was bound.
     let machine = Multiplex::new(local.config.multiplex, &shared, codec, now);
     let machine = machine.map_err(|_| HandshakeError::Io(io::ErrorKind::InvalidInput))?;
+    session.reader.set_max_frame(machine.max_frame());
     tokio::spawn(Live::new(stream, *session, machine, link.clone()).run());
     Ok(Connection::new(PeerInfo::Ethereum(hello), remote, direction, link))
 }
@@ -157,9 +158,7 @@ async fn read_hello(stream: &TcpStream, session: &mut Session) -> Result<Hello, 
     reader.set_max_frame(MAX_HELLO_FRAME);
     loop {
         if let Some(data) = reader.open(input)? {
-            let hello = Hello::from_frame(data)?;
-            reader.set_max_frame(MAX_FRAME);
-            return Ok(hello);
+            return Ok(Hello::from_frame(data)?);
         }
         read(stream, |bytes| {
             input.spare(bytes.len()).extend_from_slice(bytes);
