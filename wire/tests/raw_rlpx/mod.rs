@@ -49,6 +49,12 @@ impl RawPeer {
         let _ = self.stream.write_all(&frame).await;
     }
 
+    /// The beginning of a frame, header included.
+    pub(crate) async fn write_begin(&mut self, data: &[u8], len: usize) {
+        let frame = self.sealed(data);
+        self.stream.write_all(&frame[..len]).await.unwrap();
+    }
+
     /// All of a frame but its last byte.
     pub(crate) async fn write_cut(&mut self, data: &[u8]) {
         let frame = self.sealed(data);
