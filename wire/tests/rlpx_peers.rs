@@ -456,6 +456,29 @@ async fn a_peer_that_takes_nothing_for_twenty_seconds_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_peer_that_is_gone_is_given_up_also_if_nobody_takes_what_it_sent() {
+    let b = node(2).await;
+    let (mut raw, to_raw) = raw_peer(&b).await;
+    let message = [&[0x10][..], &raw_rlpx::snappy(&[7; 100_000])].concat();
+    for _ in 0..16 {
+        raw.write(&message).await;
+    }
+    // As many as may wait: nothing more is read.
+    while to_raw.stats().messages_received < 11 {
+        tokio::task::yield_now().await;
+    }
+    drop(raw);
+    tokio::time::pause();
+    let reason = soon("the end", async {
+        // Nobody is there to read it.
+        while to_raw.send(ETH, join(0, &[7; 1000])).await.is_ok() {}
+        to_raw.closed().await
+    })
+    .await;
+    assert!(matches!(reason, CloseReason::Io(_)), "{reason}");
+}
+
+#[tokio::test]
 async fn a_peer_that_breaks_a_rule_hears_which_and_what_came_before_is_delivered() {
     let b = node(2).await;
     let snappy = |payload: &[u8]| raw_rlpx::snappy(payload);

@@ -53,6 +53,10 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Disconnect, and the rest of a frame that was begun, are written within this (go-ethereum `discWriteTimeout`).
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// Once nothing can be written any more, what the peer sent before may be read for this long: a user who takes nothing would otherwise keep
+/// the connection for ever.
+const LAST_READS: Duration = Duration::from_secs(5);
+
 /// After Disconnect, the peer may hang up for this long (`rlpx.md`, "Disconnect": "should wait 2 seconds").
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -78,6 +82,8 @@ pub(super) struct Live {
     stalled: bool,
     /// Why nothing can be written any more. What the peer sent before that is still read, to the end of the stream.
     broken: Option<CloseReason>,
+    /// When that ends too.
+    broken_until: Option<Instant>,
     flush_deadline: Option<Instant>,
 }
 
@@ -99,6 +105,7 @@ impl Live {
             read_size: MIN_READ,
             stalled: false,
             broken: None,
+            broken_until: None,
             flush_deadline: None,
         }
     }
@@ -151,6 +158,11 @@ impl Live {
         let now = now();
         // Read before the outbox: what was sent before a flush is still found.
         let flushing = self.flushing(now)?;
+        if self.broken_until.is_some_and(|until| until <= now)
+            && let Some(broken) = self.broken.clone()
+        {
+            return Err(broken);
+        }
         for (channel, message) in self.link.take() {
             // The link has as many places as the machine, and knows the same limits, but no codes.
             if let Err(error) = self.machine.send(channel, message) {
@@ -227,6 +239,7 @@ impl Live {
             }
             Err(error) => {
                 self.broken = Some(stream_error(error));
+                (self.write_since, self.broken_until) = (None, now.checked_add(LAST_READS));
                 Ok(true)
             }
         }
@@ -304,7 +317,13 @@ impl Live {
         self.link.set_stats(self.machine.stats());
         let writing = !self.output.is_empty() && self.broken.is_none();
         let unwritten = self.write_since.and_then(|since| since.checked_add(WRITE_TIMEOUT));
-        let deadlines = self.machine.poll_timeout().into_iter().chain(self.flush_deadline).chain(unwritten);
+        let deadlines = self
+            .machine
+            .poll_timeout()
+            .into_iter()
+            .chain(self.flush_deadline)
+            .chain(self.broken_until)
+            .chain(unwritten);
         let deadline = deadlines.min().unwrap_or_else(now);
         if sleep.deadline().into_std() != deadline {
             sleep.as_mut().reset(deadline.into());
