@@ -2,6 +2,7 @@
 //
 //	127.31 devp2p tools    127.32 crawl    127.33 sixteen nodes    127.34 bootnode for go-ethereum    127.35 bad input    127.36 flood
 //	127.61 both families    127.63 through us, restarts, lookups
+//	127.136 RLPx's Hello    127.137 RLPx messages    127.138, 127.139 RLPx refusals and ends    127.140 fifty nodes    127.142 both wires
 package ethereum
 
 import (
@@ -24,6 +25,10 @@ const startup = 20 * time.Second
 
 func TestMain(m *testing.M) {
 	gethnet.Quiet()
+	if len(os.Args) == 3 && os.Args[1] == serversArg {
+		fmt.Fprintln(os.Stderr, runServers(os.Args[2]))
+		os.Exit(1)
+	}
 	os.Exit(m.Run())
 }
 

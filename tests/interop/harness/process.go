@@ -35,6 +35,9 @@ func Discv4Lookup(t testing.TB) string { return fromEnv(t, "DISCV4_LOOKUP_BIN") 
 // AddressBook is the path of kadwire's example address_book: ADDRESS_BOOK_BIN.
 func AddressBook(t testing.TB) string { return fromEnv(t, "ADDRESS_BOOK_BIN") }
 
+// EchoProtocols is the path of kadwire's example echo_protocols: ECHO_PROTOCOLS_BIN.
+func EchoProtocols(t testing.TB) string { return fromEnv(t, "ECHO_PROTOCOLS_BIN") }
+
 func fromEnv(t testing.TB, name string) string {
 	t.Helper()
 	path := os.Getenv(name)
