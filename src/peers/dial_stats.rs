@@ -45,6 +45,8 @@ pub struct DialStats {
     pub succeeded: u64,
     /// Dials so far that brought none, or one that left within ten seconds, by why.
     pub failed: Failures,
+    /// Connections of peers that dialed us and were taken so far, even if they left soon.
+    pub accepted: u64,
     /// Candidates that were not dialed and connections that were not taken so far, by why.
     pub refused: Refusals,
     /// Candidates so far, by who brought them.

@@ -86,7 +86,9 @@ impl PeerManager {
         if !self.incoming.end(connection) {
             return Err(self.stats.refusals.count(WhyNot::Stale));
         }
-        self.admit(now, connection, peer, remote, None)
+        self.admit(now, connection, peer, remote, None)?;
+        self.counted.accepted += 1;
+        Ok(())
     }
 
     /// A dial ended with the expected identity. On an error the router closes the connection itself.

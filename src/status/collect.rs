@@ -263,7 +263,7 @@ impl From<router::Stats> for Wire {
             dials_failed: named(dials.failed.iter().map(|(why, count)| (why.name(), count))),
             last_dial_failure: stats.last_dial_failure.map(failure),
             accepted: transport.accepted,
-            accepts_connected: transport.accepts_completed,
+            accepts_connected: dials.accepted,
             handshakes_failed: named([
                 ("malformed", transport.handshakes_malformed),
                 ("misbehaved", transport.handshakes_misbehaved),

@@ -309,7 +309,8 @@ fn candidates(status: &Status, wire: &Wire, findings: &mut Findings) {
             );
         }
     }
-    if wire.dials == 0 && wire.max_outbound + wire.configured > 0 {
+    // Without candidates it was those who dialed us that were refused.
+    if wire.dials == 0 && told > 0 && wire.max_outbound + wire.configured > 0 {
         let reasons = by_count(&wire.refused).into_iter();
         let known =
             reasons.filter_map(|(reason, count)| Some((reason, count, on_refused(reason)?))).take(MAX_DIAL_CAUSES);

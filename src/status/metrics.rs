@@ -93,7 +93,7 @@ fn wires(page: &mut Page, wires: &[Wire]) {
     let help = "Places for peers that we dial.";
     page.each(wires, Gauge, "kadwire_peers_outbound_max", help, |wire| wire.max_outbound as u64);
     page.each(wires, Gauge, "kadwire_dials_active", "Dials under way.", |wire| wire.dialing as u64);
-    page.each(wires, Gauge, "kadwire_dials_wanted", "Candidates asked of discovery now.", |wire| wire.wanted as u64);
+    page.each(wires, Gauge, "kadwire_dials_wanted", "Dials wanted.", |wire| wire.wanted as u64);
     page.each(wires, Gauge, "kadwire_book_addresses", "Addresses in the book.", |wire| wire.book as u64);
     page.each(wires, Counter, "kadwire_peers_evicted", "Peers closed for better ones.", |wire| wire.evicted);
     page.each(wires, Counter, "kadwire_peers_banned", "Peers banned.", |wire| wire.banned);

@@ -161,7 +161,7 @@ pub struct Wire {
     pub last_dial_failure: Option<DialFailure>,
     /// Streams that others opened.
     pub accepted: u64,
-    /// Those that became connections.
+    /// Those that became peers.
     pub accepts_connected: u64,
     /// Handshakes that failed, of both directions, by whose fault it was: `malformed`, `misbehaved`, `incompatible`, `failed`.
     pub handshakes_failed: Counts,

@@ -83,6 +83,20 @@ async fn a_full_peer_a_useless_one_and_one_that_is_not_there_are_told_apart() {
     full.stop().await;
 }
 
+/// Its only place is for a peer that it dials.
+#[tokio::test(start_paused = true)]
+async fn who_is_refused_after_the_handshake_never_was_a_connection() {
+    let network = MemoryNetwork::new();
+    let full = start(&network, 1, "chat", None, 1).await;
+    let _others = [start(&network, 2, "chat", Some(1), 50).await, start(&network, 3, "chat", Some(1), 50).await];
+    let (status, found) = findings(&full).await;
+    let wire = &status.wires[0];
+    assert!(wire.accepted >= 2 && wire.accepts_connected == 0, "{wire:#?}");
+    let causes: Vec<_> = found.iter().map(|finding| finding.cause).collect();
+    assert_eq!(causes, [Cause::NobodyToAsk, Cause::InboundRefused], "{found:#?}");
+    assert!(found[1].says.contains("no_slots"), "{found:#?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_node_that_has_stopped_has_no_wires() {
     let network = MemoryNetwork::new();
