@@ -111,3 +111,20 @@ fn a_walk_does_not_hurry_an_empty_table() {
     }
     assert!((12..400).contains(&pings), "{pings} pings in ten minutes");
 }
+
+/// It pinged us before our first refresh was done, and was not taken. Its next question brings it in, and alive, since it has just answered
+/// our ping; but a question moves nobody, since it could be replayed.
+#[test]
+fn who_was_turned_away_comes_in_with_its_next_question() {
+    let mut scene = Scene::before_refresh(|_| {});
+    let peer = scene.bonded("24.0.1.1:30303");
+    scene.machine.handle_timeout(scene.now);
+    assert!(!scene.knows(&peer));
+    scene.hears_find_node(&peer.moved("24.0.1.1:6666"), [1; 64]).unwrap();
+    assert!(!scene.knows(&peer), "nobody has proven to be at that port");
+    scene.hears_find_node(&peer, [2; 64]).unwrap();
+    scene.hears_find_node(&peer.moved("24.0.1.1:6666"), [3; 64]).unwrap();
+    let entry = scene.machine.table().get(&peer.id()).unwrap();
+    assert!(entry.is_live() && entry.is_inbound());
+    assert_eq!(entry.record().endpoint(), peer.at);
+}
