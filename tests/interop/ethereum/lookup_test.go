@@ -15,7 +15,7 @@ import (
 // go-ethereum's in turns. go-ethereum sleeps for half a second after each ping of its own.
 func TestColdLookupsDoNotSleep(t *testing.T) {
 	const nodes, rounds = 60, 7
-	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{Config: gethnet.Config{PingInterval: 300 * time.Millisecond, Refresh: time.Minute}, Nodes: nodes, Base: gethnet.Offset(loopback, 63<<16+40<<8), Port: 30303, Boot: 3, PerSecond: 20})
+	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{Config: gethnet.Config{PingInterval: time.Second, Refresh: time.Minute}, Nodes: nodes, Base: gethnet.Offset(loopback, 63<<16+40<<8), Port: 30303, Boot: 3, PerSecond: 20})
 	if err != nil {
 		t.Fatal(err)
 	}
