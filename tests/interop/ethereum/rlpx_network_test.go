@@ -134,18 +134,24 @@ func (n *fifty) places() map[string][2]int {
 	return now
 }
 
-// places counts the peers of our node by who dialed.
+// places counts the peers of our node by who dialed. Of two crossed connections the other side's may be the one that stays: it keeps the
+// place of ours, which ends in the same moment.
 func (o *ours) places() (now [2]int) {
-	inbound := map[string]int{}
+	inbound, ended := map[string]int{}, ""
 	for _, e := range o.Events() {
+		peer := e.Text("peer")
 		switch e.Text("event") {
 		case "peer_up":
-			inbound[e.Text("peer")] = 0
-			if e.Text("direction") == "inbound" {
-				inbound[e.Text("peer")] = 1
+			direction := 0
+			if e.Text("direction") == "inbound" && ended != peer {
+				direction = 1
 			}
+			inbound[peer], ended = direction, ""
 		case "peer_down":
-			delete(inbound, e.Text("peer"))
+			if ended = ""; inbound[peer] == 0 {
+				ended = peer
+			}
+			delete(inbound, peer)
 		}
 	}
 	for _, direction := range inbound {
