@@ -19,7 +19,7 @@ use rlp::RlpStream;
 
 use crate::{
     Blame, NodeId, PublicKey, RlpError, SecretKey,
-    key::keccak256,
+    keccak256::keccak256,
     rlp_list::{Item, Items},
 };
 

@@ -6,19 +6,9 @@ use std::{fmt, str::FromStr};
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use rand::CryptoRng;
-use sha3::{Digest, Keccak256};
 use zeroize::Zeroizing;
 
-use crate::{Blame, secp256k1};
-
-/// keccak256 of the concatenation of `parts`.
-pub(crate) fn keccak256(parts: &[&[u8]]) -> [u8; 32] {
-    let mut hasher = Keccak256::new();
-    for part in parts {
-        hasher.update(part);
-    }
-    hasher.finalize().into()
-}
+use crate::{Blame, keccak256::keccak256, secp256k1};
 
 /// Why bytes or a text are not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

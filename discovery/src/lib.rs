@@ -39,6 +39,7 @@ mod address;
 pub mod discv4;
 mod enr;
 mod error;
+mod keccak256;
 mod key;
 mod key_file;
 pub mod node_db;

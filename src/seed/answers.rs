@@ -22,10 +22,9 @@ use tracing::debug;
 
 use super::{
     Action, Seed, Why,
-    guests::{Guest, State},
+    guests::{AFTER_LEAVING, Guest, SILENCE, State},
     schedule::Claim,
     served::LEAST,
-    visits::AFTER_LEAVING,
 };
 use crate::{
     dial::WhyNot,
@@ -34,10 +33,6 @@ use crate::{
 
 /// A peer whose version begins so takes an answer of more than a hundred addresses for misbehaviour (Tendermint v0.35, `maxAddresses`).
 const TENDERMINT_V0_35: &str = "0.35.";
-
-/// A guest that asks for nothing leaves after this: who wants addresses asks when it has connected, or when it next looks for peers
-/// (CometBFT `defaultEnsurePeersPeriod`, 30 s).
-pub(super) const SILENCE: Duration = Duration::from_secs(30);
 
 /// While hardly anybody is known, a request waits until nobody new was reached for so long …
 const QUIET: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use kadwire_wire::{PeerAddress, PeerId};
@@ -12,6 +12,13 @@ use crate::{
     dial::WhyNot,
     peers::{ConnectionId, Incoming, Slots, host},
 };
+
+/// A guest that asks for nothing leaves after this: who wants addresses asks when it has connected, or when it next looks for peers
+/// (CometBFT `defaultEnsurePeersPeriod`, 30 s).
+pub(super) const SILENCE: Duration = Duration::from_secs(30);
+
+/// A guest is visited so long after it left: until then it may still see its old connection.
+pub(super) const AFTER_LEAVING: Duration = Duration::from_secs(1);
 
 /// What a guest waits for.
 ///

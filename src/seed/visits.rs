@@ -9,7 +9,7 @@ use tracing::debug;
 
 use super::{
     Lane, REQUEST_INTERVAL, Seed,
-    answers::SILENCE,
+    guests::{AFTER_LEAVING, SILENCE},
     schedule::{Check, Claim},
 };
 use crate::{
@@ -50,9 +50,6 @@ const WRONG_FOR: Duration = Duration::from_secs(3_600);
 
 /// How much rarer a configured name is resolved and visited again than an address: what it led to is visited anyway.
 const NAMES_RARER: u32 = 8;
-
-/// A guest is visited so long after it left: until then it may still see its old connection.
-pub(super) const AFTER_LEAVING: Duration = Duration::from_secs(1);
 
 /// Who breaks the rules is kept away for a day (CometBFT `defaultBanTime`).
 pub(super) const BAN: Duration = Duration::from_secs(24 * 60 * 60);

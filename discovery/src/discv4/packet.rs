@@ -15,7 +15,7 @@ use super::{
     body::{Reader, read_enr_response},
     message::{EnrResponse, Kind, Message, MessageError},
 };
-use crate::{Blame, Enr, NodeId, PublicKey, SecretKey, key::keccak256};
+use crate::{Blame, Enr, NodeId, PublicKey, SecretKey, keccak256::keccak256};
 
 /// Longest datagram, bytes (Node Discovery v4, "Wire Protocol").
 pub const MAX_DATAGRAM: usize = 1280;

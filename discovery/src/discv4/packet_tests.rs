@@ -13,7 +13,7 @@ use super::{
     },
     packet::{MAX_DATAGRAM, Packet, PacketError, Unverified, encode},
 };
-use crate::{Blame, Enr, NodeRecord, RlpError, SecretKey, key::keccak256};
+use crate::{Blame, Enr, NodeRecord, RlpError, SecretKey, keccak256::keccak256};
 
 const EXPIRATION: u64 = 1_136_239_445;
 const V6_NEAR: &str = "2001:db8:3c4d:15::abcd:ef12";

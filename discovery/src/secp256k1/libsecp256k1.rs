@@ -12,7 +12,7 @@ use secp256k1::{
 use zeroize::Zeroizing;
 
 use super::{POINT_LENGTH, parity};
-use crate::key::keccak256;
+use crate::keccak256::keccak256;
 
 /// For what is public. Its tables are constants of the library: it costs nothing to make, and nothing in it changes.
 static CONTEXT: LazyLock<Secp256k1<VerifyOnly>> = LazyLock::new(Secp256k1::verification_only);

@@ -214,7 +214,7 @@ async fn every_kind_of_rubbish_is_counted_and_survived() {
     let stranger = Stranger::new(5, 2, &node).await;
     let good = encode(&stranger.key, &stranger.ping()).datagram;
     let reseal = |mut datagram: Vec<u8>| {
-        let hash = crate::key::keccak256(&[&datagram[32..]]);
+        let hash = crate::keccak256::keccak256(&[&datagram[32..]]);
         datagram[..32].copy_from_slice(&hash);
         datagram
     };
