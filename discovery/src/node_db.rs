@@ -11,7 +11,7 @@ use std::{
     net::IpAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
@@ -138,13 +138,35 @@ struct Counters {
 
 enum Write {
     Node(Box<StoredNode>),
-    Local(Enr),
+    /// Our own record is in its place.
+    Local,
     Expire(SystemTime),
+}
+
+/// Our own record until it is written: a full queue or a full disk must not lose it, or a number would be used twice.
+#[derive(Clone, Default)]
+struct OwnRecord(Arc<Mutex<Option<Enr>>>);
+
+impl OwnRecord {
+    fn put(&self, record: Enr) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(record);
+    }
+
+    fn take(&self) -> Option<Enr> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// It was not written, and is to be, unless there is a newer one.
+    fn put_back(&self, record: Option<Enr>) {
+        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *place = place.take().or(record);
+    }
 }
 
 /// The open store. Dropping it ends the writer after what is queued; [`close`](Self::close) waits for that.
 pub struct NodeDb {
     writes: SyncSender<Write>,
+    own: OwnRecord,
     counters: Arc<Counters>,
     writer: JoinHandle<()>,
 }
@@ -153,31 +175,35 @@ impl NodeDb {
     /// Opens or creates the file, reads what it knows, and starts the writer. Blocks on the disk.
     pub fn open(path: &Path, local: NodeId, now: SystemTime) -> Result<(Self, Remembered), NodeDbError> {
         let (connection, remembered) = open_sound(path, local, now)?;
-        let counters = Arc::new(Counters::default());
+        let (own, counters) = (OwnRecord::default(), Arc::new(Counters::default()));
         let (writes, queue) = sync_channel(QUEUE);
-        let writer = Writer { path: path.to_owned(), local, connection, counters: counters.clone(), now };
+        let writer =
+            Writer { path: path.to_owned(), local, connection, own: own.clone(), counters: counters.clone(), now };
         let writer = std::thread::Builder::new()
             .name("kadwire-node-db".to_owned())
             .spawn(move || writer.run(&queue))
             .map_err(|source| NodeDbError::Io { path: path.to_owned(), source })?;
-        Ok((Self { writes, counters, writer }, remembered))
+        Ok((Self { writes, own, counters, writer }, remembered))
     }
 
     /// Queues a node. Never blocks: dropped and counted when the queue is full.
     pub fn store(&self, node: StoredNode) {
-        let _counted = self.queue(Write::Node(Box::new(node)));
+        self.queue(Write::Node(Box::new(node)));
     }
 
-    /// Queues our own record. Never blocks; `false` if the queue was full: try again later.
-    pub fn store_local(&self, record: Enr) -> bool {
-        self.queue(Write::Local(record))
+    /// Has our own record written. Never blocks, and is never dropped: when the queue is full, or the write fails, the record
+    /// goes with the next one that succeeds.
+    pub fn store_local(&self, record: Enr) {
+        self.own.put(record);
+        // A full queue brings the writer here anyway.
+        let _woken = self.writes.try_send(Write::Local);
     }
 
     /// Drops nodes without a pong in the last [`NODE_EXPIRATION`], and those with a pong as far in the future (the clock was
     /// wrong then); to be called about once an hour. Drops nobody unless somebody has answered in that time: a clock that is
     /// wrong now, or a network that is away, must not cost all we know.
     pub fn expire(&self, now: SystemTime) {
-        let _counted = self.queue(Write::Expire(now));
+        self.queue(Write::Expire(now));
     }
 
     /// Plain counters.
@@ -196,13 +222,9 @@ impl NodeDb {
         }
     }
 
-    fn queue(&self, write: Write) -> bool {
-        match self.writes.try_send(write) {
-            Ok(()) => true,
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                self.counters.dropped.fetch_add(1, Ordering::Relaxed);
-                false
-            }
+    fn queue(&self, write: Write) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.writes.try_send(write) {
+            self.counters.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -211,6 +233,7 @@ struct Writer {
     path: PathBuf,
     local: NodeId,
     connection: Connection,
+    own: OwnRecord,
     counters: Arc<Counters>,
     /// The last moment heard of: names a file that has to be set aside.
     now: SystemTime,
@@ -220,7 +243,9 @@ impl Writer {
     fn run(mut self, queue: &Receiver<Write>) {
         while let Ok(first) = queue.recv() {
             let batch: Vec<_> = std::iter::once(first).chain(queue.try_iter().take(MAX_BATCH)).collect();
-            if let Err(error) = self.commit(&batch) {
+            let own = self.own.take();
+            if let Err(error) = self.commit(&batch, own.as_ref()) {
+                self.own.put_back(own);
                 self.counters.failed.fetch_add(batch.len() as u64, Ordering::Relaxed);
                 tracing::warn!(path = %self.path.display(), %error, "node database: write failed");
                 if is_damage(&error) {
@@ -232,15 +257,16 @@ impl Writer {
         let _ = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
     }
 
-    fn commit(&mut self, batch: &[Write]) -> rusqlite::Result<()> {
+    fn commit(&mut self, batch: &[Write], own: Option<&Enr>) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
+        own.map_or(Ok(()), |record| write_local(&transaction, record))?;
         for write in batch {
             match write {
                 Write::Node(node) => {
                     self.now = node.last_pong;
                     write_node(&transaction, node)?;
                 }
-                Write::Local(record) => write_local(&transaction, record)?,
+                Write::Local => {}
                 Write::Expire(now) => {
                     self.now = *now;
                     expire(&transaction, *now)?;
@@ -433,14 +459,21 @@ fn read_seeds(connection: &Connection, local: NodeId, now: SystemTime) -> rusqli
 /// `None` if the row holds no node: SQLite keeps pages sound, not their meaning.
 fn read_node(row: &Row<'_>) -> rusqlite::Result<Option<StoredNode>> {
     let enr = row.get_ref(4)?.as_blob_or_null().ok().flatten();
+    let ip =
+        row.get_ref(1).ok().and_then(|ip| ip.as_blob().ok()).and_then(|ip| {
+            <[u8; 4]>::try_from(ip).map(IpAddr::from).or(<[u8; 16]>::try_from(ip).map(IpAddr::from)).ok()
+        });
     let endpoint = || {
         let key = PublicKey::from_bytes(row.get_ref(0).ok()?.as_blob().ok()?.try_into().ok()?).ok()?;
-        let ip = row.get_ref(1).ok()?.as_blob().ok()?;
-        let ip = <[u8; 4]>::try_from(ip).map(IpAddr::from).or(<[u8; 16]>::try_from(ip).map(IpAddr::from)).ok()?;
-        NodeRecord::new(key, ip, row.get(2).ok()?, row.get(3).ok()?).ok()
+        NodeRecord::new(key, ip?, row.get(2).ok()?, row.get(3).ok()?).ok()
+    };
+    // A record may give two endpoints: it is the one it was stored at that has answered.
+    let of_enr = |enr: Enr| {
+        let stored = NodeRecord::from_enr_where(enr.clone(), |at| Some(at) == ip);
+        stored.or_else(|_| NodeRecord::from_enr(enr)).ok()
     };
     let record = match enr {
-        Some(enr) => Enr::decode(enr).ok().and_then(|enr| NodeRecord::from_enr(enr).ok()).or_else(endpoint),
+        Some(enr) => Enr::decode(enr).ok().and_then(of_enr).or_else(endpoint),
         None => endpoint(),
     };
     let last_pong = row.get::<_, i64>(5).ok().and_then(|seconds| u64::try_from(seconds).ok());

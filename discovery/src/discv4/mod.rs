@@ -225,11 +225,12 @@ impl Discv4 {
         let id = config.key.node_id();
         let reach = config.reach;
         let bootnodes = config.bootnodes.iter().filter_map(|node| reach.place(node)).collect();
-        let seeds = config.seeds.iter();
+        let placed = config.seeds.iter();
         let seeds: Vec<Seed> =
-            seeds.filter_map(|seed| Some(Seed { record: reach.place(&seed.record)?, ..*seed })).collect();
+            placed.filter_map(|seed| Some(Seed { record: reach.place(&seed.record)?, ..*seed })).collect();
         let mut bonds = Bonds::default();
-        for Seed { record, last_pong, .. } in &seeds {
+        // What has answered is the endpoint that was stored, whichever of the node's we are to deal with now.
+        for Seed { record, last_pong, .. } in &config.seeds {
             let age = now.wall.duration_since(*last_pong).unwrap_or_default();
             bonds.restore(now.monotonic, record.id(), record.endpoint(), age);
         }

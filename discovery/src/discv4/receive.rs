@@ -18,6 +18,10 @@ use crate::{NodeRecord, Now, PublicKey};
 /// Nodes in the answer to a FindNode (Kademlia's k), and the most that is taken from one.
 const MAX_FOUND: usize = 16;
 
+/// Datagrams taken as the answer to one FindNode: enough for nodes that come one by one. Each is waited for anew, so without
+/// a bound whoever repeats himself would hold up a lookup, and the refresh that made it, for as long as he likes.
+const MAX_ANSWERS: usize = MAX_FOUND;
+
 /// Lowest UDP port that a neighbour may have, less one (go-ethereum `errLowPort`): nobody is to be made to send
 /// packets to system services.
 const LOW_PORTS: u16 = 1024;
@@ -263,7 +267,7 @@ impl Discv4 {
         find.received = find.received.saturating_add(count);
         find.nodes.extend(accepted);
         find.told.extend(told);
-        if find.received >= MAX_FOUND {
+        if find.received >= MAX_FOUND || find.answers >= MAX_ANSWERS {
             self.find_over(now, request);
         } else {
             let (after_full, after_short) = MORE_NEIGHBORS_WAIT;

@@ -61,6 +61,20 @@ fn nodes_come_back_after_a_restart() {
     assert_eq!(seeds(&path, now()), stored);
 }
 
+/// A node of both families has answered at one of its endpoints: that is the one to come back to.
+#[test]
+fn a_node_comes_back_where_it_was_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    let both = Enr::builder(1).ip([24, 0, 0, 1].into()).udp(1).ip6("2a00::1".parse().unwrap()).udp6(2);
+    let both = both.sign(&key(1)).unwrap();
+    for family in ["24.0.0.1:1", "[2a00::1]:2"] {
+        let record = NodeRecord::from_enr_where(both.clone(), |ip| family.contains(&ip.to_string())).unwrap();
+        run(&path, now(), |db| db.store(StoredNode { record, ..node(1) }));
+        assert_eq!(seeds(&path, now())[0].record.endpoint().to_string(), family);
+    }
+}
+
 #[test]
 fn the_record_with_the_higher_sequence_number_stays() {
     let folder = tempfile::tempdir().unwrap();
@@ -154,7 +168,9 @@ fn our_own_record_is_kept_for_each_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nodes.db");
     let records = [1, 2].map(|number| Enr::builder(u64::from(number)).udp(1).sign(&key(number)).unwrap());
-    run(&path, now(), |db| records.iter().for_each(|record| assert!(db.store_local(record.clone()))));
+    for record in &records {
+        run(&path, now(), |db| db.store_local(record.clone()));
+    }
     for record in records {
         let (db, remembered) = NodeDb::open(&path, record.node_id(), now()).unwrap();
         assert_eq!(remembered.local_record, Some(record));
@@ -294,23 +310,44 @@ fn a_row_that_is_no_node_is_skipped() {
 fn a_full_queue_drops_and_counts() {
     let (writes, queue) = sync_channel(1);
     let writer = std::thread::spawn(|| ());
-    let db = NodeDb { writes, counters: Arc::default(), writer };
-    db.store(node(1));
-    db.store(node(2));
-    assert!(!db.store_local(Enr::builder(1).sign(&key(1)).unwrap()));
+    let db = NodeDb { writes, own: OwnRecord::default(), counters: Arc::default(), writer };
+    (1..=3).for_each(|number| db.store(node(number)));
     assert_eq!(db.stats(), NodeDbStats { dropped: 2, failed: 0 });
     drop(queue);
     db.close();
 }
 
+/// Lost, its number would be given out again, and whoever has it would not ask for the new record.
+#[test]
+fn our_own_record_is_written_however_full_the_queue_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, local) = (folder.path().join("nodes.db"), key(7).public().node_id());
+    let (connection, _) = open_sound(&path, local, now()).unwrap();
+    let (writes, queue) = sync_channel(1);
+    let (own, counters) = (OwnRecord::default(), Arc::new(Counters::default()));
+    let writer =
+        Writer { path: path.clone(), local, connection, own: own.clone(), counters: counters.clone(), now: now() };
+    let db = NodeDb { writes, own, counters, writer: std::thread::spawn(|| ()) };
+    db.store(node(1));
+    let records = [1, 2].map(|seq| Enr::builder(seq).sign(&key(7)).unwrap());
+    records.iter().for_each(|record| db.store_local(record.clone()));
+    assert_eq!(db.stats(), NodeDbStats::default());
+    db.close();
+    writer.run(&queue);
+    assert_eq!(NodeDb::open(&path, local, now()).unwrap().1.local_record.as_ref(), records.last());
+}
+
 /// The file goes bad under the writer: what it was writing is lost and counted, the file is set aside, and what comes next
-/// is stored in a new one.
+/// is stored in a new one, with our own record if that was among the lost.
 #[test]
 fn damage_found_while_open_costs_one_batch() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nodes.db");
     run(&path, now(), |db| db.store(node(1)));
-    let (connection, _) = open_sound(&path, LOCAL, now()).unwrap();
+    let (local, own) = (key(999).public().node_id(), OwnRecord::default());
+    let (connection, _) = open_sound(&path, local, now()).unwrap();
+    let record = Enr::builder(5).sign(&key(999)).unwrap();
+    own.put(record.clone());
     let damage = "PRAGMA writable_schema = ON; UPDATE sqlite_schema SET rootpage = 9999 WHERE name = 'nodes'; PRAGMA schema_version = 99;";
     connection.execute_batch(damage).unwrap();
     let counters = Arc::new(Counters::default());
@@ -318,8 +355,9 @@ fn damage_found_while_open_costs_one_batch() {
     let batch = MAX_BATCH as u32 + 1;
     (1..=batch + 1).for_each(|number| writes.send(Write::Node(Box::new(node(number)))).unwrap());
     drop(writes);
-    Writer { path: path.clone(), local: LOCAL, connection, counters: counters.clone(), now: now() }.run(&queue);
+    Writer { path: path.clone(), local, connection, own, counters: counters.clone(), now: now() }.run(&queue);
     assert_eq!(counters.failed.load(Ordering::Relaxed), u64::from(batch));
     assert!(folder.path().join("nodes.db.corrupt-1800000000").exists());
     assert_eq!(seeds(&path, now()), [node(batch + 1)]);
+    assert_eq!(NodeDb::open(&path, local, now()).unwrap().1.local_record, Some(record));
 }

@@ -270,9 +270,9 @@ impl Table {
         if in_table < limits.bucket.min(limits.table) {
             return true; // nor can the bucket have more of them
         }
-        let in_bucket = self
-            .bucket(&record.id())
-            .map_or(0, |bucket| bucket.records().filter(|other| limits.subnet(other.ip()) == Some(subnet)).count());
+        // Not itself, at the address that it is about to leave.
+        let is_same = |other: &&NodeRecord| other.id() != record.id() && limits.subnet(other.ip()) == Some(subnet);
+        let in_bucket = self.bucket(&record.id()).map_or(0, |bucket| bucket.records().filter(is_same).count());
         in_table < limits.table && in_bucket < limits.bucket
     }
 

@@ -24,7 +24,7 @@ use super::{
     workers::{Class, Done, Received, Workers},
 };
 use crate::{
-    Enr, NodeRecord, Now, TendermintEntry,
+    NodeRecord, Now, TendermintEntry,
     discv4::{
         Answer, Discv4, Event, ExternalEndpoint, LocalContent, LookupId, RequestError, RequestId,
         message::Kind,
@@ -362,7 +362,7 @@ impl Driver {
         });
         match published {
             Ok((record, node)) => {
-                self.keep(&record);
+                self.db.iter().for_each(|db| db.store_local(record.clone()));
                 self.machine.set_local_record(record);
                 if self.local_record.send_if_modified(|last| std::mem::replace(last, node.clone()) != node) {
                     tracing::info!(record = %node, "own record changed");
@@ -371,12 +371,6 @@ impl Driver {
             }
             // The last one stays.
             Err(error) => tracing::warn!(%error, "own record cannot be published"),
-        }
-    }
-
-    fn keep(&self, record: &Enr) {
-        if self.db.as_ref().is_some_and(|db| !db.store_local(record.clone())) {
-            tracing::warn!("own record was not stored: the node database is too busy");
         }
     }
 

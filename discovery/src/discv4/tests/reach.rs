@@ -161,6 +161,23 @@ fn a_newer_record_does_not_move_a_node_from_the_family_it_is_reached_in() {
     }
 }
 
+/// What an earlier run has proven of one endpoint is not proven of the other, to which nobody may have our answers sent.
+#[test]
+fn a_stored_proof_is_of_the_endpoint_that_answered() {
+    for families in [Families::V4, Families::Both] {
+        let peer = Peer { secret: SecretKey::from_bytes(&[9; 32]).unwrap(), at: "[2a00::1]:30306".parse().unwrap() };
+        let enr = of_both(&peer, "24.0.1.1", "2a00::1", 1);
+        let record = NodeRecord::from_enr_where(enr, |ip| ip.is_ipv6()).unwrap();
+        let mut scene = Scene::before_refresh(|config| {
+            config.reach.families = families;
+            config.seeds.push(Seed { record, last_pong: SystemTime::UNIX_EPOCH + secs(1_700_000_000), inbound: false });
+        });
+        let v4 = peer.moved("24.0.1.1:30303");
+        assert_eq!(scene.hears_find_node(&v4, [1; 64]), Err(Rejected::NoEndpointProof), "{families:?}");
+        assert_eq!(scene.hears_find_node(&peer, [1; 64]).is_ok(), families == Families::Both);
+    }
+}
+
 // --- The vote ---
 
 #[test]

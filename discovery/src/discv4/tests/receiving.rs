@@ -363,6 +363,22 @@ fn no_more_than_sixteen_neighbors_are_taken_and_none_twice() {
     assert_eq!(found(scene.outcome()).len(), 16);
 }
 
+/// Each datagram is a reason to wait for another: who sends nothing new all the time must not hold up a refresh for ever.
+#[test]
+fn who_repeats_himself_does_not_keep_a_question_open() {
+    for count in [0, 3, 12] {
+        let mut scene = Scene::new();
+        let (peer, nodes) = (asked(&mut scene), neighbors(&mut scene, count));
+        let mut answers = 0;
+        while scene.hears_neighbors(&peer, nodes.clone()).is_ok() {
+            answers += 1;
+            assert!(answers <= 16, "{count} nodes, again and again");
+            scene.wait(ms(40));
+        }
+        assert_eq!(found(scene.outcome()).len(), usize::from(count));
+    }
+}
+
 #[test]
 fn bad_neighbors_are_dropped_and_the_good_ones_kept() {
     let mut scene = Scene::with(|config| config.reach.netrestrict = vec!["24.0.0.0/8".parse().unwrap()]);

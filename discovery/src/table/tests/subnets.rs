@@ -62,3 +62,15 @@ fn a_move_into_a_full_network_is_refused_and_costs_nothing() {
     _ = world.table.add_inbound(world.now, &moved(&node, "23.77.1.9", 30303));
     assert_eq!(world.table.get(&node.id()).unwrap().record().ip().to_string(), "23.77.1.9");
 }
+
+#[test]
+fn a_move_within_a_full_network_takes_no_further_place() {
+    let mut world = World::started();
+    let near = |n: u8| Ipv4Addr::new(23, 55, 1, n);
+    let nodes: Vec<_> = (1..=2).map(|n| world.node_at(LAST, near(n))).collect();
+    let elsewhere = world.node_at(LAST - 1, near(3));
+    nodes.iter().chain([&elsewhere]).for_each(|node| world.table.add_found(world.now, node).unwrap());
+    _ = world.table.add_inbound(world.now, &moved(&nodes[0], "23.55.1.9", 30303));
+    assert_eq!(world.table.get(&nodes[0].id()).unwrap().record().ip(), near(9));
+    assert_eq!(world.table.subnets.count(&"23.55.1.0/24".parse().unwrap()), 3);
+}
