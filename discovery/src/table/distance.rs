@@ -15,6 +15,9 @@ pub(crate) fn bucket_index(log_distance: u16, buckets: usize) -> usize {
     usize::from(log_distance).saturating_sub(merged).saturating_sub(1)
 }
 
+/// Nodes that are asked for at once, but for a caller who wants all: a bucketful, and the asker itself.
+const USUAL: usize = 17;
+
 /// At most `limit` nodes, closest to the target first (go-ethereum's `nodesByDistance`). Keeps no id twice.
 #[derive(Debug)]
 pub(crate) struct Closest<'a> {
@@ -25,7 +28,7 @@ pub(crate) struct Closest<'a> {
 
 impl<'a> Closest<'a> {
     pub(crate) fn new(target: NodeId, limit: usize) -> Closest<'a> {
-        Closest { target, limit, nodes: Vec::with_capacity(limit) }
+        Closest { target, limit, nodes: Vec::with_capacity(limit.min(USUAL)) }
     }
 
     pub(crate) fn push(&mut self, node: &'a NodeRecord) {

@@ -24,14 +24,14 @@ use super::{
     workers::{Class, Done, Received, Workers},
 };
 use crate::{
-    NodeRecord, Now, TendermintEntry,
+    NodeId, NodeRecord, Now, TendermintEntry,
     discv4::{
         Answer, Discv4, Event, ExternalEndpoint, LocalContent, LookupId, RequestError, RequestId,
         message::Kind,
         packet::{MAX_DATAGRAM, Unverified},
     },
     node_db::{NodeDb, Remembered, StoredNode},
-    table::Seed,
+    table::{Prefer, Seed},
 };
 
 /// Commands taken in one round.
@@ -68,6 +68,8 @@ pub(super) enum Command {
     SetTendermint { entry: Option<TendermintEntry>, reply: oneshot::Sender<()> },
     SetExternal { endpoints: Vec<ExternalEndpoint>, reply: oneshot::Sender<()> },
     Nodes(oneshot::Sender<Vec<NodeRecord>>),
+    RandomNodes { count: usize, reply: oneshot::Sender<Vec<NodeRecord>> },
+    Closest { target: NodeId, count: usize, reply: oneshot::Sender<Vec<NodeRecord>> },
     Stats(oneshot::Sender<Box<DiscoveryStats>>),
     Close(oneshot::Sender<()>),
 }
@@ -409,6 +411,10 @@ impl Driver {
             }
             Command::Nodes(reply) => {
                 _ = reply.send(self.machine.table().entries().map(|entry| entry.record().clone()).collect());
+            }
+            Command::RandomNodes { count, reply } => _ = reply.send(self.machine.random_nodes(count)),
+            Command::Closest { target, count, reply } => {
+                _ = reply.send(self.machine.table().closest(&target, count, Prefer::All));
             }
             Command::Stats(reply) => _ = reply.send(Box::new(self.snapshot())),
             Command::Close(reply) => return Some(reply),

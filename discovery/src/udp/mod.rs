@@ -37,7 +37,7 @@ pub use stats::{DiscoveryStats, MalformedStats, UdpStats};
 
 use self::driver::{Command, Driver, Question};
 use crate::{
-    Blame, Enr, EnrError, NodeRecord, RecordError, TendermintEntry,
+    Blame, Enr, EnrError, NodeId, NodeRecord, RecordError, TendermintEntry,
     discv4::{Answer, ExternalEndpoint, RequestError},
     node_db::NodeDbError,
 };
@@ -215,6 +215,18 @@ impl Discovery {
     /// The nodes in the table now.
     pub async fn nodes(&self) -> Result<Vec<NodeRecord>, DiscoveryError> {
         self.command(Command::Nodes).await
+    }
+
+    /// At most `count` random nodes of the table, those of each distance in turn (go-ethereum `ReadRandomNodes`). Sends nothing.
+    /// Nothing keeps one network's nodes few among them, as it does in a walk. None before the first refresh has ended.
+    pub async fn random_nodes(&self, count: usize) -> Result<Vec<NodeRecord>, DiscoveryError> {
+        self.command(|reply| Command::RandomNodes { count, reply }).await
+    }
+
+    /// At most `count` nodes of the table, those closest to `target`, closest first. Sends nothing: a
+    /// [`lookup`](Self::lookup) asks the others.
+    pub async fn closest(&self, target: NodeId, count: usize) -> Result<Vec<NodeRecord>, DiscoveryError> {
+        self.command(|reply| Command::Closest { target, count, reply }).await
     }
 
     /// Waits until the table has at least `count` nodes, however long that takes (go-ethereum `waitForNodes`).

@@ -112,6 +112,16 @@ async fn through_one_bootnode_everybody_finds_everybody() {
         })
         .await;
     }
+    // What the table has, without a packet.
+    let target = nodes[3].local_record().id();
+    let others = eventually("a table with all", async || {
+        let others = nodes[7].closest(target, usize::MAX).await.unwrap();
+        (others.len() == 7 && ids(&nodes[7].random_nodes(usize::MAX).await.unwrap()) == ids(&others)).then_some(others)
+    })
+    .await;
+    assert!(others.is_sorted_by_key(|node| target.distance(&node.id())));
+    assert_eq!(nodes[7].closest(target, 3).await.unwrap(), others[..3]);
+    assert_eq!(nodes[7].random_nodes(3).await.unwrap().len(), 3);
     // Whom a lookup has found, a walk brings too.
     let mut walk = nodes[7].random_walk();
     let first = tokio::time::timeout(PATIENCE, walk.next()).await.unwrap().unwrap();

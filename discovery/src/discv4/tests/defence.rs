@@ -51,6 +51,65 @@ fn a_flood_from_one_address_is_cut_and_leaves_the_proven_alone() {
     assert_eq!(scene.hears_ping(&stranger), Ok(()), "eight a second after that");
 }
 
+/// Who has bonded from one port of an address vouches for that port: others behind it, or who say so, are strangers.
+#[test]
+fn a_proof_at_one_port_lifts_no_limit_at_another() {
+    let mut scene = Scene::new();
+    scene.bonded("24.0.1.1:30303");
+    let stranger = scene.peer("24.0.1.1:4444");
+    let mut answered = 0;
+    for _ in 0..2000 {
+        answered += usize::from(scene.hears_ping(&stranger).is_ok());
+        scene.sent();
+    }
+    assert_eq!(answered, 1023, "the first of 1,024 was the other's");
+}
+
+/// What a packet says of itself is enough to refuse it; its signature is not looked at, which is what costs.
+#[test]
+fn what_can_be_refused_is_refused_before_its_signature_is_looked_at() {
+    let mut scene = Scene::with(|config| {
+        config.reach.netrestrict = vec!["24.0.0.0/8".parse().unwrap()];
+        config.limits.stranger_pings = Rate::new(1, 1);
+    });
+    let friend = scene.bonded("24.0.1.1:30303");
+    scene.machine.ping(scene.now, &friend.record()).unwrap();
+    let ping = scene.sent_one(Kind::Ping);
+    let (known, stranger) = (friend.at, "24.0.2.2:4444".parse().unwrap());
+    let (now, soon) = (scene.now.unix_seconds(), scene.expiration());
+    let header =
+        |kind, expiration, reply_to| packet::Header { hash: [5; 32], kind, expiration: Some(expiration), reply_to };
+    use Kind::*;
+    for (from, header, verdict) in [
+        (known, header(Ping, now - 1, None), Err(Rejected::Expired)),
+        (known, header(Ping, u64::MAX, None), Err(Rejected::TooFarAhead)),
+        ("25.0.0.1:1".parse().unwrap(), header(Ping, soon, None), Err(Rejected::NotAllowed)),
+        (known, header(Pong, soon, Some([7; 32])), Err(Rejected::Unsolicited)),
+        (stranger, header(Pong, soon, Some(ping.hash)), Err(Rejected::Unsolicited)),
+        (known, header(Pong, soon, Some(ping.hash)), Ok(())),
+        (known, header(Neighbors, soon, None), Err(Rejected::Unsolicited)),
+        (known, header(EnrResponse, soon, Some(ping.hash)), Err(Rejected::Unsolicited)),
+        (stranger, header(FindNode, soon, None), Err(Rejected::NoEndpointProof)),
+        (stranger, header(EnrRequest, soon, None), Err(Rejected::NoEndpointProof)),
+        (known, header(FindNode, soon, None), Ok(())),
+        (stranger, header(Ping, soon, None), Ok(())),
+        (stranger, header(Ping, soon, None), Err(Rejected::SourceRate)),
+        (known, header(Ping, soon, None), Ok(())),
+    ] {
+        assert_eq!(scene.machine.admit(scene.now, from, &header), verdict, "{from} {header:?}");
+    }
+}
+
+/// Answers that nobody takes away, because the driver has too much to do.
+#[test]
+fn answers_that_wait_are_bounded_and_the_others_counted() {
+    let mut scene = Scene::new();
+    let friend = scene.bonded("24.0.9.1:30303");
+    (0..10_000).for_each(|_| scene.hears_ping(&friend).unwrap());
+    assert_eq!(scene.machine.stats().replies_dropped, 10_000 - MAX_QUEUED_REPLIES as u64);
+    assert_eq!(scene.sent().len(), MAX_QUEUED_REPLIES);
+}
+
 #[test]
 fn a_captured_findnode_is_not_answered_for_ever() {
     let mut scene = Scene::new();
