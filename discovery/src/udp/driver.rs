@@ -62,8 +62,8 @@ pub(super) enum Question {
 /// What a handle wants.
 #[derive(Debug)]
 pub(super) enum Command {
-    Lookup { target: [u8; 64], reply: oneshot::Sender<Vec<NodeRecord>> },
-    Walk { reply: oneshot::Sender<Vec<NodeRecord>> },
+    Lookup { target: [u8; 64], reply: Finder },
+    Walk { reply: Finder },
     Ask { node: NodeRecord, question: Question, reply: Waiter },
     SetTendermint { entry: Option<TendermintEntry>, reply: oneshot::Sender<()> },
     SetExternal { endpoints: Vec<ExternalEndpoint>, reply: oneshot::Sender<()> },
@@ -75,6 +75,9 @@ pub(super) enum Command {
 }
 
 type Waiter = oneshot::Sender<Result<Answer, RequestError>>;
+
+/// Who waits for the result of a lookup.
+type Finder = oneshot::Sender<Result<Vec<NodeRecord>, RequestError>>;
 
 pub(super) struct Driver {
     machine: Discv4,
@@ -88,7 +91,7 @@ pub(super) struct Driver {
     db: Option<NodeDb>,
     next_expiry: Instant,
     requests: BTreeMap<RequestId, Waiter>,
-    lookups: BTreeMap<LookupId, oneshot::Sender<Vec<NodeRecord>>>,
+    lookups: BTreeMap<LookupId, Finder>,
     pongs: PongQueue,
     signers: Signers,
     /// Datagrams that came to nothing, and until when they are counted together.
@@ -339,7 +342,7 @@ impl Driver {
                     self.requests.remove(&request).into_iter().for_each(|waiter| _ = waiter.send(outcome.clone()));
                 }
                 Event::LookupDone { lookup, closest } => {
-                    self.lookups.remove(&lookup).into_iter().for_each(|waiter| _ = waiter.send(closest.clone()));
+                    self.lookups.remove(&lookup).into_iter().for_each(|waiter| _ = waiter.send(Ok(closest.clone())));
                 }
                 Event::Store { record, checks, find_failures, inbound } => {
                     let node = StoredNode { record, last_pong: now.wall, checks, find_failures, inbound };
@@ -381,11 +384,11 @@ impl Driver {
         match command {
             Command::Lookup { target, reply } => match self.machine.lookup(now, target) {
                 Ok(lookup) => _ = self.lookups.insert(lookup, reply),
-                Err(_) => _ = reply.send(Vec::new()),
+                Err(error) => _ = reply.send(Err(error)),
             },
             Command::Walk { reply } => match self.machine.walk(now) {
                 Ok(lookup) => _ = self.lookups.insert(lookup, reply),
-                Err(_) => _ = reply.send(Vec::new()),
+                Err(error) => _ = reply.send(Err(error)),
             },
             Command::Ask { node, question, reply } => {
                 let request = match question {

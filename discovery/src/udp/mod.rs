@@ -159,9 +159,10 @@ impl Discovery {
     }
 
     /// The nodes closest to `target` that answer, closest first, at most 16. The target is 64 bytes in the form of a public
-    /// key (see [`PublicKey::as_bytes`](crate::PublicKey::as_bytes)). Empty if nobody is known.
+    /// key (see [`PublicKey::as_bytes`](crate::PublicKey::as_bytes)). Empty if nobody is known;
+    /// [`RequestError::Busy`] if 64 lookups are under way.
     pub async fn lookup(&self, target: [u8; 64]) -> Result<Vec<NodeRecord>, DiscoveryError> {
-        self.command(|reply| Command::Lookup { target, reply }).await
+        Ok(self.command(|reply| Command::Lookup { target, reply }).await??)
     }
 
     /// Pings a node.

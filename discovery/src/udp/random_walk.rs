@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{Discovery, driver::Command};
-use crate::{NodeRecord, Now};
+use crate::{NodeRecord, Now, discv4::RequestError};
 
 /// Least time between the starts of two lookups (go-ethereum `lookupIterator`): a consumer that dislikes every node must not
 /// turn into a flood.
@@ -21,7 +21,7 @@ pub struct RandomWalk {
     discovery: Discovery,
     found: VecDeque<NodeRecord>,
     started: Option<Instant>,
-    lookup: Option<oneshot::Receiver<Vec<NodeRecord>>>,
+    lookup: Option<oneshot::Receiver<Result<Vec<NodeRecord>, RequestError>>>,
 }
 
 impl RandomWalk {
@@ -38,7 +38,8 @@ impl RandomWalk {
                 return Some(node);
             }
             if let Some(lookup) = &mut self.lookup {
-                self.found = lookup.await.unwrap_or_default().into();
+                // While too many lookups are under way it is tried again, at its pace.
+                self.found = lookup.await.ok().and_then(Result::ok).unwrap_or_default().into();
                 self.lookup = None;
                 continue;
             }

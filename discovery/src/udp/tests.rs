@@ -96,6 +96,23 @@ async fn silence_is_a_timeout_and_our_own_address_is_no_node() {
     assert_eq!(a.stats().await.unwrap().requests, 0);
 }
 
+/// To be refused is not to find nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_lookups_are_refused() {
+    let silent = UdpSocket::bind((Ipv4Addr::new(127, 77, 16, 9), 0)).unwrap();
+    let ghost = NodeRecord::new(*key(9).public(), [127, 77, 16, 9].into(), silent.local_addr().unwrap().port(), 0);
+    let a = Discovery::bind(Config { bootnodes: vec![ghost.unwrap()], ..config(16, 1) }).await.unwrap();
+    let mut lookups = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let a = a.clone();
+        lookups.spawn(async move { a.lookup([1; 64]).await });
+    }
+    let results = lookups.join_all().await;
+    let busy = Err(DiscoveryError::Request(RequestError::Busy));
+    assert!(results.contains(&Ok(Vec::new())) && results.contains(&busy));
+    assert!(results.iter().all(|result| *result == Ok(Vec::new()) || *result == busy), "{results:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn through_one_bootnode_everybody_finds_everybody() {
     let bootnode = start(3, 1).await;

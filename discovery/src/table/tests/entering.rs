@@ -70,6 +70,24 @@ fn a_replacement_comes_in_when_a_node_goes() {
 }
 
 /// Whoever pings us gets half of a bucket, and no place among those that wait: the rest is for whom we find.
+/// Nobody can wait at the right place of the queue.
+#[test]
+fn which_replacement_comes_in_is_drawn() {
+    let mut world = World::started();
+    let nodes = world.add_nodes(16);
+    for _ in 0..10 {
+        let node = world.node();
+        assert_eq!(world.table.add_found(world.now, &node), Err(NotAdded::BucketFull));
+    }
+    let mut places = std::collections::BTreeSet::new();
+    for node in &nodes[..9] {
+        let waiting: Vec<_> = world.table.replacements().map(NodeRecord::id).collect();
+        world.table.find_failed(world.now, &node.id(), 5);
+        places.extend(waiting.iter().position(|id| world.table.get(id).is_some()));
+    }
+    assert!(places.len() >= 3, "{places:?}");
+}
+
 #[test]
 fn nodes_that_came_by_themselves_get_half_of_a_bucket() {
     let mut world = World::started();
