@@ -5,8 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kadwire::config::{EthereumConfig, NodeConfig};
 use kadwire::nat::{Nat, Plan};
+use kadwire::node::Node;
+use kadwire::protocol::{PeerStream, Protocol};
 use kadwire_discovery::{Config, Discovery, SecretKey, TendermintEntry};
+use kadwire_wire::PeerAddress;
+use kadwire_wire::tendermint::key::NodeKey;
 use tokio::net::UdpSocket;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -85,7 +90,7 @@ async fn what_the_gateway_maps_is_published_and_taken_back_at_the_end() {
     })
     .await;
     let (udp, before) = (discovery.local_address().port(), discovery.local_record().seq());
-    let nat = Nat::start(&plan(&["pmp:127.61.5.1"]), discovery.clone(), Some(26656)).unwrap();
+    let nat = Nat::start(&plan(&["pmp:127.61.5.1"]), discovery.clone(), [Some(26656), None]).unwrap();
 
     until("tm names the port outside", || discovery.local_record().tendermint().is_some_and(|tm| tm.tcp_port == 26657))
         .await;
@@ -102,13 +107,42 @@ async fn what_the_gateway_maps_is_published_and_taken_back_at_the_end() {
     discovery.close().await;
 }
 
+/// A node with both wires has two TCP ports, and both are mapped.
+#[tokio::test(flavor = "multi_thread")]
+async fn both_wires_are_mapped() {
+    let asked = gateway("127.132.1.1", [24, 61, 0, 1]).await;
+    let at = |port| SocketAddr::from(([127, 132, 1, 2], port));
+    let key = SecretKey::from_bytes(&[1; 32]).unwrap();
+    let config =
+        NodeConfig { laddr: at(0), addr_book_strict: false, ..NodeConfig::new(NodeKey::from_seed(&[1; 32]), "test") };
+    let mut builder = Node::builder(config);
+    builder.with_ethereum(EthereumConfig::new(key.clone(), Some(at(0))));
+    builder.with_protocol(Protocol::new("quiet", 1, 1, |_: PeerStream| async { Ok(()) }).unwrap());
+    builder.with_discovery(Config::new(key, at(0))).with_nat(plan(&["pmp:127.132.1.1"]));
+    let node = builder.start().await.unwrap();
+    let port = |address: Option<&PeerAddress>| address.unwrap().port();
+    let (tm, tcp) = (port(node.local_address()), port(node.ethereum().unwrap().local_address()));
+
+    let record = || node.discovery().unwrap().local_record();
+    until("the record names both ports outside", || {
+        let enr = record().enr().cloned().unwrap();
+        (enr.tcp(), enr.tendermint().map(|tm| tm.tcp_port)) == (Some(tcp + 1), Some(tm + 1))
+    })
+    .await;
+    let mapped: Vec<_> = asked.lock().unwrap().iter().map(|(protocol, inside, ..)| (*protocol, *inside)).collect();
+    assert_eq!(mapped[1..], [("TCP", tm), ("TCP", tcp)]);
+    node.stop().await;
+    let removed = asked.lock().unwrap().iter().filter(|asked| asked.3 == 0).count();
+    assert_eq!(removed, 3, "taken back");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_refreshed_a_new_address_is_noticed_and_a_dead_gateway_is_forgotten() {
     let (move_to, external) = tokio::sync::watch::channel([24, 61, 0, 1]);
     let (asked, life) = changing_gateway("127.61.10.1", external, 2).await;
     let discovery = discovery("127.61.10.2", |_| {}).await;
     let udp = discovery.local_address().port();
-    let nat = Nat::start(&plan(&["pmp:127.61.10.1"]), discovery.clone(), None).unwrap();
+    let nat = Nat::start(&plan(&["pmp:127.61.10.1"]), discovery.clone(), [None; 2]).unwrap();
     until("the first mapping", || discovery.local_record().ip() == IpAddr::from([24, 61, 0, 1])).await;
     until("refreshes", || asked.lock().unwrap().len() >= 3).await;
     // The port that was given is asked for again.
@@ -126,7 +160,7 @@ async fn a_lease_is_refreshed_a_new_address_is_noticed_and_a_dead_gateway_is_for
 async fn a_gateway_behind_another_nat_is_not_believed() {
     let asked = gateway("127.61.6.1", [100, 64, 0, 9]).await;
     let discovery = discovery("127.61.6.2", |_| {}).await;
-    let nat = Nat::start(&plan(&["pmp:127.61.6.1"]), discovery.clone(), None).unwrap();
+    let nat = Nat::start(&plan(&["pmp:127.61.6.1"]), discovery.clone(), [None; 2]).unwrap();
     // Its mapping would lead nowhere, and is taken back.
     until("the mapping is taken back", || asked.lock().unwrap().iter().any(|asked| asked.3 == 0)).await;
     nat.stop().await;
@@ -135,15 +169,15 @@ async fn a_gateway_behind_another_nat_is_not_believed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_operator_gives_is_never_asked_for_nor_overruled() {
-    assert!(Nat::start(&plan(&["none"]), discovery("127.61.7.1", |_| {}).await, None).is_none());
+    assert!(Nat::start(&plan(&["none"]), discovery("127.61.7.1", |_| {}).await, [None; 2]).is_none());
     let explicit = plan(&["extip:24.61.7.7"]);
     let given = discovery("127.61.7.2", |config| config.advertise_ips = explicit.explicit_ips()).await;
-    assert!(Nat::start(&explicit, given.clone(), None).is_none(), "nobody is asked");
+    assert!(Nat::start(&explicit, given.clone(), [None; 2]).is_none(), "nobody is asked");
 
     let _asked = gateway("127.61.7.3", [24, 61, 0, 1]).await;
-    let nat = Nat::start(&plan(&["pmp:127.61.7.3", "extip:2a00:61::1"]), given.clone(), None).unwrap();
+    let nat = Nat::start(&plan(&["pmp:127.61.7.3", "extip:2a00:61::1"]), given.clone(), [None; 2]).unwrap();
     let other = discovery("127.61.7.4", |_| {}).await;
-    let second = Nat::start(&plan(&["pmp:127.61.7.3"]), other.clone(), None).unwrap();
+    let second = Nat::start(&plan(&["pmp:127.61.7.3"]), other.clone(), [None; 2]).unwrap();
     until("the gateway has answered", || other.local_record().ip() == IpAddr::from([24, 61, 0, 1])).await;
     assert_eq!(given.local_record().ip(), IpAddr::from([24, 61, 7, 7]));
     nat.stop().await;
@@ -154,7 +188,7 @@ async fn what_the_operator_gives_is_never_asked_for_nor_overruled() {
 async fn a_gateway_that_keeps_silent_delays_neither_start_nor_end() {
     let _silent = UdpSocket::bind("127.61.8.1:5351").await.unwrap();
     let discovery = discovery("127.61.8.2", |_| {}).await;
-    let nat = Nat::start(&plan(&["pmp:127.61.8.1"]), discovery.clone(), None).unwrap();
+    let nat = Nat::start(&plan(&["pmp:127.61.8.1"]), discovery.clone(), [None; 2]).unwrap();
     assert_eq!(discovery.local_record().endpoint(), discovery.local_address());
     // An attempt takes 25 s.
     tokio::time::timeout(Duration::from_secs(10), nat.stop()).await.expect("an attempt under way is given up");

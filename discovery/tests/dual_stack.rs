@@ -118,7 +118,7 @@ async fn the_record_follows_the_gateway_and_counts_its_changes() {
     let listen =
         std::net::UdpSocket::bind("[::]:0").expect("IPv6 on loopback is needed").local_addr().unwrap().to_string();
     let run = async || start(1, &listen, |config| config.node_db = Some(folder.path().join("nodes.db"))).await;
-    let external = |ip: &str| ExternalEndpoint { ip: ip.parse().unwrap(), udp: Some(9), tcp: None };
+    let external = |ip: &str| ExternalEndpoint { ip: ip.parse().unwrap(), udp: Some(9), tcp: [None; 2] };
     let seen = |node: &Discovery| {
         let record = node.local_record().enr().cloned().unwrap();
         (record.ip().map(IpAddr::from), record.ip6().map(IpAddr::from), record.seq())

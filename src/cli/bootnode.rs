@@ -41,7 +41,7 @@ pub(super) struct Args {
     reach: ReachFlags,
 
     /// Nodes to begin with
-    #[arg(long, value_name = "ENODE|ENR,…", default_value = "")]
+    #[arg(long, value_name = "ENODE|ENR,…", default_value = "", hide_default_value = true)]
     bootnodes: Bootnodes,
 
     /// Where the node's key and database are kept; without, nothing is
@@ -80,7 +80,7 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
 pub(super) fn kept_key(datadir: Option<&Path>) -> Result<SecretKey, Failure> {
     let Some(datadir) = datadir else { return Ok(SecretKey::random(&mut random::generator())) };
     let failed = |error: &dyn std::fmt::Display| Failure::of("--datadir", error);
-    std::fs::create_dir_all(datadir).map_err(|error| failed(&format!("{}: {error}", datadir.display())))?;
+    make_folder(datadir)?;
     let file = datadir.join("nodekey");
     if file.exists() {
         return SecretKey::load(&file).map_err(|error| failed(&error));
@@ -88,6 +88,16 @@ pub(super) fn kept_key(datadir: Option<&Path>) -> Result<SecretKey, Failure> {
     let key = SecretKey::random(&mut random::generator());
     key.save(&file).map_err(|error| failed(&error))?;
     Ok(key)
+}
+
+/// Makes the data folder, if it is not there.
+pub(super) fn make_folder(datadir: &Path) -> Result<(), Failure> {
+    let shown = datadir.display();
+    if datadir.exists() && !datadir.is_dir() {
+        return Err(Failure::of("--datadir", format!("{shown} is no folder")));
+    }
+    std::fs::create_dir_all(datadir)
+        .map_err(|error| Failure::of("--datadir", format!("cannot make the folder {shown}: {error}")))
 }
 
 async fn serve(args: Args, key: SecretKey, plan: Plan) -> Result<Exit, Failure> {
@@ -101,7 +111,7 @@ async fn serve(args: Args, key: SecretKey, plan: Plan) -> Result<Exit, Failure> 
     let discovery = Discovery::bind(config).await.map_err(|error| Failure::of("--addr", error))?;
     let _serving = args.status.serve(BootnodeSource::new(&discovery)).await?;
     announce(&discovery.local_record())?;
-    let nat = Nat::start(&plan, discovery.clone(), None);
+    let nat = Nat::start(&plan, discovery.clone(), [None; 2]);
     shutdown.requested().await;
     if let Ok(stats) = discovery.stats().await {
         let (nodes, udp) = (stats.table_nodes, stats.udp);

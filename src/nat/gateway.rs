@@ -33,6 +33,9 @@ const PMP_TIMES: TimeoutConfig =
 /// What the gateway's user interface calls our mappings.
 const DESCRIPTION: &str = "kadwire";
 
+/// A port of ours, to be mapped.
+pub(super) type Port = (Protocol, u16);
+
 /// What is mapped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Protocol {
@@ -135,12 +138,12 @@ pub(super) struct Upnp {
     /// The gateway knows no leases.
     permanent: bool,
     /// Ports outside.
-    mapped: BTreeMap<Protocol, u16>,
+    mapped: BTreeMap<Port, u16>,
 }
 
 impl Upnp {
     async fn map(&mut self, protocol: Protocol, port: u16) -> Result<Mapped, String> {
-        let wanted = self.mapped.get(&protocol).copied().unwrap_or(port);
+        let wanted = self.mapped.get(&(protocol, port)).copied().unwrap_or(port);
         let outside = match self.add(protocol, port, wanted).await {
             Ok(()) => wanted,
             Err(AddPortError::OnlyPermanentLeasesSupported) if !self.permanent => {
@@ -156,7 +159,7 @@ impl Upnp {
             }
             Err(error) => return Err(error.to_string()),
         };
-        self.mapped.insert(protocol, outside);
+        self.mapped.insert((protocol, port), outside);
         Ok(Mapped { port: outside, lease: Some(LEASE).filter(|_| !self.permanent) })
     }
 
@@ -171,7 +174,7 @@ impl Upnp {
     }
 
     async fn unmap_all(&mut self) {
-        while let Some((protocol, port)) = self.mapped.pop_first() {
+        while let Some(((protocol, _), port)) = self.mapped.pop_first() {
             if let Err(error) = self.gateway.remove_port(in_igd(protocol), port).await {
                 tracing::warn!(protocol = protocol.name(), port, %error, "mapping not removed");
             }
@@ -184,21 +187,21 @@ pub(super) struct Pmp {
     address: GatewayAddress,
     /// Our address on the gateway's network, which PCP makes sure of.
     own: IpAddr,
-    mapped: BTreeMap<Protocol, PortMapping>,
+    mapped: BTreeMap<Port, PortMapping>,
 }
 
 impl Pmp {
     async fn map(&mut self, protocol: Protocol, port: u16) -> Result<Mapped, String> {
-        let renewed = match self.mapped.get_mut(&protocol) {
+        let renewed = match self.mapped.get_mut(&(protocol, port)) {
             // A lease that went to others meanwhile, or a gateway that began anew, is no reason to give up.
             Some(mapping) => mapping.renew().await.is_ok(),
             None => false,
         };
         if !renewed {
             let mapping = self.map_anew(protocol, port).await?;
-            self.mapped.insert(protocol, mapping);
+            self.mapped.insert((protocol, port), mapping);
         }
-        let mapping = self.mapped.get(&protocol).ok_or("it is gone")?;
+        let mapping = self.mapped.get(&(protocol, port)).ok_or("it is gone")?;
         let lease = Duration::from_secs(mapping.lifetime().into());
         Ok(Mapped { port: mapping.external_port().get(), lease: Some(lease) })
     }
@@ -233,7 +236,7 @@ impl Pmp {
     }
 
     async fn unmap_all(&mut self) {
-        while let Some((protocol, mapping)) = self.mapped.pop_first() {
+        while let Some(((protocol, _), mapping)) = self.mapped.pop_first() {
             if let Err((error, _)) = mapping.try_drop().await {
                 tracing::warn!(protocol = protocol.name(), %error, "mapping not removed");
             }

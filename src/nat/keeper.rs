@@ -102,7 +102,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn found(ip: [u8; 4], lease: Option<Duration>) -> Found {
-        Found { endpoint: ExternalEndpoint { ip: ip.into(), udp: Some(30303), tcp: None }, lease }
+        Found { endpoint: ExternalEndpoint { ip: ip.into(), udp: Some(30303), tcp: [None; 2] }, lease }
     }
 
     fn timed_out() -> Trouble {

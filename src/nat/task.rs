@@ -21,7 +21,7 @@ use super::{
     trouble::Trouble,
 };
 
-/// The longest attempt: a search for the gateway, then two mappings.
+/// The longest attempt: a search for the gateway, then three mappings.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// The longest wait at the end, for mappings to be removed. What is left ends with its lease.
@@ -38,9 +38,9 @@ pub struct Nat {
 }
 
 impl Nat {
-    /// Begins to ask, if the plan asks anybody. What is mapped are discovery's UDP port and the TCP port `tcp`. Explicit
+    /// Begins to ask, if the plan asks anybody. What is mapped are discovery's UDP port and the TCP ports `tcp`, one a wire. Explicit
     /// addresses are not its business: they go into [`Config::advertise_ips`](kadwire_discovery::Config::advertise_ips).
-    pub fn start(plan: &Plan, discovery: Discovery, tcp: Option<u16>) -> Option<Nat> {
+    pub fn start(plan: &Plan, discovery: Discovery, tcp: [Option<u16>; 2]) -> Option<Nat> {
         let methods = plan.asking();
         if methods.is_empty() {
             return None;
@@ -67,7 +67,8 @@ impl Nat {
 #[derive(Clone, Copy, Debug)]
 struct Ports {
     udp: u16,
-    tcp: Option<u16>,
+    /// Of each wire that listens.
+    tcp: [Option<u16>; 2],
 }
 
 /// One method, and what came of it.
@@ -99,8 +100,8 @@ struct Answer {
     found: Found,
     /// Who said it.
     by: String,
-    /// The UDP port is mapped, the TCP port is not.
-    tcp_trouble: Option<Trouble>,
+    /// The UDP port is mapped, these TCP ports are not.
+    tcp_troubles: Vec<Trouble>,
 }
 
 impl Source {
@@ -113,9 +114,9 @@ impl Source {
         let servers = self.method.stun_servers();
         if !servers.is_empty() {
             let ip = stun::external_ip(&servers).await?;
-            let endpoint = ExternalEndpoint { ip, udp: None, tcp: None };
+            let endpoint = ExternalEndpoint { ip, udp: None, tcp: [None; 2] };
             let found = Found { endpoint, lease: Some(STUN_LEASE) };
-            return Ok(Answer { found, by: "STUN server".to_owned(), tcp_trouble: None });
+            return Ok(Answer { found, by: "STUN server".to_owned(), tcp_troubles: Vec::new() });
         }
         // A gateway that served before is asked again; if it fails, it is looked for anew. It may have been replaced.
         if let Some(gateway) = &mut self.gateway
@@ -160,22 +161,26 @@ fn searches(method: &Method) -> JoinSet<Result<Gateway, Trouble>> {
 
 async fn map(gateway: &mut Gateway, ports: Ports) -> Result<Answer, Trouble> {
     let udp = gateway.map(Protocol::Udp, ports.udp).await?;
-    let (tcp, tcp_trouble) = match ports.tcp {
-        Some(port) => match gateway.map(Protocol::Tcp, port).await {
-            Ok(mapped) => (Some(mapped), None),
-            Err(trouble) => (None, Some(trouble)),
-        },
-        None => (None, None),
-    };
+    let (mut tcp, mut leases, mut tcp_troubles) = ([None; 2], vec![udp.lease], Vec::new());
+    for (place, port) in tcp.iter_mut().zip(ports.tcp) {
+        let Some(port) = port else { continue };
+        match gateway.map(Protocol::Tcp, port).await {
+            Ok(mapped) => {
+                *place = Some((port, mapped.port));
+                leases.push(mapped.lease);
+            }
+            Err(trouble) => tcp_troubles.push(trouble),
+        }
+    }
     let ip = gateway.external_ip().await?;
     if !is_public(ip) {
         return Err(Trouble::BehindAnother(ip));
     }
-    let lease = [Some(udp), tcp].into_iter().flatten().filter_map(|mapped| mapped.lease).min();
-    let endpoint = ExternalEndpoint { ip, udp: Some(udp.port), tcp: ports.tcp.zip(tcp.map(|mapped| mapped.port)) };
+    let lease = leases.into_iter().flatten().min();
+    let endpoint = ExternalEndpoint { ip, udp: Some(udp.port), tcp };
     // A mapping that never ends may still be lost: a gateway that is not heard of for so long is not believed.
     let found = Found { endpoint, lease: lease.or(Some(LEASE)) };
-    Ok(Answer { found, by: gateway.to_string(), tcp_trouble })
+    Ok(Answer { found, by: gateway.to_string(), tcp_troubles })
 }
 
 /// Tells discovery.
@@ -264,14 +269,14 @@ impl Task {
         let now = Now::read().monotonic;
         match outcome {
             None => {}
-            Some(Ok(Answer { found, by, tcp_trouble })) => {
+            Some(Ok(Answer { found, by, tcp_troubles })) => {
                 if !asker.keeper.handle_found(now, found) {
                     return;
                 }
                 let ExternalEndpoint { ip, udp, tcp } = found.endpoint;
-                let tcp = tcp.map(|(_, outside)| outside);
-                info!(nat = %asker.method, %by, %ip, udp, tcp, "external address found");
-                if let Some(trouble) = tcp_trouble {
+                let tcp: Vec<u16> = tcp.into_iter().flatten().map(|(_, outside)| outside).collect();
+                info!(nat = %asker.method, %by, %ip, udp, ?tcp, "external address found");
+                for trouble in tcp_troubles {
                     warn!(problem = %trouble, advice = trouble.advice(), "peers cannot dial us from outside");
                 }
             }

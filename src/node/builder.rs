@@ -82,8 +82,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Finds out where others reach the node, and has the gateway map the discovery and the TCP port (of two wires, Tendermint's), as the
-    /// plan says; what is learnt goes into discovery's record. Without discovery this does nothing. Goes before the configuration's
+    /// Finds out where others reach the node, and has the gateway map the discovery port and the TCP port of each wire, as the plan says; what is learnt goes into discovery's record. Without discovery this does nothing. Goes before the configuration's
     /// `upnp`.
     pub fn with_nat(&mut self, plan: Plan) -> &mut Self {
         self.nat = Some(plan);
@@ -213,11 +212,9 @@ impl NodeBuilder {
                     ethereum.advertise(&mut discovery);
                 }
                 let discovery = Discovery::bind(discovery).await?;
-                let tcp = match &tendermint {
-                    Some(tendermint) => tendermint.bound(),
-                    None => ethereum.as_ref().and_then(EthereumSetup::bound),
-                };
-                nat = Nat::start(&plan, discovery.clone(), tcp.map(|bound| bound.port()));
+                let tcp =
+                    [tendermint.as_ref().and_then(Tendermint::bound), ethereum.as_ref().and_then(EthereumSetup::bound)];
+                nat = Nat::start(&plan, discovery.clone(), tcp.map(|bound| bound.map(|bound| bound.port())));
                 Some(discovery)
             }
             None => None,

@@ -84,6 +84,23 @@ fn a_data_folder_keeps_identity_and_record_and_a_corrupt_database_is_set_aside()
 }
 
 #[test]
+fn a_data_folder_that_is_none_is_said_to_be_none() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "").unwrap();
+    for (command, folder, words) in [
+        ("bootnode", file.clone(), "is no folder"),
+        ("bootnode", file.join("in"), "cannot make the folder"),
+        ("node", file.clone(), "is no folder"),
+    ] {
+        let output = run(&[command, "--addr", "127.132.4.1:0", "--datadir", text(&folder)]);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+        assert!(stderr.contains("--datadir") && stderr.contains(words), "{stderr}");
+    }
+}
+
+#[test]
 fn an_address_in_use_is_a_failure_in_one_line() {
     let taken = std::net::UdpSocket::bind("127.17.0.3:0").unwrap();
     let output = run(&["bootnode", "--addr", &taken.local_addr().unwrap().to_string(), "--nodekey", KEY]);

@@ -29,10 +29,13 @@ pub struct ExternalEndpoint {
     pub ip: IpAddr,
     /// The UDP port there. Without one, the port that other nodes see if they see this address, else the one we listen on.
     pub udp: Option<u16>,
-    /// A TCP port of ours, and the one there that leads to it: whatever of our record names the first (`tcp`, `tm`) names the
+    /// TCP ports of ours, each with the one there that leads to it: whatever of our record names the first (`tcp`, `tm`) names the
     /// second instead.
-    pub tcp: Option<(u16, u16)>,
+    pub tcp: [Option<(u16, u16)>; MAX_TCP],
 }
+
+/// TCP ports in a record: one of each wire.
+const MAX_TCP: usize = 2;
 
 /// What our record is to say. The driver signs it, with a sequence number higher than any before.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -98,16 +101,18 @@ struct Sources {
     fallback: Option<IpAddr>,
 }
 
+type TcpPorts = [Option<(u16, u16)>; MAX_TCP];
+
 impl Sources {
-    /// Anything but a guess: the UDP endpoint, and the TCP port that has another number there.
-    fn told(&self, udp: u16) -> Option<(SocketAddr, Option<(u16, u16)>)> {
-        let explicit = self.explicit.map(|ip| (SocketAddr::new(ip, udp), None));
+    /// Anything but a guess: the UDP endpoint, and the TCP ports that may have other numbers there.
+    fn told(&self, udp: u16) -> Option<(SocketAddr, TcpPorts)> {
+        let explicit = self.explicit.map(|ip| (SocketAddr::new(ip, udp), TcpPorts::default()));
         let external = || {
             let ExternalEndpoint { ip, udp: udp_there, tcp } = self.external?;
             let seen_there = self.seen.filter(|seen| seen.ip() == ip).map(|seen| seen.port());
             Some((SocketAddr::new(ip, udp_there.or(seen_there).unwrap_or(udp)), tcp))
         };
-        explicit.or_else(external).or_else(|| Some((self.seen?, None)))
+        explicit.or_else(external).or_else(|| Some((self.seen?, TcpPorts::default())))
     }
 }
 
@@ -155,17 +160,18 @@ impl Local {
         let is_told = v4.is_some() || v6.is_some();
         let guess = |sources: &Sources| {
             let ip = sources.fallback.filter(|ip| !(is_told && ip.is_loopback()))?;
-            Some((SocketAddr::new(ip, self.udp), None))
+            Some((SocketAddr::new(ip, self.udp), TcpPorts::default()))
         };
         let (v4, v6) = (v4.or_else(|| guess(&self.v4)), v6.or_else(|| guess(&self.v6)));
-        let [mapped, mapped6] = [v4, v6].map(|told| told.and_then(|(_, mapped)| mapped));
-        let outside = |mapped: Option<(u16, u16)>, port: u16| match mapped {
-            Some((inside, outside)) if inside == port => outside,
-            _ => port,
+        let [mapped, mapped6] = [v4, v6].map(|told| told.map(|(_, mapped)| mapped));
+        let outside = |mapped: Option<TcpPorts>, port: u16| {
+            let mut mapped = mapped.into_iter().flatten().flatten();
+            mapped.find(|(inside, _)| *inside == port).map_or(port, |(_, outside)| outside)
         };
+        let is_mapped = |mapped: &TcpPorts| mapped.iter().any(Option::is_some);
         // `tm` has one port for both families.
         let tendermint = self.tendermint.map(|entry| {
-            let tcp_port = outside(mapped.or(mapped6), entry.tcp_port);
+            let tcp_port = outside(mapped.filter(is_mapped).or(mapped6), entry.tcp_port);
             TendermintEntry { tcp_port, ..entry }
         });
         let v4 = v4.and_then(|(endpoint, _)| match endpoint {
@@ -203,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_a_gateway_says_wins_over_the_vote_and_never_over_the_operator() {
-        let external = |ip: &str, udp, tcp| ExternalEndpoint { ip: ip.parse().unwrap(), udp, tcp };
+        let external = |ip: &str, udp, tcp| ExternalEndpoint { ip: ip.parse().unwrap(), udp, tcp: [tcp, None] };
         let entry = TendermintEntry { node_id: [7; 20], tcp_port: 30304 };
         let mut local = Local::new(own(&["2a00::1"], &["127.0.0.1"]), Some(entry));
         local.seen_at("23.1.1.1:4444".parse().unwrap());
@@ -220,6 +226,14 @@ mod tests {
         // What is mapped is one TCP port, not whichever the record names.
         local.set_external(&[external("23.2.2.2", Some(5555), Some((26656, 6666)))]);
         assert_eq!((local.content().tcp, local.content().tendermint), (30304, Some(entry)));
+
+        // Each wire has a port of its own.
+        local.tendermint = Some(TendermintEntry { tcp_port: 26656, ..entry });
+        let tcp = [Some((26656, 6666)), Some((30304, 7777))];
+        local.set_external(&[ExternalEndpoint { ip: [23, 2, 2, 2].into(), udp: Some(5555), tcp }]);
+        let content = local.content();
+        assert_eq!((content.tcp, content.tendermint.unwrap().tcp_port), (7777, 6666));
+        local.tendermint = Some(entry);
 
         // A STUN server knows no port: the one that others see, if they see the same address.
         local.set_external(&[external("23.1.1.1", None, None)]);

@@ -15,7 +15,7 @@ use kadwire_discovery::SecretKey;
 use kadwire_wire::tendermint::key::NodeKey;
 use tracing::{info, warn};
 
-use super::bootnode::kept_key;
+use super::bootnode::{kept_key, make_folder};
 use super::bootnodes::Bootnodes;
 use super::exit::{Exit, Failure};
 use super::options::{Listen, NatFlags, NodeKeyFlags, ReachFlags};
@@ -59,7 +59,7 @@ pub(super) struct Args {
     nat: NatFlags,
 
     /// Discovery nodes to begin with
-    #[arg(long, value_name = "ENODE|ENR,…", default_value = "")]
+    #[arg(long, value_name = "ENODE|ENR,…", default_value = "", hide_default_value = true)]
     bootnodes: Bootnodes,
 
     #[command(flatten)]
@@ -252,7 +252,7 @@ fn is_private(own: IpAddr) -> bool {
 fn tendermint_key(datadir: Option<&Path>) -> Result<NodeKey, Failure> {
     let Some(datadir) = datadir else { return Ok(NodeKey::generate(&mut random::generator())) };
     let failed = |error: &dyn std::fmt::Display| Failure::of("--datadir", error);
-    std::fs::create_dir_all(datadir).map_err(|error| failed(&format!("{}: {error}", datadir.display())))?;
+    make_folder(datadir)?;
     let file = datadir.join("node_key.json");
     NodeKey::load_or_generate(&file, &mut random::generator())
         .map_err(|error| failed(&format!("{}: {error}", file.display())))

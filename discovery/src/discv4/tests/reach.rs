@@ -218,7 +218,7 @@ fn only_those_who_answer_our_pings_vote_and_each_family_by_itself() {
         |scene: &mut Scene| scene.events().into_iter().filter(|e| matches!(e, Event::LocalRecordChanged(_))).count();
     changes(&mut scene);
     for _ in 0..3 {
-        scene.machine.set_external(&[ExternalEndpoint { ip, udp: Some(5), tcp: None }]);
+        scene.machine.set_external(&[ExternalEndpoint { ip, udp: Some(5), tcp: [None; 2] }]);
     }
     assert_eq!(scene.machine.local_content().v4, "23.8.8.8:5".parse().ok());
     assert_eq!(changes(&mut scene), 1, "the same word again is no change");
