@@ -5,7 +5,7 @@
 //! its address also while it is here and waits for its answer, which is how the first nodes of a new network meet.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -22,6 +22,7 @@ use tracing::debug;
 
 use super::{
     Action, Seed, Why,
+    doors::network,
     guests::{AFTER_LEAVING, Guest, SILENCE, State},
     schedule::Claim,
     served::LEAST,
@@ -270,14 +271,6 @@ impl Seed {
             State::Leaving => None,
         };
         self.guests.iter().filter_map(deadline).chain(self.next_turn).chain(self.next_sent_away).min()
-    }
-}
-
-/// The network whose guests share places: /24 of IPv4, /48 of IPv6.
-fn network(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() & !0xff).into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & !((1 << 80) - 1)).into(),
     }
 }
 

@@ -14,9 +14,11 @@
 //!
 //! Where CometBFT's seed mode (`p2p/pex/pex_reactor.go`) crawls every 30 s, one address after the other, and passes on what it was told,
 //! this one visits at once what a visit brings, 64 at a time, and passes on only what it reached. What others can make it do is bounded:
-//! addresses taken from one answer, unchecked addresses of one source, visits of each kind, guests, unfinished handshakes.
+//! addresses taken from one answer, unchecked addresses of one source, visits of each kind and to each host and network, guests, unfinished
+//! handshakes.
 
 mod answers;
+mod doors;
 mod driver;
 mod guests;
 mod schedule;
@@ -47,6 +49,7 @@ use crate::{
     peers::{ConnectionId, Declared, Slots},
 };
 
+use doors::Doors;
 use guests::Guests;
 use schedule::{Lane, Schedule};
 use served::Served;
@@ -115,6 +118,8 @@ pub struct Seed {
     called: Expiring<PeerId>,
     /// How often a host was visited because guests from elsewhere declare it.
     declared: Declared,
+    /// How often it was visited because others told of it.
+    doors: Doors,
     /// When somebody new was reached, until that is a while ago.
     news: Option<Instant>,
     /// When the next guest may be answered, while hardly anybody is known.
@@ -176,6 +181,7 @@ impl Seed {
             asked: Expiring::new(MAX_ASKED),
             called: Expiring::new(MAX_ASKED),
             declared: Declared::default(),
+            doors: Doors::default(),
             news: None,
             next_turn: None,
             next_sent_away: None,
@@ -222,6 +228,7 @@ impl Seed {
             self.next_tidy = now.monotonic + TIDY;
             self.asked.expire(now.monotonic);
             self.called.expire(now.monotonic);
+            self.doors.expire(now.monotonic);
             if self.book.reinstate(now.wall) > 0 {
                 self.adopt(now);
             }

@@ -64,6 +64,8 @@ pub(super) struct Check {
     pub(super) claim: Option<Claim>,
     /// The network that it takes up a place of, as long as it is in that lane.
     introducer: Option<IpAddr>,
+    /// It was never visited, and who told us of it was never right, or is doubtful.
+    pub(super) is_unproven: bool,
 }
 
 /// An address that a peer gives for itself.
@@ -209,9 +211,11 @@ impl Schedule {
     }
 
     fn take_fresh(&mut self) -> Option<(Lane, PeerAddress)> {
-        while let Some(Taken { source, address, is_doubtful }) = self.sources.take(self.has_room(Lane::Doubtful)) {
+        while let Some(taken) = self.sources.take(self.has_room(Lane::Doubtful)) {
+            let Taken { source, address, is_doubtful, is_unproven } = taken;
             match self.checks.get_mut(&address) {
                 Some(check) if check.place == Place::Waiting && check.source == Some(source) => {
+                    check.is_unproven = is_unproven;
                     return Some((if is_doubtful { Lane::Doubtful } else { Lane::Fresh }, address));
                 }
                 // It was planned otherwise, or forgotten, meanwhile.
@@ -254,11 +258,23 @@ impl Schedule {
         }
     }
 
+    /// The visit that was to begin waits until then. Its source is not judged by it.
+    pub(super) fn put_off(&mut self, address: &PeerAddress, until: Instant) {
+        let Some(check) = self.checks.get_mut(address) else { return };
+        let (place, introducer) = (check.place, check.introducer.take());
+        check.place = Place::Waiting;
+        if let (Some(source), Place::InFlight(Lane::Fresh | Lane::Doubtful)) = (check.source.take(), place) {
+            self.sources.judge(&source, None);
+        }
+        self.leave(place, introducer);
+        self.put(Lane::Retry, until, address.clone());
+    }
+
     /// The visit is over. `false` if none was under way. The address must then be put somewhere, or forgotten.
     pub(super) fn landed(&mut self, address: &PeerAddress, reached: bool) -> bool {
         let Some(check) = self.checks.get_mut(address) else { return false };
         let place @ Place::InFlight(lane) = check.place else { return false };
-        check.place = Place::Waiting;
+        (check.place, check.is_unproven) = (Place::Waiting, false);
         let introducer = check.introducer.take();
         if let Some(source) = check.source.take()
             && matches!(lane, Lane::Fresh | Lane::Doubtful)
@@ -323,7 +339,21 @@ fn index(lane: Lane) -> Option<usize> {
 
 impl Check {
     fn new(place: Place) -> Self {
-        Check { place, failures: 0, unanswered: 0, trouble: None, source: None, claim: None, introducer: None }
+        Check {
+            place,
+            failures: 0,
+            unanswered: 0,
+            trouble: None,
+            source: None,
+            claim: None,
+            introducer: None,
+            is_unproven: false,
+        }
+    }
+
+    /// Whether it is about to be visited because somebody else told of it.
+    pub(super) fn is_hearsay(&self) -> bool {
+        matches!(self.place, Place::InFlight(Lane::Fresh | Lane::Doubtful | Lane::Retry))
     }
 
     pub(super) fn is_in_flight(&self) -> bool {

@@ -42,6 +42,8 @@ pub(super) struct Taken {
     pub(super) source: PeerId,
     pub(super) address: PeerAddress,
     pub(super) is_doubtful: bool,
+    /// Its source was never right, or is doubtful.
+    pub(super) is_unproven: bool,
 }
 
 #[derive(Debug, Default)]
@@ -75,11 +77,12 @@ impl Sources {
         let id = ring.pop_front()?;
         let source = self.sources.get_mut(&id)?;
         source.has_turn = false;
+        let is_unproven = is_doubtful || source.good == 0;
         let address = source.waiting.pop_front()?;
         source.in_flight += 1;
         self.waiting -= 1;
         self.line_up(id);
-        Some(Taken { source: id, address, is_doubtful })
+        Some(Taken { source: id, address, is_doubtful, is_unproven })
     }
 
     /// An address that [`Self::take`] gave was true or false; `None` if nobody looked.

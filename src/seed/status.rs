@@ -56,8 +56,10 @@ pub struct Stats {
     pub failed_lately: u64,
     /// Entries of answers that were no addresses.
     pub skipped: u64,
-    /// Addresses that were reached and not kept: 4 of their IP are served.
+    /// Addresses that were reached and not kept: 4 of their IP are served, or 128 of their network.
     pub crowded: u64,
+    /// Visits put off: their host or network had as many in the last minute as others may cause.
+    pub put_off: u64,
     /// Addresses that were served and are no more.
     pub demoted: u64,
     /// Addresses given up.
@@ -101,6 +103,8 @@ pub struct Status {
     pub answered: u64,
     /// Handshakes of guests not finished.
     pub half_open: usize,
+    /// Visits put off since the start, their host or network having had enough.
+    pub put_off: u64,
 }
 
 impl Seed {
@@ -127,6 +131,7 @@ impl Seed {
             guests: self.guests.len(),
             answered: self.stats.answered,
             half_open: self.guests.half_open(),
+            put_off: self.stats.put_off,
         }
     }
 }

@@ -93,6 +93,11 @@ impl Seed {
     pub fn poll_visit(&mut self, now: Now) -> Option<Visit> {
         while let Some(address) = self.schedule.poll(now.monotonic) {
             if self.is_wanted(now, &address) {
+                if let Err(later) = self.knock(now, &address) {
+                    self.stats.put_off += 1;
+                    self.schedule.put_off(&address, later);
+                    continue;
+                }
                 self.stats.visits += 1;
                 let errand = match () {
                     () if self.is_of_guest(&address) => Errand::Prove,
@@ -112,6 +117,16 @@ impl Seed {
         let claimed = self.schedule.check(address).is_some_and(|check| check.claim.is_some());
         !self.book.is_banned(now.wall, &id)
             && (claimed || self.is_seed(address) || self.book.address_of(&id) == Some(address))
+    }
+
+    /// Whether this address may be visited now. Where others tell us to go, we go only so often; otherwise says when.
+    fn knock(&mut self, now: Now, address: &PeerAddress) -> Result<(), std::time::Instant> {
+        let (Some(check), Some(ip)) = (self.schedule.check(address), address.ip()) else { return Ok(()) };
+        if !check.is_hearsay() || self.is_seed(address) || self.book.limited_group(address).is_none() {
+            return Ok(());
+        }
+        let is_unlikely = (check.is_unproven || check.failures > 0) && !self.book.is_good(&address.id());
+        self.doors.knock(now.monotonic, ip, is_unlikely)
     }
 
     /// Whether its peer gave it for itself, and is here.

@@ -126,6 +126,64 @@ fn one_answer_makes_us_knock_at_four_doors_of_one_ip() {
     assert_eq!((ids.len(), world.seed.stats().beyond), (5, 196));
 }
 
+/// Sources told by nobody else, which know addresses of one victim each, under ids and ports of their own.
+fn tellers(world: &mut World, of: std::ops::Range<u32>, victim: impl Fn(u32) -> String) {
+    for n in of {
+        let told =
+            (0..4).map(|m| peer_at(600_000 + n * 4 + m, &format!("{}:{}", victim(n), 1_000 + n * 4 + m))).collect();
+        world.hosts.insert(peer(n), Host::Knows(told));
+    }
+}
+
+#[test]
+fn many_sources_do_not_make_us_knock_at_one_victims_door_without_end() {
+    // A hundred peers that are really there; what they tell is one IP, or one network.
+    for (victim, most) in
+        [((|_| "66.6.6.6".to_owned()) as fn(u32) -> String, 16), (|n| format!("66.6.6.{}", n % 250), 64)]
+    {
+        let mut world = World::new(|config| config.seeds = (0..100).map(peer).collect());
+        tellers(&mut world, 0..100, victim);
+        world.run(secs(600));
+        let of_victim = |visit: &Visit| visit.address.ip().unwrap().to_string().starts_with("66.6.6.");
+        let at: Vec<f64> = world.visits.iter().filter(|(_, visit)| of_victim(visit)).map(|(at, _)| *at).collect();
+        let busiest = at.iter().map(|from| at.iter().filter(|at| (*from..*from + 59.9).contains(*at)).count()).max();
+        println!("{} visits in ten minutes, {busiest:?} in one, {} put off", at.len(), world.seed.stats().put_off);
+        assert!(at.len() > 40, "they are looked at, and given up one after the other");
+        assert!(busiest <= Some(most), "{busiest:?}");
+        assert!(world.seed.stats().put_off > 100);
+    }
+}
+
+#[test]
+fn false_addresses_at_the_door_of_a_true_peer_do_not_keep_us_from_it() {
+    let mut world = World::new(|config| config.seeds = (0..41).map(peer).collect()).hosts(61..70);
+    let newcomer = peer_at(60, "66.6.6.6:26656");
+    tellers(&mut world, 0..40, |_| "66.6.6.6".to_owned());
+    world.hosts.insert(peer(40), Host::Knows((61..70).map(peer).collect()));
+    world.run(secs(20));
+    // A peer that was right before hears of the true one, and tells us when it is asked again.
+    world.hosts.insert(newcomer.clone(), Host::Knows(vec![]));
+    world.hosts.insert(peer(40), Host::Knows(vec![newcomer.clone()]));
+    world.run(secs(130));
+    assert!(world.seed.serves(&newcomer.id()), "{:?}", world.seed.stats());
+}
+
+#[test]
+fn one_network_has_no_more_than_so_many_places_to_be_looked_at_again() {
+    let there: Vec<_> =
+        (0..400).map(|n| peer_at(700_000 + n, &format!("66.6.{}.{}:26656", n / 100, 1 + n % 100))).collect();
+    let mut world = World::new(|config| config.seeds = vec![peer(0)]);
+    for address in &there {
+        world.hosts.insert(address.clone(), Host::Knows(there.clone()));
+    }
+    world.hosts.insert(peer(0), Host::Knows(there));
+    world.run(secs(3_000));
+    let (status, stats) = (world.seed.status(), world.seed.stats());
+    println!("{} served, {} too many", status.reachable, stats.crowded);
+    assert_eq!(status.reachable, 1 + 128);
+    assert!(stats.crowded > 0, "{stats:?}");
+}
+
 #[test]
 fn a_public_guest_does_not_make_us_look_into_our_private_network() {
     let book = Book::new(BookConfig { strict: false, ..BookConfig::default() });
