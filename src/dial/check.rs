@@ -66,6 +66,12 @@ reasons! {
 impl std::error::Error for WhyNot {}
 
 impl Dialer {
+    /// Whether this is ourselves: our identity, or where we listen, under whatever identity.
+    pub(crate) fn is_own(&self, address: &PeerAddress) -> bool {
+        address.id() == self.config.own_id
+            || address.socket_addr().is_some_and(|socket| self.config.own_sockets.contains(&socket))
+    }
+
     /// Whether `address` may be dialed at `now`, apart from free places. `known` says what speaks against the peer itself: connected,
     /// banned. The order is go-ethereum's `checkDial`: what will not change soon comes first.
     pub fn check_dial(
@@ -75,9 +81,7 @@ impl Dialer {
         known: impl Fn(&PeerId) -> Result<(), WhyNot>,
     ) -> Result<(), WhyNot> {
         let id = address.id();
-        if id == self.config.own_id
-            || address.socket_addr().is_some_and(|socket| self.config.own_sockets.contains(&socket))
-        {
+        if self.is_own(address) {
             return Err(WhyNot::SelfId);
         }
         if self.dialing.contains_key(&id) {

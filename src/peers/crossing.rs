@@ -5,7 +5,8 @@
 //! connection is held beside the first for [`PATIENCE`]: whoever has a rule of its own closes one of them by then, and the other stays. If
 //! both are still there the other end waits like us (it is one of ours), and the one dialed by the smaller id stays, at both ends.
 //!
-//! The one that stays takes the place of the first, whoever dialed. Reactors hear nothing if the first stays, otherwise its end and the
+//! The one that stays takes the place of the first, whoever dialed: there may be no other, and the other end may have closed the first
+//! already. As soon as a place of its own side is free it takes that one, so that both sides' limits hold again. Reactors hear nothing if the first stays, otherwise its end and the
 //! other's beginning; a held connection is not read from, so nothing that came on it is lost.
 
 use std::time::Duration;
@@ -80,6 +81,16 @@ impl PeerManager {
                 self.close(connection, Because::Replaced);
                 self.set.release_place(connection);
                 self.promote(&peer, place, protected);
+            }
+        }
+    }
+
+    /// Connections in a place of the other side take one of their own, if it is free.
+    pub(super) fn take_own_places(&mut self) {
+        let elsewhere: Vec<_> = self.set.elsewhere().collect();
+        for (connection, direction) in elsewhere {
+            if self.set.taken(direction).open < self.slots.of(direction) {
+                self.set.take_own_place(connection);
             }
         }
     }

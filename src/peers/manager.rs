@@ -9,6 +9,7 @@ use std::{
 use kadwire_discovery::Now;
 use kadwire_wire::address::{PeerAddress, PeerId};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
+use tracing::info;
 
 use super::{
     Action, Answered, Because, Config, Connected, Direction, Event, Refused, Report, Score, Slots, Stats,
@@ -84,8 +85,19 @@ impl PeerManager {
             fallback: config.fallback,
             seed: rng.random(),
         });
-        config.persistent.into_iter().for_each(|address| dialer.add_persistent(address));
-        config.seeds.into_iter().for_each(|address| dialer.add_seed(address));
+        let mut stats = Stats::default();
+        // One list for all nodes is usual (`cometbft testnet` writes such): whoever finds itself there passes itself over.
+        let mut others = |named: Vec<PeerAddress>, as_what| {
+            let (own, others): (Vec<_>, Vec<_>) = named.into_iter().partition(|address| dialer.is_own(address));
+            for address in own {
+                stats.refusals.count(WhyNot::SelfId);
+                info!(%address, "this node itself is named as {as_what}: passed over");
+            }
+            others
+        };
+        let (persistent, seeds) = (others(config.persistent, "a peer to keep"), others(config.seeds, "a seed"));
+        persistent.into_iter().for_each(|address| dialer.add_persistent(address));
+        seeds.into_iter().for_each(|address| dialer.add_seed(address));
         let mut book = book;
         book.add_own(config.own_id, config.own_sockets);
         PeerManager {
@@ -111,7 +123,7 @@ impl PeerManager {
             lonely_since: None,
             wake: None,
             book_is_next: false,
-            stats: Stats::default(),
+            stats,
             counted: DialStats::default(),
         }
     }
@@ -138,7 +150,7 @@ impl PeerManager {
         match source {
             Source::Config => {
                 let id = address.id();
-                if id == self.own_id {
+                if self.dialer.is_own(&address) {
                     return Err(WhyNot::SelfId.into());
                 }
                 // It would never be dialed: the operator contradicts itself, and hears of it.

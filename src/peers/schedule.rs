@@ -41,6 +41,7 @@ impl PeerManager {
             self.book.reinstate(now.wall);
         }
         self.settle(now);
+        self.take_own_places();
         self.shed(Direction::Inbound);
         self.shed(Direction::Outbound);
         self.start_persistent(now);

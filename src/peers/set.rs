@@ -69,7 +69,7 @@ pub struct Connected {
     /// places.
     pub protected: bool,
     /// The side whose place it takes. One that replaces a crossed connection inherits that one's place, whoever dialed, so that both ends
-    /// can always keep the same of the two.
+    /// can always keep the same of the two, until there is a free one on its own side.
     pub(crate) place: Option<Direction>,
     /// Whether the router has made its queues.
     pub(crate) has_queues: bool,
@@ -213,6 +213,19 @@ impl PeerSet {
     pub(crate) fn release_place(&mut self, connection: ConnectionId) {
         if let Some(connected) = self.connections.get_mut(&connection) {
             connected.place = None;
+        }
+    }
+
+    /// Those that stay in a place of the other side, and their own side, in the order of their numbers.
+    pub(crate) fn elsewhere(&self) -> impl Iterator<Item = (ConnectionId, Direction)> + '_ {
+        let elsewhere = |c: &&Connected| c.stands() && c.place.is_some_and(|place| place != c.direction);
+        self.iter().filter(elsewhere).map(|c| (c.connection, c.direction))
+    }
+
+    /// Moves a connection to a place of its own side.
+    pub(crate) fn take_own_place(&mut self, connection: ConnectionId) {
+        if let Some(connected) = self.connections.get_mut(&connection) {
+            connected.place = Some(connected.direction);
         }
     }
 

@@ -5,7 +5,10 @@ use kadwire_wire::Blame;
 use super::{OWN, Rounds, secs};
 use crate::{
     candidate::SourceKind,
-    dial::{WhyFailed, WhyNot, tests::id},
+    dial::{
+        WhyFailed, WhyNot,
+        tests::{address, id},
+    },
     peers::{Because, DialStats, Slots},
 };
 
@@ -31,6 +34,21 @@ fn every_dial_and_candidate_is_counted_once_with_what_became_of_it() {
     assert_eq!(failed, [(WhyFailed::TimedOut, 1), (WhyFailed::WrongIdentity, 1), (WhyFailed::EndedAtOnce, 1)]);
     // Every dial is under way, or came to an end that is counted; the one that ended at once had succeeded.
     assert_eq!(found.tried, found.under_way as u64 + found.succeeded + found.failed.total() - 1);
+}
+
+#[test]
+fn this_node_among_its_own_static_peers_and_seeds_is_counted_and_passed_over() {
+    let rounds = Rounds::with(Slots::default(), |config| {
+        config.own_sockets = [address(7).socket_addr().unwrap()].into();
+        // Our identity, and our socket under another one.
+        config.persistent = vec![address(OWN), address(8), address(7)];
+        config.seeds = vec![address(OWN), address(9)];
+    });
+    let found = stats(&rounds);
+    assert_eq!((found.operators, found.seeds, found.refused.of(WhyNot::SelfId)), (1, 1, 3));
+    let rounds = rounds.persistent([7]).expect_refused(WhyNot::SelfId).after(secs(600));
+    assert_eq!(stats(&rounds).refused.of(WhyNot::SelfId), 4, "each once");
+    rounds.expect_dials_of([8, 9]);
 }
 
 #[test]

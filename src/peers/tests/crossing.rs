@@ -82,7 +82,29 @@ fn the_one_that_stays_has_the_place_of_the_first() {
             .expect_direction(SMALLER, Direction::Inbound)
             .accepted([8])
             .expect_refused(WhyNot::NoSlots)
-            .expect_wanted(0); // it still takes the outbound place
+            .expect_wanted(0) // it still takes the outbound place
+            .closed([7])
+            .expect_wanted(2); // until there is one on its own side
+    }
+}
+
+#[test]
+fn the_one_that_stays_takes_a_place_of_its_own_side_if_there_is_one() {
+    let slots = || Slots { inbound: 8, outbound: 4, ..Slots::default() };
+    for first in BOTH {
+        for (peer, stays) in [(LARGER, Direction::Outbound), (SMALLER, Direction::Inbound)] {
+            let rounds = Rounds::new(slots()).discovered([peer]);
+            let rounds = match first {
+                Direction::Inbound => rounds.accepted([peer]).dialed([peer]),
+                Direction::Outbound => rounds.dialed([peer]).accepted([peer]),
+            };
+            // The other one of the two is closed by us, and is gone then.
+            let rounds = rounds.after(secs(1));
+            let rounds = if first == stays { rounds.closed([peer]) } else { rounds.older_closed(peer) };
+            let taken = |direction| rounds.manager.places_taken(direction).open;
+            let expected = |direction| usize::from(direction == stays);
+            assert_eq!(BOTH.map(taken), BOTH.map(expected), "{first:?} first, {stays:?} stays");
+        }
     }
 }
 
