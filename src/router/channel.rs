@@ -347,12 +347,14 @@ impl Waiting {
 pub(crate) struct Inlet {
     queue: mpsc::Sender<Waiting>,
     bytes: Arc<Semaphore>,
+    /// All units that there are.
+    capacity: u32,
 }
 
 impl Inlet {
     /// Hands the message over if the reactor has room now; gives it back if not.
     pub(super) fn try_put(&self, peer: &Arc<Peer>, message: Bytes) -> Result<(), Refused> {
-        let taken = self.bytes.clone().try_acquire_many_owned(units(&message));
+        let taken = self.bytes.clone().try_acquire_many_owned(self.units(message.len()));
         let Ok(bytes) = taken else { return Err(Refused::Full(message)) };
         self.queue.try_send(Waiting { peer: peer.clone(), message, _bytes: bytes }).map_err(|error| match error {
             mpsc::error::TrySendError::Full(waiting) => Refused::Full(waiting.message),
@@ -362,15 +364,20 @@ impl Inlet {
 
     /// Waits until the reactor has room for the message, or has dropped its channel.
     pub(super) async fn put(&self, peer: &Arc<Peer>, message: Bytes) {
-        if let Ok(bytes) = self.bytes.clone().acquire_many_owned(units(&message)).await {
+        if let Ok(bytes) = self.bytes.clone().acquire_many_owned(self.units(message.len())).await {
             let _ = self.queue.send(Waiting { peer: peer.clone(), message, _bytes: bytes }).await;
         }
     }
+
+    /// What a message takes of the queue's bytes: at most all of them, so that one larger than the queue waits until it is alone, and not
+    /// for ever.
+    fn units(&self, len: usize) -> u32 {
+        units(len).min(self.capacity)
+    }
 }
 
-/// What a message takes of the queue's bytes.
-fn units(message: &Bytes) -> u32 {
-    u32::try_from(message.len() / UNIT + 1).unwrap_or(u32::MAX)
+fn units(len: usize) -> u32 {
+    u32::try_from(len / UNIT).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// Why a message was not handed over at once.
@@ -397,6 +404,7 @@ pub(super) fn channel(
 pub(crate) fn queue(max_message_size: usize) -> (Inlet, mpsc::Receiver<Waiting>) {
     let (queue, incoming) = mpsc::channel(QUEUE);
     // One message of the largest size always fits.
-    let units = max_message_size.max(QUEUE_BYTES) / UNIT + 1;
-    (Inlet { queue, bytes: Arc::new(Semaphore::new(units)) }, incoming)
+    let capacity = units(max_message_size.max(QUEUE_BYTES));
+    let bytes = Arc::new(Semaphore::new(usize::try_from(capacity).unwrap_or(Semaphore::MAX_PERMITS)));
+    (Inlet { queue, bytes, capacity }, incoming)
 }

@@ -76,6 +76,38 @@ async fn a_subscriber_that_does_not_look_delays_nobody_and_is_told_what_still_ma
     assert_eq!(told, [(id(2), false), (id(2), true), (id(4), true)]);
 }
 
+/// The wire lets none through that is larger than its channel takes. If one came all the same, it would not stand in the way for ever.
+#[tokio::test(start_paused = true)]
+async fn a_message_larger_than_the_queue_waits_until_it_is_alone() {
+    let world = World::default();
+    let (one, two, to_one) = (world.transport(1), world.transport(2), address(1));
+    let (dialed, _accepted) =
+        tokio::join!(two.dial(&to_one), async { one.accept().await.unwrap().handshake().await.unwrap() });
+    let peer = Arc::new(connected::Peer::new(1, &dialed.unwrap()));
+    let (inlet, mut queue) = channel::queue(1_000);
+    let huge = Bytes::from(vec![7; 64 << 20]);
+
+    inlet.try_put(&peer, text("small")).unwrap();
+    assert!(inlet.try_put(&peer, huge.clone()).is_err(), "it is not alone");
+    let (putting, taking) = (inlet.put(&peer, huge.clone()), async {
+        sleep(SOON / 2).await;
+        [queue.recv().await.unwrap().open(), queue.recv().await.unwrap().open()]
+    });
+    let ((), taken) = soon(async { tokio::join!(putting, taking) }).await.expect("it waits for ever");
+    assert_eq!(taken.map(|envelope| envelope.message), [text("small"), huge.clone()]);
+    // And one after the other.
+    inlet.try_put(&peer, huge.clone()).unwrap();
+    assert!(inlet.try_put(&peer, text("behind it")).is_err());
+    drop(queue.recv().await.unwrap().open());
+    inlet.try_put(&peer, text("behind it")).unwrap();
+}
+
+/// However large a channel says that its messages may be.
+#[test]
+fn a_queue_for_messages_of_any_size_is_no_panic() {
+    let _ = channel::queue(usize::MAX);
+}
+
 /// Node 2's second connection has taken the place of the first, whose last message comes after.
 #[tokio::test(start_paused = true)]
 async fn a_late_message_of_a_replaced_connection_does_not_bring_it_back() {
