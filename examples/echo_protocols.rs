@@ -110,7 +110,7 @@ async fn start(
 }
 
 fn enode(node: &Node) -> Result<PeerAddress, Box<dyn Error>> {
-    Ok(node.ethereum().ok_or("a node without RLPx")?.local_address().clone())
+    Ok(node.ethereum().ok_or("a node without RLPx")?.local_address().cloned().ok_or("a node that does not listen")?)
 }
 
 #[tokio::main]

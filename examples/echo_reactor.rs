@@ -157,7 +157,7 @@ async fn run(over: Over, period: Duration) -> Result<Vec<String>, Box<dyn Error>
     let one = tokio::spawn(echo(first.channel(ChannelSpec::new(ECHO)), "one".into(), period, pongs.clone()));
     let first = over.start(first).await?;
 
-    let mut second = builder(2, Some(first.local_address()));
+    let mut second = builder(2, first.local_address());
     let two = tokio::spawn(echo(second.channel(ChannelSpec::new(ECHO)), "two".into(), period, pongs));
     let second = over.start(second).await?;
 
@@ -228,7 +228,7 @@ mod tests {
         let mut honest = builder(1, None);
         tokio::spawn(echo(honest.channel(ChannelSpec::new(ECHO)), "one".into(), PERIOD, pongs));
         let honest = honest.start_in(&network).await.unwrap();
-        let mut other = builder(2, Some(honest.local_address()));
+        let mut other = builder(2, honest.local_address());
         let channel = other.channel(ChannelSpec::new(ECHO));
         let _other = other.start_in(&network).await.unwrap();
         sleep(Duration::from_secs(1)).await;

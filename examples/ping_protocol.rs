@@ -67,8 +67,9 @@ async fn start(n: u8, peer: Option<&PeerAddress>, answered: mpsc::Sender<Duratio
 async fn run() -> Result<Vec<Duration>, Box<dyn Error>> {
     let (answered, mut answers) = mpsc::channel(16);
     let first = start(1, None, mpsc::channel(1).0).await?;
-    println!("listening: {}", first.local_address());
-    let second = start(2, Some(first.local_address()), answered).await?;
+    let address = first.local_address().ok_or("it does not listen")?;
+    println!("listening: {address}");
+    let second = start(2, Some(address), answered).await?;
     let mut taken = Vec::new();
     while taken.len() < 5 {
         taken.push(answers.recv().await.ok_or("the handler ended early")?);

@@ -83,20 +83,21 @@ pub struct Node {
 /// One of a node's wires: who it is there, and its router.
 #[derive(Debug)]
 pub struct Wire {
-    local: PeerAddress,
+    id: PeerId,
+    local: Option<PeerAddress>,
     router: Running,
 }
 
 impl Wire {
     /// Who the node is to its peers on this wire.
     pub fn id(&self) -> PeerId {
-        self.local.id()
+        self.id
     }
 
     /// Where the node can be dialed on this wire: the external address if one was given, otherwise where it listens. If it listens
-    /// everywhere, the IP is the one discovery gives in its record, or 127.0.0.1.
-    pub fn local_address(&self) -> &PeerAddress {
-        &self.local
+    /// everywhere, the IP is the one discovery gives in its record, or 127.0.0.1. `None` if it takes no connections.
+    pub fn local_address(&self) -> Option<&PeerAddress> {
+        self.local.as_ref()
     }
 
     /// The router: dial, disconnect, report.
@@ -145,7 +146,7 @@ impl Node {
     }
 
     /// Where this node can be dialed; see [`Wire::local_address`].
-    pub fn local_address(&self) -> &PeerAddress {
+    pub fn local_address(&self) -> Option<&PeerAddress> {
         self.wire().local_address()
     }
 

@@ -49,7 +49,7 @@ async fn one_bootnode_is_all_that_four_nodes_need() {
     let ids: BTreeSet<PeerId> = members.iter().map(|(node, _)| node.id()).collect();
     for (node, _) in &members {
         let tm = node.discovery().unwrap().local_record().tendermint().unwrap();
-        assert_eq!((PeerId::Tendermint(tm.node_id), tm.tcp_port), (node.id(), node.local_address().port()));
+        assert_eq!((PeerId::Tendermint(tm.node_id), tm.tcp_port), (node.id(), node.local_address().unwrap().port()));
         let mut events = node.peer_events();
         let mut missing = ids.clone();
         missing.remove(&node.id());
@@ -62,7 +62,7 @@ async fn one_bootnode_is_all_that_four_nodes_need() {
             }
         };
         let found = timeout(PATIENCE, all).await;
-        assert!(found.is_ok(), "{} lacks {missing:?}: {:?}", node.local_address(), node.stats().await.router);
+        assert!(found.is_ok(), "{} lacks {missing:?}: {:?}", node.local_address().unwrap(), node.stats().await.router);
     }
 
     // Every one of them speaks until every other one has heard it: what two nodes that dialed each other at the same moment put on

@@ -17,6 +17,7 @@ use kadwire::{
     node::{Node, NodeBuilder},
     protocol::{PeerStream, Protocol, ProtocolError},
     router::PeerEvent,
+    status::{NodeSource, Source},
 };
 use kadwire_discovery::{self as discovery, Discovery, EnrPair, NodeRecord, SecretKey};
 use kadwire_wire::{address::PeerId, tendermint::key::NodeKey, transport::Direction};
@@ -93,7 +94,7 @@ async fn one_bootnode_is_all_that_four_nodes_need() {
         let others: BTreeSet<u8> = (2..=5).filter(|other| other != n).collect();
         until(|| *heard.lock().unwrap() == others).await;
         let record = node.discovery().unwrap().local_record();
-        assert_eq!((record.tcp(), record.tendermint()), (node.local_address().port(), None));
+        assert_eq!((record.tcp(), record.tendermint()), (node.local_address().unwrap().port(), None));
         assert_eq!(node.ethereum().unwrap().node_info().enode, record.to_string());
         assert!(node.stats().await.walk.unwrap().ethereum > 0);
     }
@@ -179,12 +180,42 @@ async fn a_node_of_both_wires_has_peers_on_both() {
     assert_eq!(both.id(), both.tendermint().unwrap().id());
     assert_eq!(both.peers().len(), 1, "each wire has its own");
     let record = both.discovery().unwrap().local_record();
-    assert_eq!(record.tcp(), ethereum.local_address().port());
-    assert_eq!(record.tendermint().unwrap().tcp_port, both.local_address().port());
+    assert_eq!(record.tcp(), ethereum.local_address().unwrap().port());
+    assert_eq!(record.tendermint().unwrap().tcp_port, both.local_address().unwrap().port());
     for node in [both, mconn, rlpx] {
         node.stop().await;
     }
     bootnode.close().await;
+}
+
+/// It dials, and nobody can dial it: there is no address to give away.
+#[tokio::test]
+async fn a_node_that_does_not_listen_has_peers_and_no_address() {
+    let stay = |mut stream: PeerStream| async move {
+        while stream.recv().await.is_some() {}
+        Ok(())
+    };
+    let builder = |n, listen, static_nodes| {
+        let mut builder =
+            Node::ethereum_builder(EthereumConfig { static_nodes, ..EthereumConfig::new(key(n), listen) });
+        builder.with_protocol(Protocol::new("stay", 1, 1, stay).unwrap());
+        builder
+    };
+    let there = builder(2, Some(SocketAddr::from(([127, 132, 2, 2], 0))), vec![]).start().await.unwrap();
+    let dialer = builder(3, None, vec![there.local_address().unwrap().clone()]).start().await.unwrap();
+    until(|| dialer.peers().len() == 1).await;
+
+    assert_eq!((dialer.local_address(), dialer.id()), (None, id(3)));
+    let ethereum = dialer.ethereum().unwrap();
+    let info = ethereum.node_info();
+    // As go-ethereum's without a listener.
+    assert_eq!(info.enode, format!("enode://{}@127.0.0.1:0", key(3).public()));
+    assert_eq!((info.ip.as_str(), info.ports.listener, info.listen_addr.as_str()), ("127.0.0.1", 0, ""));
+    assert_eq!(ethereum.peers_info().await[0].network.local_address, "");
+    assert_eq!(NodeSource::new(&dialer).status().await.wires[0].address, None);
+    assert!(NodeSource::new(&there).status().await.wires[0].address.as_ref().unwrap().starts_with("enode://"));
+    dialer.stop().await;
+    there.stop().await;
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ async fn an_address_book_that_cannot_be_opened_is_an_error_that_names_it() {
 #[tokio::test]
 async fn a_port_in_use_is_an_error_that_names_it() {
     let first = Node::builder(config(1)).start().await.unwrap();
-    let taken = first.local_address().socket_addr().unwrap();
+    let taken = first.local_address().unwrap().socket_addr().unwrap();
     let error = Node::builder(NodeConfig { laddr: taken, ..config(2) }).start().await.err().unwrap();
     assert!(matches!(error, StartError::Transport(_)) && error.to_string().contains(&taken.to_string()), "{error}");
     first.stop().await;
@@ -74,12 +74,12 @@ async fn the_external_address_is_what_others_are_told() {
         ..config(1)
     };
     let node = Node::builder(config).start().await.unwrap();
-    let told = node.local_address().socket_addr().unwrap();
+    let told = node.local_address().unwrap().socket_addr().unwrap();
     assert_eq!(told.ip().to_string(), "127.9.9.9");
     assert_ne!(told.port(), 0, "the port listened on");
 
     let mut builder =
-        Node::builder(NodeConfig { persistent_peers: vec![node.local_address().clone()], ..self::config(2) });
+        Node::builder(NodeConfig { persistent_peers: vec![node.local_address().unwrap().clone()], ..self::config(2) });
     let channel = builder.channel(ChannelSpec::new(0x30));
     let other = builder.start().await.unwrap();
     // The first node is there and proves who it is. It has no channel, though, so the two have nothing to say to each other.
@@ -92,7 +92,7 @@ async fn the_external_address_is_what_others_are_told() {
         }
     };
     let failure = timeout(Duration::from_secs(60), failure).await.unwrap();
-    assert_eq!(failure.address, *node.local_address());
+    assert_eq!(failure.address, *node.local_address().unwrap());
     assert_eq!(failure.error.to_string(), "handshake failed: incompatible: no common channel");
     assert!(other.peers().is_empty());
     drop(channel);
@@ -104,7 +104,7 @@ async fn the_external_address_is_what_others_are_told() {
 async fn a_node_in_memory_takes_no_port() {
     let network = MemoryNetwork::new();
     let node = Node::builder(config(1)).start_in(&network).await.unwrap();
-    assert_eq!(node.local_address().to_string(), format!("memory:{}", node.id()));
+    assert_eq!(node.local_address().unwrap().to_string(), format!("memory:{}", node.id()));
     assert!(matches!(Node::builder(config(1)).start_in(&network).await, Err(StartError::Memory(_))), "the id is taken");
     node.stop().await;
     Node::builder(config(1)).start_in(&network).await.unwrap().stop().await;

@@ -153,7 +153,7 @@ async fn one_ip_is_one_peer_unless_more_are_allowed() {
 #[tokio::test]
 async fn an_ip_may_knock_so_often_even_over_loopback() {
     let hub = start_tcp(NodeConfig { max_incoming_connection_attempts: 5, ..on_loopback(1) }).await.0;
-    let there = hub.local_address().socket_addr().unwrap();
+    let there = hub.local_address().unwrap().socket_addr().unwrap();
     let mut knocking = Vec::new();
     for _ in 0..8 {
         knocking.push(TcpStream::connect(there).await.unwrap());
@@ -240,7 +240,7 @@ async fn a_silent_socket_is_closed_after_the_handshake_time_out() {
     let limit = Duration::from_millis(300);
     let node = start_tcp(NodeConfig { handshake_timeout: limit, ..on_loopback(2) }).await.0;
     let begun = Instant::now();
-    let mut silent = TcpStream::connect(node.local_address().socket_addr().unwrap()).await.unwrap();
+    let mut silent = TcpStream::connect(node.local_address().unwrap().socket_addr().unwrap()).await.unwrap();
     // It says its ephemeral key, and then hears nothing.
     let mut heard = Vec::new();
     let _ = timeout(secs(10), silent.read_to_end(&mut heard)).await.expect("long before the default of 20 s");
@@ -293,7 +293,7 @@ fn what_concerns_a_connection_reaches_it() {
 /// The time that a message of `size` bytes takes from one to the other, or nothing if it does not arrive.
 async fn carry(from: NodeConfig, to: NodeConfig, size: usize) -> Option<Duration> {
     let (to, mut channel) = start_tcp(to).await;
-    let persistent_peers = vec![to.local_address().clone()];
+    let persistent_peers = vec![to.local_address().unwrap().clone()];
     let (from, sending) = start_tcp(NodeConfig { persistent_peers, ..from }).await;
     until("they are connected", &to, |stats| stats.router.as_ref().unwrap().peers.inbound == 1).await;
     until("they are connected", &from, |stats| stats.router.as_ref().unwrap().peers.outbound == 1).await;

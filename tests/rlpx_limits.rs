@@ -572,7 +572,7 @@ async fn a_node_among_babblers_takes_an_honest_peer() {
     let mut builder = Node::ethereum_builder(EthereumConfig::new(key, Some(([127, 131, 2, 1], 0).into())));
     builder.with_protocol(protocol::Protocol::new("test", 1, 5, answer).unwrap());
     let victim = builder.start().await.unwrap();
-    let address = victim.local_address().clone();
+    let address = victim.local_address().unwrap().clone();
     let there = SocketAddr::from((address.ip().unwrap(), address.port()));
     let mut silent = Vec::new();
     for _ in 0..40 {

@@ -24,7 +24,7 @@ async fn a_peer_that_our_rate_keeps_waiting_is_not_closed() {
     let mut two = Node::builder(config(2));
     let mut received = two.channel(spec);
     let two = two.start().await.unwrap();
-    let persistent_peers = vec![two.local_address().clone()];
+    let persistent_peers = vec![two.local_address().unwrap().clone()];
     let mut one = Node::builder(NodeConfig { send_rate: 4_096, persistent_peers, ..config(1) });
     let channel = one.channel(spec);
     let one = one.start().await.unwrap();

@@ -26,7 +26,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Ethereum {
     wire: Wire,
-    listen: Endpoint,
+    /// Where it listens, if it does.
+    listen: Option<Endpoint>,
     name: String,
     max_peers: usize,
     protocols: Vec<Arc<Protocol>>,
@@ -43,8 +44,8 @@ impl Ethereum {
         self.wire.id()
     }
 
-    /// Where it can be dialed: `enode://…`.
-    pub fn local_address(&self) -> &PeerAddress {
+    /// Where it can be dialed: `enode://…`. `None` if it takes no connections.
+    pub fn local_address(&self) -> Option<&PeerAddress> {
         self.wire.local_address()
     }
 
@@ -112,7 +113,7 @@ impl Ethereum {
     pub async fn peers_info(&self) -> Vec<PeerJson> {
         let peers = self.peers();
         let roles = self.router().roles(peers.iter().map(|peer| peer.id).collect()).await.unwrap_or_default();
-        let of = |(peer, role): (&Arc<Peer>, Role)| PeerJson::new(peer, self.listen.to_string(), role, &self.protocols);
+        let of = |(peer, role): (&Arc<Peer>, Role)| PeerJson::new(peer, self.listen, role, &self.protocols);
         let mut infos: Vec<_> = peers.iter().zip(roles).map(of).collect();
         infos.sort_by(|a, b| a.id.cmp(&b.id));
         infos
@@ -121,7 +122,7 @@ impl Ethereum {
     /// This node as go-ethereum's `admin_nodeInfo` shows it (`NodeInfo`).
     pub fn node_info(&self) -> NodeJson {
         let record = self.discovery.as_ref().map(Discovery::local_record);
-        NodeJson::new(&self.name, self.local_address(), self.listen, record.as_ref(), &self.protocols)
+        NodeJson::new(&self.name, self.id(), self.local_address(), self.listen, record.as_ref(), &self.protocols)
     }
 
     pub(super) async fn stop(self) {
@@ -169,21 +170,26 @@ impl<T: Transport> EthereumSetup<T> {
     pub(super) fn start(self, discovery: Option<&Discovery>) -> Result<Ethereum, ConfigError> {
         let bound = self.bound();
         let EthereumSetup { config, mut setup, protocols, transport, bootnodes } = self;
-        let local = match bound {
-            None => PeerAddress::memory(config.id()),
+        let own = transport.local();
+        let (local, listen) = match bound {
+            // Within this process an id is enough to be dialed.
+            None => match own {
+                Endpoint::Memory(id) => (Some(PeerAddress::memory(id)), Some(own)),
+                Endpoint::Socket(_) => (None, None),
+            },
             Some(bound) => {
                 let ip = match discovery {
                     _ if !bound.ip().is_unspecified() => bound.ip(),
                     Some(discovery) => discovery.local_record().ip(),
                     None => IpAddr::V4(Ipv4Addr::LOCALHOST),
                 };
-                PeerAddress::from_socket(config.id(), SocketAddr::new(ip, bound.port()))
-                    .map_err(|error| ConfigError::new("listen", error.to_string()))?
+                let local = PeerAddress::from_socket(config.id(), SocketAddr::new(ip, bound.port()))
+                    .map_err(|error| ConfigError::new("listen", error.to_string()))?;
+                (Some(local), Some(own))
             }
         };
-        let own = local.socket_addr().into_iter().chain(bound);
+        let own = local.as_ref().and_then(PeerAddress::socket_addr).into_iter().chain(bound);
         let policy = policy(&config, own, bootnodes);
-        let listen = transport.local();
         if let Some(discovery) = discovery.cloned() {
             setup.resolve(Box::new(move |peer| Box::pin(find(discovery.clone(), peer))));
         }
@@ -191,7 +197,7 @@ impl<T: Transport> EthereumSetup<T> {
         let book = Book::new(BookConfig { strict: false, seed: policy.seed, ..BookConfig::default() });
         let router = setup.start(router::Config::default(), transport, PeerManager::new(policy, book));
         Ok(Ethereum {
-            wire: Wire { local, router },
+            wire: Wire { id: config.id(), local, router },
             listen,
             name: config.name,
             max_peers: config.max_peers,

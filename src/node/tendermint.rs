@@ -87,6 +87,7 @@ impl<T: Transport> Tendermint<T> {
                     .map_err(|error| ConfigError::new("laddr", error.to_string()))?
             }
         };
+        let id = config.id();
         let policy = policy(&config, local.socket_addr().into_iter().chain(bound), seed);
         let handle = setup.handle();
         let router_config = router::Config { book_file: config.addr_book_file };
@@ -95,7 +96,7 @@ impl<T: Transport> Tendermint<T> {
             let (published, stats) = watch::channel(pex::Stats::default());
             Exchange { task: tokio::spawn(pex::run(channel, handle, seed, published)), stats }
         });
-        Ok((Wire { local, router }, pex))
+        Ok((Wire { id, local: Some(local), router }, pex))
     }
 }
 

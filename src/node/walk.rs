@@ -59,8 +59,14 @@ pub struct WalkStats {
     pub tendermint: u64,
     /// Candidates for Ethereum's wire.
     pub ethereum: u64,
-    /// Nodes with a TCP port that the record filter kept from being dialed.
+    /// Nodes whose record has no `tm`, whatever else they speak.
+    pub not_tendermint: u64,
+    /// Nodes without a TCP port for RLPx, whatever else they speak.
+    pub not_ethereum: u64,
+    /// Nodes with a TCP port that the record filter kept from being dialed, having seen their record.
     pub filtered: u64,
+    /// Those that it kept from being dialed since they gave no record.
+    pub filtered_unseen: u64,
     /// Nodes without a word about where they take connections that we speak.
     pub useless: u64,
     /// Candidates that nobody wanted any more.
@@ -94,6 +100,31 @@ impl Outlets {
     /// Whether a node's signed record must be seen before it can be said what it is good for.
     fn need_record(&self) -> bool {
         self.tendermint.is_some() || self.filter.is_some()
+    }
+
+    /// Offers a node to the wires that it speaks; one that speaks both is offered to both. For each wire it is counted once.
+    fn offer(&self, record: &NodeRecord, enr: Option<Enr>, stats: &mut WalkStats) {
+        let (tendermint, ethereum) = (tendermint_address(record, enr.as_ref()), ethereum_address(record, enr.as_ref()));
+        // Without a record nobody can say whether there is a `tm`.
+        stats.not_tendermint += u64::from(tendermint.is_none() && enr.is_some());
+        stats.not_ethereum += u64::from(ethereum.is_none());
+        let (tendermint, ethereum) = (self.tendermint.as_ref().zip(tendermint), self.ethereum.as_ref().zip(ethereum));
+        stats.useless += u64::from(tendermint.is_none() && ethereum.is_none());
+        if let Some((demand, address)) = tendermint {
+            match demand.offer(Candidate::new(address, Source::Discv4)) {
+                true => stats.tendermint += 1,
+                false => stats.unwanted += 1,
+            }
+        }
+        let Some((demand, address)) = ethereum else { return };
+        let is_seen = enr.is_some();
+        let passes = self.filter.as_ref().is_none_or(|filter| filter(&with_enr(record, enr)));
+        match (passes, is_seen) {
+            (true, _) if demand.offer(Candidate::new(address, Source::Discv4)) => stats.ethereum += 1,
+            (true, _) => stats.unwanted += 1,
+            (false, true) => stats.filtered += 1,
+            (false, false) => stats.filtered_unseen += 1,
+        }
     }
 }
 
@@ -136,10 +167,10 @@ impl Walk {
         self.stats.found += 1;
         if record.enr().is_some() || !self.outlets.need_record() {
             let enr = record.enr().cloned();
-            return self.pass_on(&record, enr);
+            return self.outlets.offer(&record, enr, &mut self.stats);
         }
         match self.known.get(&record.id()) {
-            Some(Asked::Answered(enr)) => self.pass_on(&record, Some(enr)),
+            Some(Asked::Answered(enr)) => self.outlets.offer(&record, Some(enr), &mut self.stats),
             // Not twice at a time, and not too often.
             Some(Asked::Waiting) => {}
             None => {
@@ -161,35 +192,7 @@ impl Walk {
             Some(enr) => self.known.insert(record.id(), Asked::Answered(enr.clone()), REMEMBERED),
             None => self.stats.unanswered += 1,
         }
-        self.pass_on(&record, enr);
-    }
-
-    /// Offers a node to the wires that it speaks; one that speaks both is offered to both.
-    fn pass_on(&mut self, record: &NodeRecord, enr: Option<Enr>) {
-        let tendermint = self.outlets.tendermint.as_ref().zip(tendermint_address(record, enr.as_ref()));
-        let ethereum = self.outlets.ethereum.as_ref().zip(ethereum_address(record, enr.as_ref()));
-        if tendermint.is_none() && ethereum.is_none() {
-            self.stats.useless += 1;
-        }
-        if let Some((demand, address)) = tendermint {
-            let is_taken = demand.offer(Candidate::new(address, Source::Discv4));
-            match is_taken {
-                true => self.stats.tendermint += 1,
-                false => self.stats.unwanted += 1,
-            }
-        }
-        let Some((demand, address)) = ethereum else { return };
-        if let Some(filter) = &self.outlets.filter
-            && !filter(&with_enr(record, enr))
-        {
-            self.stats.filtered += 1;
-            return;
-        }
-        let is_taken = demand.offer(Candidate::new(address, Source::Discv4));
-        match is_taken {
-            true => self.stats.ethereum += 1,
-            false => self.stats.unwanted += 1,
-        }
+        self.outlets.offer(&record, enr, &mut self.stats);
     }
 }
 
@@ -241,5 +244,62 @@ impl Known {
     fn get(&self, id: &NodeId) -> Option<Asked> {
         let (until, asked) = self.nodes.get(id)?;
         (Instant::now() < *until).then(|| asked.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use kadwire_discovery::{EnrBuilder, SecretKey, TendermintEntry};
+
+    use super::*;
+    use crate::router::Setup;
+
+    const TM: TendermintEntry = TendermintEntry { node_id: [7; 20], tcp_port: 26656 };
+
+    /// A node with a record that says so, and one that gave none but a TCP port.
+    fn node(n: u8, says: impl FnOnce(EnrBuilder) -> EnrBuilder) -> (NodeRecord, Option<Enr>) {
+        let builder = says(Enr::builder(1).ip(Ipv4Addr::new(24, 0, 0, n)).udp(30303));
+        let enr = builder.sign(&SecretKey::from_bytes(&[n; 32]).unwrap()).unwrap();
+        (NodeRecord::from_enr(enr.clone()).unwrap(), Some(enr))
+    }
+
+    fn mute(n: u8) -> (NodeRecord, Option<Enr>) {
+        let key = SecretKey::from_bytes(&[n; 32]).unwrap();
+        (format!("enode://{}@24.0.0.{n}:30303", key.public()).parse().unwrap(), None)
+    }
+
+    /// What is counted of nodes that speak nothing, Tendermint, RLPx, both, and of one without a record.
+    fn counted(filter: Option<RecordFilter>) -> WalkStats {
+        // Nobody runs the routers: nobody wants any of them, which is counted as such.
+        let (tendermint, ethereum) = (Setup::default(), Setup::default());
+        let outlets = Outlets { tendermint: Some(tendermint.demand()), ethereum: Some(ethereum.demand()), filter };
+        let mut stats = WalkStats::default();
+        let nodes = [
+            node(1, |says| says),
+            node(2, |says| says.tendermint(TM)),
+            node(3, |says| says.tcp(30303)),
+            node(4, |says| says.tcp(30303).tendermint(TM)),
+            node(5, |says| says.tcp(30303).tendermint(TM)),
+            mute(6),
+        ];
+        nodes.into_iter().for_each(|(record, enr)| outlets.offer(&record, enr, &mut stats));
+        stats
+    }
+
+    #[test]
+    fn who_speaks_both_wires_is_of_no_other_wire() {
+        let stats = counted(None);
+        assert_eq!((stats.not_tendermint, stats.not_ethereum, stats.useless), (2, 2, 1), "{stats:?}");
+        // Three for Tendermint, four for Ethereum: that of the node without record too.
+        assert_eq!((stats.unwanted, stats.filtered), (7, 0), "{stats:?}");
+    }
+
+    #[test]
+    fn who_gave_no_record_is_not_said_to_be_of_another_chain() {
+        let stats = counted(Some(Box::new(|_| false)));
+        assert_eq!((stats.filtered, stats.filtered_unseen), (3, 1), "{stats:?}");
+        assert_eq!((stats.unwanted, stats.not_ethereum), (3, 2), "{stats:?}");
     }
 }

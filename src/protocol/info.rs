@@ -1,7 +1,7 @@
 //! Peers, ourselves and events as JSON, in go-ethereum's words (`p2p/peer.go`, `PeerInfo` and `PeerEvent`; `p2p/server.go`, `NodeInfo`;
 //! what `admin_peers` and `admin_nodeInfo` answer), for tools that read those.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc};
 
 use kadwire_discovery::{NodeRecord, PublicKey};
 use kadwire_wire::{
@@ -38,7 +38,7 @@ pub struct PeerJson {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct NetworkJson {
-    /// Where we listen, `ip:port`; go-ethereum's is our end of this stream.
+    /// Where we listen, `ip:port`, empty if we do not; go-ethereum's is our end of this stream.
     pub local_address: String,
     /// Its end, `ip:port`.
     pub remote_address: String,
@@ -58,7 +58,7 @@ pub struct NodeJson {
     pub id: String,
     /// The client that we say we are.
     pub name: String,
-    /// `enode://…`.
+    /// `enode://…`. Without discovery, and if we take no connections, with `127.0.0.1:0`.
     pub enode: String,
     /// `enr:…`; empty without discovery.
     pub enr: String,
@@ -66,7 +66,7 @@ pub struct NodeJson {
     pub ip: String,
     /// The ports there.
     pub ports: PortsJson,
-    /// Where we listen for peers, `ip:port`.
+    /// Where we listen for peers, `ip:port`; empty if we do not.
     pub listen_addr: String,
     /// What our protocols say of themselves, by name.
     pub protocols: BTreeMap<String, Value>,
@@ -83,7 +83,7 @@ pub struct PortsJson {
 
 impl PeerJson {
     /// What is known of a peer of these protocols.
-    pub(crate) fn new(peer: &Peer, local: String, role: Role, protocols: &[Arc<Protocol>]) -> Self {
+    pub(crate) fn new(peer: &Peer, listen: Option<Endpoint>, role: Role, protocols: &[Arc<Protocol>]) -> Self {
         let caps = peer.info.ethereum().map(|hello| hello.capabilities.as_slice()).unwrap_or_default();
         let info = |protocol: Arc<Protocol>| {
             let info = match &protocol.peer_info {
@@ -98,7 +98,7 @@ impl PeerJson {
             name: peer.info.name().to_owned(),
             caps: caps.iter().map(ToString::to_string).collect(),
             network: NetworkJson {
-                local_address: local,
+                local_address: shown(listen),
                 remote_address: peer.remote.to_string(),
                 inbound: peer.direction == Direction::Inbound,
                 trusted: role.unconditional,
@@ -113,8 +113,9 @@ impl NodeJson {
     /// What others know us by: `local` is where we are dialed, `record` what discovery says of us.
     pub(crate) fn new(
         name: &str,
-        local: &PeerAddress,
-        listen: Endpoint,
+        id: PeerId,
+        local: Option<&PeerAddress>,
+        listen: Option<Endpoint>,
         record: Option<&NodeRecord>,
         protocols: &[Arc<Protocol>],
     ) -> Self {
@@ -122,22 +123,30 @@ impl NodeJson {
             let info = protocol.node_info.as_ref().map_or_else(|| "unknown".into(), |info| info());
             (protocol.name().to_owned(), info)
         };
-        let ip = record.map(NodeRecord::ip).or(local.ip());
+        // go-ethereum's word for "not known" (`p2p/server.go`, `setupLocalNode`).
+        let nowhere = || (format!("enode://{id}@127.0.0.1:0"), Some(Ipv4Addr::LOCALHOST.into()));
+        let known = record.map(|record| (record.to_string(), Some(record.ip())));
+        let known = known.or_else(|| local.map(|local| (local.to_string(), local.ip())));
+        let (enode, ip) = known.unwrap_or_else(nowhere);
         NodeJson {
-            id: node_id(&local.id()),
+            id: node_id(&id),
             name: name.to_owned(),
-            enode: record.map_or_else(|| local.to_string(), ToString::to_string),
+            enode,
             enr: record.and_then(NodeRecord::enr).map(ToString::to_string).unwrap_or_default(),
             ip: ip.map(|ip| ip.to_string()).unwrap_or_default(),
             ports: PortsJson {
                 discovery: record.map_or(0, NodeRecord::udp),
-                listener: record.map_or(local.port(), NodeRecord::tcp),
+                listener: record.map(NodeRecord::tcp).or(local.map(PeerAddress::port)).unwrap_or(0),
             },
-            listen_addr: listen.to_string(),
+            listen_addr: shown(listen),
             // Of several versions the first says it.
             protocols: protocols.iter().rev().map(info).collect(),
         }
     }
+}
+
+fn shown(listen: Option<Endpoint>) -> String {
+    listen.map(|listen| listen.to_string()).unwrap_or_default()
 }
 
 /// The id that go-ethereum shows: keccak256 of the key. A Tendermint node's is its own.

@@ -36,17 +36,22 @@ pub struct NodeSource {
 
 #[derive(Clone, Debug)]
 struct WireSource {
-    address: PeerAddress,
+    id: PeerId,
+    /// Where it can be dialed, if it takes connections.
+    address: Option<PeerAddress>,
     router: Handle,
 }
 
 impl NodeSource {
     /// Looks at `node`, which has just been started.
     pub fn new(node: &Node) -> Self {
-        let wire =
-            |address: &PeerAddress, router: &Handle| WireSource { address: address.clone(), router: router.clone() };
-        let tendermint = node.tendermint().map(|side| wire(side.local_address(), side.router()));
-        let ethereum = node.ethereum().map(|side| wire(side.local_address(), side.router()));
+        let wire = |id: PeerId, address: Option<&PeerAddress>, router: &Handle| WireSource {
+            id,
+            address: address.cloned(),
+            router: router.clone(),
+        };
+        let tendermint = node.tendermint().map(|side| wire(side.id(), side.local_address(), side.router()));
+        let ethereum = node.ethereum().map(|side| wire(side.id(), side.local_address(), side.router()));
         NodeSource {
             since: Instant::now(),
             discovery: node.discovery().cloned(),
@@ -125,12 +130,22 @@ impl Source for SeedSource {
         let mut status = begin(Role::Seed, self.since, None).await;
         for ChainSource { id, address, seeds, handle } in &self.chains {
             let Some(now) = handle.status().await else { continue };
-            let seed::Status { known, reachable, unchecked, unreachable, banned, guests, answered, .. } = now;
+            let seed::Status { known, reachable, unchecked, unreachable, banned, guests, answered, put_off, .. } = now;
             let unreachable = unreachable.into_iter().map(|(cause, count)| (cause.to_owned(), count as u64)).collect();
             let (id, address, seeds) = (id.clone(), address.to_string(), *seeds);
-            let chain =
-                Chain { id, address, seeds, known, reachable, unchecked, unreachable, banned, guests, answered };
-            status.chains.push(chain);
+            status.chains.push(Chain {
+                id,
+                address,
+                seeds,
+                known,
+                reachable,
+                unchecked,
+                unreachable,
+                banned,
+                guests,
+                answered,
+                put_off,
+            });
         }
         status
     }
@@ -214,20 +229,23 @@ impl WireSource {
         let stats = self.router.stats().await?;
         let peers = self.router.peers();
         let peers = peers.iter().take(MAX_PEERS_SHOWN).map(|peer| shown(peer)).collect();
-        let (name, candidates, of_the_other, filtered) = match self.address.id() {
-            PeerId::Ethereum(_) => ("rlpx", walked.ethereum, walked.tendermint, walked.filtered),
-            _ => ("tendermint", walked.tendermint, walked.ethereum + walked.filtered, 0),
+        let name = match self.id {
+            PeerId::Ethereum(_) => "rlpx",
+            _ => "tendermint",
         };
-        let found = Found {
-            nodes: walked.found,
-            without_record: walked.unanswered,
-            other_wire: walked.useless + of_the_other,
-            filtered,
-            candidates,
-        };
-        let (name, address) = (name.to_owned(), Some(self.address.to_string()));
+        let found = found(self.id, walked);
+        let (name, address) = (name.to_owned(), self.address.as_ref().map(ToString::to_string));
         Some(Wire { name, address, peers, found, ..stats.into() })
     }
+}
+
+/// What the walk brought for the wire on which we are `own`.
+pub(super) fn found(own: PeerId, walked: WalkStats) -> Found {
+    let (without_record, other_wire, filtered, candidates) = match own {
+        PeerId::Ethereum(_) => (walked.filtered_unseen, walked.not_ethereum, walked.filtered, walked.ethereum),
+        _ => (walked.unanswered, walked.not_tendermint, 0, walked.tendermint),
+    };
+    Found { nodes: walked.found, without_record, other_wire, filtered, candidates }
 }
 
 fn shown(peer: &router::Peer) -> Peer {

@@ -121,12 +121,16 @@ fn node(status: &Status, findings: &mut Findings) {
     let book: usize = status.wires.iter().map(|wire| wire.book).sum();
     let begins_with = status.discovery.as_ref().map_or(0, |discovery| discovery.bootnodes + discovery.table);
     if begins_with + configured + book == 0 {
-        let says =
-            "We know nobody: no bootnodes, no seeds, no peers by name, an empty table and an empty address book."
-                .to_owned();
+        let own = status.wires.iter().any(|wire| of(&wire.refused, "self") > 0);
+        let says = match own {
+            true => "We know nobody but ourselves: of the seeds and peers by name none is another node.",
+            false => {
+                "We know nobody: no bootnodes, no seeds, no peers by name, an empty table and an empty address book."
+            }
+        };
         findings.add(
             Cause::NobodyToAsk,
-            says,
+            says.to_owned(),
             "Name somebody to begin with: --bootnodes enode://…, --seeds or --persistent-peers id@host:port, --static enode://….",
         );
     }
@@ -283,7 +287,8 @@ fn candidates(status: &Status, wire: &Wire, findings: &mut Findings) {
         );
     } else if told == 0 && found.nodes > 0 {
         let nodes = number(found.nodes, "node");
-        if found.filtered > 0 && found.filtered >= found.other_wire {
+        // Whatever became of most of them.
+        if found.filtered > 0 && found.filtered >= found.other_wire.max(found.without_record) {
             let says =
                 format!("Discovery found {nodes}{on}, and the filter on the record left {} out.", found.filtered);
             findings.add(
@@ -291,7 +296,7 @@ fn candidates(status: &Status, wire: &Wire, findings: &mut Findings) {
                 says,
                 "They are of other chains: are the bootnodes of ours? Is the filter (fork id) right?",
             );
-        } else if found.other_wire > 0 {
+        } else if found.other_wire > 0 && found.other_wire >= found.without_record {
             let says = format!("Discovery found {nodes}, and none of them speaks {}.", wire.name);
             let advice = match wire.name.as_str() {
                 "tendermint" => {

@@ -129,6 +129,8 @@ fn chains(page: &mut Page, chains: &[Chain]) {
     page.each(chains, Gauge, "kadwire_seed_banned", "Peers kept away for misbehaviour.", |chain| chain.banned as u64);
     page.each(chains, Gauge, "kadwire_seed_guests", "Guests connected.", |chain| chain.guests as u64);
     page.each(chains, Counter, "kadwire_seed_answered", "Guests answered.", |chain| chain.answered);
+    let help = "Visits put off, their host or network having had enough.";
+    page.each(chains, Counter, "kadwire_seed_put_off", help, |chain| chain.put_off);
 }
 
 fn counts<const N: usize>(named: [(&str, u64); N]) -> Counts {

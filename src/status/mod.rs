@@ -240,6 +240,8 @@ pub struct Chain {
     pub guests: usize,
     /// Guests answered.
     pub answered: u64,
+    /// Visits put off: their host or network had enough of them.
+    pub put_off: u64,
 }
 
 impl Status {

@@ -4,8 +4,11 @@ mod nodes;
 
 use std::collections::BTreeSet;
 
+use kadwire_wire::address::PeerId;
+
 use super::{Cause::*, *};
 use crate::{
+    node::WalkStats,
     peers::{WhyFailed, WhyNot},
     visit::Trouble,
 };
@@ -104,6 +107,12 @@ fn rows() -> Vec<(&'static str, Status, Vec<Cause>, &'static str)> {
             "dial nobody",
         ),
         ("nobody to begin with", udp(|udp| udp.bootnodes = 0), vec![NobodyToAsk], "no bootnodes"),
+        (
+            "this node as its own only static peer",
+            with(udp(|udp| udp.bootnodes = 0), |status| status.wires[0].refused = counts([("self", 1)])),
+            vec![NobodyToAsk],
+            "nobody but ourselves",
+        ),
         ("a bootnode that nobody knows", bootnode(|_| {}), vec![NobodyToAsk], "Nobody has written to us in 300 s"),
         ("a seed without seeds", seed(|_| {}), vec![NobodyToAsk], "cosmoshub-4"),
         // Datagrams.
@@ -209,6 +218,12 @@ fn rows() -> Vec<(&'static str, Status, Vec<Cause>, &'static str)> {
             on_wire(|wire| wire.found = Found { nodes: 40, filtered: 30, other_wire: 10, ..Found::default() }),
             vec![NonePassesTheFilter],
             "left 30 out",
+        ),
+        (
+            "nodes without EIP-868, but for one",
+            on_wire(|wire| wire.found = Found { nodes: 5, without_record: 4, other_wire: 1, ..Found::default() }),
+            vec![NoRecords],
+            "none of them gave its record",
         ),
         (
             "nodes without EIP-868",
@@ -376,6 +391,26 @@ fn two_wires_are_told_apart() {
     let says: Vec<_> = diagnose(&status).into_iter().map(|finding| finding.says).collect();
     assert!(says[0].starts_with("2 of 2 dials on tendermint failed"), "{says:?}");
     assert!(says[1].starts_with("3 of 3 dials on rlpx failed"), "{says:?}");
+}
+
+#[test]
+fn a_node_of_both_wires_is_found_for_both() {
+    // Of ten nodes five speak both wires, two each one of them; one gave no record, and the filter refused it and one of another chain.
+    let walked = WalkStats {
+        found: 10,
+        unanswered: 1,
+        tendermint: 7,
+        ethereum: 6,
+        not_tendermint: 2,
+        not_ethereum: 2,
+        filtered: 1,
+        filtered_unseen: 1,
+        ..WalkStats::default()
+    };
+    let tendermint = Found { nodes: 10, without_record: 1, other_wire: 2, filtered: 0, candidates: 7 };
+    assert_eq!(collect::found(PeerId::Tendermint([1; 20]), walked), tendermint);
+    let rlpx = Found { nodes: 10, without_record: 1, other_wire: 2, filtered: 1, candidates: 6 };
+    assert_eq!(collect::found(PeerId::Ethereum([1; 64]), walked), rlpx);
 }
 
 #[test]

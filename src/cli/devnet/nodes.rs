@@ -73,7 +73,7 @@ impl Nodes {
 
     /// The Tendermint side of the first node.
     pub(crate) fn first_peer(&self) -> Option<PeerAddress> {
-        self.0.first().map(Node::local_address).cloned()
+        self.0.first().and_then(Node::local_address).cloned()
     }
 
     pub(crate) fn connections(&self) -> Connections {

@@ -143,8 +143,8 @@ fn stdin() -> mpsc::Receiver<String> {
 }
 
 fn listening(node: &Node) -> Result<Event, Failure> {
-    let mconn = node.tendermint().map(|wire| wire.local_address().to_string());
-    let rlpx = node.ethereum().map(|ethereum| ethereum.local_address().to_string());
+    let mconn = node.tendermint().and_then(|wire| wire.local_address()).map(ToString::to_string);
+    let rlpx = node.ethereum().and_then(|ethereum| ethereum.local_address()).map(ToString::to_string);
     let record = node.discovery().map(|discovery| discovery.local_record());
     let record = record.ok_or_else(|| Failure::Failed("the node has no discovery".to_owned()))?;
     let enr = record.enr().map(ToString::to_string).unwrap_or_default();
