@@ -31,9 +31,19 @@ pub(super) enum Bootnode {
 pub(super) type Bootnodes = List<Bootnode>;
 
 impl FromStr for Bootnode {
-    type Err = RecordError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, RecordError> {
+    fn from_str(text: &str) -> Result<Self, String> {
+        Bootnode::read(text).map_err(|error| match error {
+            RecordError::Scheme if text.starts_with("enrtree:") => "DNS lists are not read: give nodes".to_owned(),
+            RecordError::Scheme => "want enode://KEY@IP:PORT or enr:…".to_owned(),
+            error => error.to_string(),
+        })
+    }
+}
+
+impl Bootnode {
+    fn read(text: &str) -> Result<Self, RecordError> {
         match text.parse() {
             Ok(record) => Ok(Bootnode::Known(record)),
             Err(RecordError::HostName(host)) if Host::from_name(&host).is_ok() => {
@@ -46,9 +56,7 @@ impl FromStr for Bootnode {
             Err(error) => Err(error),
         }
     }
-}
 
-impl Bootnode {
     fn at(&self, ip: IpAddr) -> Result<NodeRecord, RecordError> {
         match self {
             Bootnode::Known(record) => Ok(record.clone()),
@@ -124,7 +132,7 @@ mod tests {
                        7574077f301b421bc84df7266c44e9e6d569fc56be00812904767bf5ccd1fc7f";
 
     fn parse(rest: &str) -> Result<Bootnode, RecordError> {
-        format!("enode://{KEY}@{rest}").parse()
+        Bootnode::read(&format!("enode://{KEY}@{rest}"))
     }
 
     #[test]

@@ -33,7 +33,13 @@ use exit::Failure;
 
 /// Kademlia-style discovery and peer wire for Ethereum and Tendermint networks.
 #[derive(Debug, Parser)]
-#[command(name = "kadwire", version, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(
+    name = "kadwire",
+    version,
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    after_help = "Exit codes: 0 done, also after SIGINT or SIGTERM; 1 failed, or why: no peers; 2 a bad flag; 3 a crawl that was cut short."
+)]
 struct Cli {
     /// Log level: 0 silent, 1 error, 2 warn, 3 info, 4 debug, 5 trace. RUST_LOG says it in more detail.
     #[arg(long, global = true, value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=5))]

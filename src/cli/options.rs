@@ -41,7 +41,7 @@ impl NatFlags {
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ReachFlags {
     /// Only deal with nodes in these networks
-    #[arg(long, value_name = "CIDR,…", default_value = "")]
+    #[arg(long, value_name = "CIDR,…", default_value = "", hide_default_value = true)]
     pub(super) netrestrict: List<IpNet>,
 
     /// Never send to private, shared (CGNAT), loopback, link-local, multicast or special addresses, whoever names them
@@ -116,6 +116,10 @@ impl NodeKeyFlags {
         let path = PathBuf::from(given);
         if !path.exists() {
             let problem = format!("neither 64 hex digits nor a file: {} (--genkey makes one)", shorten(given));
+            return Err(Failure::usage("--nodekey", problem));
+        }
+        if path.is_dir() {
+            let problem = format!("{} is a folder: want the file in it", path.display());
             return Err(Failure::usage("--nodekey", problem));
         }
         SecretKey::load(path).map(Some).map_err(|error| Failure::usage("--nodekey", error))

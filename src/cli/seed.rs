@@ -34,11 +34,11 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Run a seed: tell the nodes of Tendermint chains whom to dial
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Home folder as CometBFT's: config/node_key.json, config/addrbook.json and, if it is there, config/config.toml; flags win over that
+    /// Needed: home folder as CometBFT's: config/node_key.json, config/addrbook.json and, if it is there, config/config.toml; flags win over that
     #[arg(long, value_name = "DIR", global = true)]
     home: Option<PathBuf>,
 
-    /// TCP address to listen on
+    /// TCP address to listen on (tcp://0.0.0.0:26656 unless config.toml says otherwise)
     #[arg(long, value_name = "tcp://IP:PORT")]
     laddr: Option<Listen>,
 

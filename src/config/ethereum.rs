@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
-use kadwire_discovery::{SecretKey, is_public};
+use kadwire_discovery::{PublicKey, SecretKey, is_public};
 use kadwire_wire::address::{PeerAddress, PeerId};
 
 use super::ConfigError;
@@ -81,6 +81,14 @@ impl EthereumConfig {
         }
         if let Some(other) = self.static_nodes.iter().find(|node| node.id().ethereum().is_none()) {
             return Err(ConfigError::new("static_nodes", format!("{other} is not an enode URL")));
+        }
+        // It would be dialed for ever, and be nobody.
+        let nobody = |id: &PeerId| id.ethereum().is_some_and(|key| PublicKey::from_bytes(&key).is_err());
+        if let Some(node) = self.static_nodes.iter().find(|node| nobody(&node.id())) {
+            return Err(ConfigError::new("static_nodes", format!("{node} has no valid key: a digit is wrong")));
+        }
+        if let Some(id) = self.trusted_nodes.iter().find(|id| nobody(id)) {
+            return Err(ConfigError::new("trusted_nodes", format!("{id} is no valid key: a digit is wrong")));
         }
         let private = |node: &&PeerAddress| self.public_only && node.ip().is_some_and(|ip| !is_public(ip));
         if let Some(private) = self.static_nodes.iter().find(private) {

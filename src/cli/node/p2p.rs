@@ -10,7 +10,7 @@ use super::super::options::{List, Listen};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct P2pFlags {
-    /// TCP address to listen on, for peers; likewise (:26656 unless a configuration says otherwise)
+    /// TCP address to listen on for Tendermint peers; :PORT is every interface (:26656 unless config.toml says otherwise)
     #[arg(long, value_name = "IP:PORT")]
     laddr: Option<Listen>,
 
