@@ -9,7 +9,7 @@ use std::{
 use kadwire_discovery::Now;
 use kadwire_wire::address::{PeerAddress, PeerId};
 use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     Action, Answered, Because, Config, Connected, Direction, Event, Refused, Report, Score, Slots, Stats,
@@ -86,16 +86,8 @@ impl PeerManager {
             seed: rng.random(),
         });
         let mut stats = Stats::default();
-        // One list for all nodes is usual (`cometbft testnet` writes such): whoever finds itself there passes itself over.
-        let mut others = |named: Vec<PeerAddress>, as_what| {
-            let (own, others): (Vec<_>, Vec<_>) = named.into_iter().partition(|address| dialer.is_own(address));
-            for address in own {
-                stats.refusals.count(WhyNot::SelfId);
-                info!(%address, "this node itself is named as {as_what}: passed over");
-            }
-            others
-        };
-        let (persistent, seeds) = (others(config.persistent, "a peer to keep"), others(config.seeds, "a seed"));
+        let mut others = |named| others(named, &dialer, &config.netrestrict, &mut stats);
+        let (persistent, seeds) = (others(config.persistent), others(config.seeds));
         persistent.into_iter().for_each(|address| dialer.add_persistent(address));
         seeds.into_iter().for_each(|address| dialer.add_seed(address));
         let mut book = book;
@@ -397,6 +389,27 @@ impl PeerManager {
     pub(crate) fn places_taken(&self, direction: Direction) -> super::set::Taken {
         self.set.taken(direction)
     }
+}
+
+/// The peers or seeds that the operator named, without ourselves: one list for all nodes is usual (`cometbft testnet` writes such). Who is
+/// outside the networks stays, as discovery may find it elsewhere.
+fn others(
+    named: Vec<PeerAddress>,
+    dialer: &Dialer,
+    netrestrict: &[ipnet::IpNet],
+    stats: &mut Stats,
+) -> Vec<PeerAddress> {
+    let is_outside = |ip| !netrestrict.is_empty() && !netrestrict.iter().any(|net| net.contains(&ip));
+    let (own, others): (Vec<_>, Vec<_>) = named.into_iter().partition(|address| dialer.is_own(address));
+    for address in own {
+        stats.refusals.count(WhyNot::SelfId);
+        info!(%address, "this node is among its own peers or seeds: passed over");
+    }
+    for address in others.iter().filter(|address| address.ip().is_some_and(is_outside)) {
+        stats.refusals.count(WhyNot::NetRestricted);
+        warn!(%address, "a peer or seed that is outside the networks we deal with: not dialed");
+    }
+    others
 }
 
 /// The operator's word counts first, then a persistent peer is worth most; a connected one has made up for the dials that failed before.

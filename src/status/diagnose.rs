@@ -278,7 +278,11 @@ fn candidates(status: &Status, wire: &Wire, findings: &mut Findings) {
     let told = total(&wire.candidates).max(wire.found.candidates);
     let found = wire.found;
     let reached = status.discovery.as_ref().filter(|discovery| discovery.live > 0);
-    if let Some(discovery) = reached.filter(|discovery| told == 0 && discovery.table <= discovery.bootnodes) {
+    // A bootnode may give a TCP port, and be dialed like others.
+    let are_bootnodes = |discovery: &&Discovery| {
+        discovery.table <= discovery.bootnodes && (told == 0 || wire.dials <= discovery.bootnodes as u64)
+    };
+    if let Some(discovery) = reached.filter(are_bootnodes) {
         let says = format!("Discovery reached {} and learnt of nobody else.", number(discovery.live, "bootnode"));
         findings.add(
             Cause::Alone,
@@ -314,9 +318,9 @@ fn candidates(status: &Status, wire: &Wire, findings: &mut Findings) {
             );
         }
     }
-    // Without candidates it was those who dialed us that were refused.
-    if wire.dials == 0 && told > 0 && wire.max_outbound + wire.configured > 0 {
-        let reasons = by_count(&wire.refused).into_iter();
+    // Without candidates it was those who dialed us that were refused, or the operator's peers before anything began.
+    if wire.dials == 0 && (told > 0 || wire.configured > 0) && wire.max_outbound + wire.configured > 0 {
+        let reasons = by_count(&wire.refused).into_iter().filter(|(reason, _)| told > 0 || *reason == "net_restricted");
         let known =
             reasons.filter_map(|(reason, count)| Some((reason, count, on_refused(reason)?))).take(MAX_DIAL_CAUSES);
         for (reason, count, (what, advice)) in known {

@@ -206,6 +206,18 @@ fn rows() -> Vec<(&'static str, Status, Vec<Cause>, &'static str)> {
             vec![Alone],
             "1 bootnode",
         ),
+        (
+            "a bootnode that takes no peers and knows nobody else",
+            with(discovering(), |status| {
+                let discovery = status.discovery.as_mut().unwrap();
+                (discovery.table, discovery.live) = (1, 1);
+                let wire = &mut status.wires[0];
+                (wire.candidates, wire.dials) = (counts([("discv4", 9)]), 1);
+                wire.dials_failed = counts([("connection_refused", 1)]);
+            }),
+            vec![Alone, DialsFail],
+            "learnt of nobody else",
+        ),
         // Candidates.
         (
             "another network's bootnodes",
@@ -239,6 +251,14 @@ fn rows() -> Vec<(&'static str, Status, Vec<Cause>, &'static str)> {
             }),
             vec![Refused],
             "9 candidates refused before any dial: outside the networks",
+        ),
+        (
+            "a static peer outside --netrestrict",
+            with(udp(|udp| udp.bootnodes = 0), |status| {
+                (status.wires[0].configured, status.wires[0].refused) = (1, counts([("net_restricted", 1)]));
+            }),
+            vec![Refused],
+            "1 candidate refused before any dial: outside the networks",
         ),
         // Dials.
         (

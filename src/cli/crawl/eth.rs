@@ -26,7 +26,13 @@ const AGAIN: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Nodes to begin with
-    #[arg(long, value_name = "ENODE|ENR,…", default_value = "", hide_default_value = true, required_unless_present = "devnet")]
+    #[arg(
+        long,
+        value_name = "ENODE|ENR,…",
+        default_value = "",
+        hide_default_value = true,
+        required_unless_present = "devnet"
+    )]
     bootnodes: Bootnodes,
 
     /// UDP address to ask from

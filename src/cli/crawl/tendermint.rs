@@ -20,7 +20,13 @@ const SETTLE: Duration = Duration::from_secs(20);
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Peers to begin with
-    #[arg(long, value_name = "ID@HOST:PORT,…", default_value = "", hide_default_value = true, required_unless_present = "devnet")]
+    #[arg(
+        long,
+        value_name = "ID@HOST:PORT,…",
+        default_value = "",
+        hide_default_value = true,
+        required_unless_present = "devnet"
+    )]
     seeds: List<PeerAddress>,
 
     /// The chain: peers refuse those of another network

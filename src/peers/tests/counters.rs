@@ -52,6 +52,15 @@ fn this_node_among_its_own_static_peers_and_seeds_is_counted_and_passed_over() {
 }
 
 #[test]
+fn a_static_peer_outside_the_networks_is_counted_once() {
+    let rounds = Rounds::with(Slots::default(), |config| {
+        config.netrestrict = vec!["10.0.0.0/8".parse().unwrap()];
+        config.persistent = vec![address(8)];
+    });
+    assert_eq!(stats(&rounds.after(secs(600)).expect_dials([])).refused.of(WhyNot::NetRestricted), 1);
+}
+
+#[test]
 fn what_waited_too_long_in_the_queue_is_counted_as_refused() {
     let rounds = Rounds::new(Slots { outbound: 1, ..Slots::default() }).discovered([1, 2, 3]).accepted([3]);
     assert_eq!((stats(&rounds).candidates_waiting, stats(&rounds).refused.total()), (1, 0));

@@ -2,7 +2,7 @@
 //
 //	127.31 devp2p tools    127.32 crawl    127.33 sixteen nodes    127.34 bootnode for go-ethereum    127.35 bad input    127.36 flood
 //	127.61 both families    127.63 through us, restarts, lookups
-//	127.136 RLPx's Hello    127.137 RLPx messages    127.138, 127.139 RLPx refusals and ends    127.140 fifty nodes    127.142 both wires
+//	127.136 RLPx's Hello    127.137 RLPx messages    127.138, 127.139 RLPx refusals and ends    127.140 fifty nodes    127.142 both wires    127.132.9 why
 package ethereum
 
 import (
