@@ -1,5 +1,5 @@
 //! Ethereum peers on loopback: nodes given nothing but one bootnode find each other by discv4 and speak a protocol over RLPx; a record
-//! filter keeps dials away from other chains; one node has peers of both wires.
+//! filter keeps dials away from other chains; one node has peers of both wires; babblers are in nobody's way.
 
 use std::{
     collections::BTreeSet,
@@ -20,8 +20,17 @@ use kadwire::{
     status::{NodeSource, Source},
 };
 use kadwire_discovery::{self as discovery, Discovery, EnrPair, NodeRecord, SecretKey};
-use kadwire_wire::{address::PeerId, tendermint::key::NodeKey, transport::Direction};
-use tokio::time::{sleep, timeout};
+use kadwire_wire::{
+    address::PeerId,
+    rlpx::{self as wire, disconnect::DisconnectReason, message::join},
+    tendermint::key::NodeKey,
+    transport::{CloseReason, Direction, RlpxConfig, RlpxTransport, Transport},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{sleep, timeout},
+};
 
 /// Generous: everything is over in a second or two, unless the machine is very busy.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -232,4 +241,49 @@ async fn stopping_leaves_no_task() {
     bootnode.close().await;
     // Drivers of connections end by themselves, once the other end has.
     until(|| tasks() == before).await;
+}
+
+/// The same at a whole node: forty streams that say nothing, forty that babble, and an honest peer, which gets in and is answered.
+#[tokio::test]
+async fn a_node_among_babblers_takes_an_honest_peer() {
+    let answer = |mut stream: PeerStream| async move {
+        while let Some(message) = stream.recv().await {
+            stream.send(message.code + 1, message.payload).await?;
+        }
+        Ok(())
+    };
+    let mut builder = Node::ethereum_builder(EthereumConfig::new(key(1), Some(listen(4, 1))));
+    builder.with_protocol(Protocol::new("test", 1, 5, answer).unwrap());
+    let victim = builder.start().await.unwrap();
+    let address = victim.local_address().unwrap().clone();
+    let there = SocketAddr::from((address.ip().unwrap(), address.port()));
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(TcpStream::connect(there).await.unwrap());
+        let mut babbler = TcpStream::connect(there).await.unwrap();
+        tokio::spawn(async move {
+            let _ = babbler.write_all(&[0xff; 5000]).await;
+            let _ = babbler.read_to_end(&mut Vec::new()).await;
+        });
+    }
+    let protocols = vec![wire::capability::Protocol::new("test", 1, 5).unwrap()];
+    let friend_key = wire::SecretKey::from_bytes(&[2; 32]).unwrap();
+    let friend = RlpxTransport::bind(RlpxConfig::new(friend_key, "friend", protocols)).await.unwrap();
+    let talk = async {
+        let mut connection = friend.dial(&address).await.unwrap();
+        connection.send(0, join(1, b"hello")).await.unwrap();
+        assert_eq!(connection.recv().await, Some((0, join(2, b"hello"))));
+        loop {
+            let transport = victim.stats().await.ethereum.unwrap().transport;
+            if transport.handshakes_malformed == 40 && transport.handshakes_failed == 40 {
+                assert_eq!(transport.accepts_completed, 1);
+                break connection;
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let connection = timeout(PATIENCE, talk).await.expect("an honest peer is served and all others are counted");
+    victim.stop().await;
+    let reason = timeout(PATIENCE, connection.closed()).await.expect("the node's word");
+    assert_eq!(reason, CloseReason::RemoteDisconnected(DisconnectReason::Quitting));
 }

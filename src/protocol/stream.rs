@@ -162,8 +162,11 @@ impl From<SendError> for ProtocolError {
     fn from(error: SendError) -> Self {
         match error {
             SendError::TooLarge { len, max } => ProtocolError::TooLarge { len, max },
-            // Handlers are given protocols that both have: what is left is the end.
-            SendError::Closed | SendError::UnknownChannel(_) | SendError::NotSharedByPeer(_) => ProtocolError::Closed,
+            SendError::CodeOutOfRange { code, length } => ProtocolError::InvalidCode { code, length: length.into() },
+            // Handlers are given protocols that both have, and messages are made here: what is left is the end.
+            SendError::Closed | SendError::UnknownChannel(_) | SendError::NotSharedByPeer(_) | SendError::NoCode => {
+                ProtocolError::Closed
+            }
         }
     }
 }

@@ -320,9 +320,11 @@ impl SendError {
     fn refused(peer: PeerId, error: transport::SendError) -> Self {
         match error {
             transport::SendError::Closed => SendError::NotConnected(peer),
-            transport::SendError::UnknownChannel(_) | transport::SendError::NotSharedByPeer(_) => {
-                SendError::NoSuchChannel(peer)
-            }
+            // Ethereum's protocols, which have codes, are no channels here.
+            transport::SendError::UnknownChannel(_)
+            | transport::SendError::NotSharedByPeer(_)
+            | transport::SendError::NoCode
+            | transport::SendError::CodeOutOfRange { .. } => SendError::NoSuchChannel(peer),
             transport::SendError::TooLarge { len, max } => SendError::TooLarge { len, max },
         }
     }

@@ -3,20 +3,15 @@
 
 mod raw_peer;
 
-use std::time::Duration;
-
-use kadwire_wire::transport::{TendermintTransport, Transport};
-use raw_peer::{RawPeer, allocated, node, socket, soon};
-use tokio::{io::AsyncWriteExt, net::TcpStream, task::JoinSet};
+use kadwire_wire::transport::TendermintTransport;
+use raw_peer::{RawPeer, held_for_each, node, socket};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 /// Where strangers stop. A large buffer at any one stage shows in the mean.
 const STAGES: [&str; 5] = ["nothing", "half a key", "a key", "an identity", "half a NodeInfo"];
 
-/// With the strangers' ends, fewer files than the thousand that many systems allow.
-const STREAMS: usize = 400;
-
 /// Opens a stream, goes as far as the stage says, and then says nothing more.
-async fn stranger(node: &TendermintTransport, stage: &str) -> std::net::TcpStream {
+async fn stranger(node: &TendermintTransport, stage: &str) -> TcpStream {
     let key = [&[0x22, 0x0a, 0x20][..], &[9; 32]].concat();
     let mut stream = TcpStream::connect(socket(node)).await.unwrap();
     match stage {
@@ -30,29 +25,13 @@ async fn stranger(node: &TendermintTransport, stage: &str) -> std::net::TcpStrea
         }
         _ => {}
     }
-    stream.into_std().unwrap()
+    stream
 }
 
 /// The state of the handshake and its task, and no more than a few frames of what came.
 #[tokio::test]
 async fn a_handshake_that_waits_holds_less_than_six_kilobytes() {
     let node = node(1, [127, 0, 0, 1]).await;
-    let (mut handshakes, mut strangers, mut before) = (JoinSet::new(), Vec::new(), 0);
-    for n in 0..STREAMS {
-        // The first ones pay for what all share.
-        if n == STREAMS / 5 {
-            before = allocated();
-        }
-        let accept = async {
-            let incoming = node.accept().await.unwrap();
-            handshakes.spawn(incoming.handshake());
-        };
-        let stage = STAGES[n % STAGES.len()];
-        let (stranger, ()) = soon("stream", async { tokio::join!(stranger(&node, stage), accept) }).await;
-        strangers.push(stranger);
-    }
-    tokio::time::sleep(Duration::from_millis(50)).await;
-    assert!(handshakes.try_join_next().is_none(), "all of them wait");
-    let each = (allocated() - before) / (STREAMS * 4 / 5);
+    let each = held_for_each(&node, async |n| stranger(&node, STAGES[n % STAGES.len()]).await).await;
     assert!((500..6 * 1024).contains(&each), "{each} bytes");
 }

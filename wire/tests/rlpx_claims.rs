@@ -1,5 +1,6 @@
 //! What Ethereum peers claim to send holds no memory; alone in its process, to measure it.
 
+mod raw_peer;
 mod raw_rlpx;
 
 use std::time::Duration;
@@ -14,6 +15,7 @@ use kadwire_wire::{
     },
     transport::{CloseReason, Connection, Endpoint, RlpxConfig, RlpxTransport, Transport},
 };
+use raw_peer::allocated;
 use raw_rlpx::RawPeer;
 use tokio::{net::TcpStream, time::timeout};
 
@@ -21,20 +23,12 @@ fn key(seed: u8) -> SecretKey {
     SecretKey::from_bytes(&[seed; 32]).unwrap()
 }
 
-/// The memory that this process may write to, in bytes, whether it has touched it or not.
-fn allocated() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmData:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<usize>().unwrap() * 1024
-}
-
 /// A live connection with a raw peer.
 async fn live(node: &RlpxTransport, protocols: &[Protocol], seed: u8) -> (Connection, RawPeer) {
     let Endpoint::Socket(there) = node.local() else { unreachable!("a TCP transport") };
     let raw = async {
         let mut raw = RawPeer::secure(TcpStream::connect(there).await.unwrap(), &key(seed), key(1).public()).await;
-        raw.write(&Hello::new(*key(seed).public().as_bytes(), "raw", protocols).to_frame()).await;
-        raw.read_hello().await;
+        raw.greet(&Hello::new(*key(seed).public().as_bytes(), "raw", protocols).to_frame()).await;
         raw
     };
     let accepted = async { node.accept().await.unwrap().handshake().await.unwrap() };

@@ -1,8 +1,6 @@
 //! Two Ethereum nodes over real TCP on loopback addresses: what one sends the other gets, who is refused hears why, and every way to end is
 //! seen on both sides.
 
-mod raw_rlpx;
-
 use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
@@ -12,18 +10,16 @@ use kadwire_wire::{
         SecretKey,
         capability::{Protocol, ProtocolError},
         disconnect::DisconnectReason,
-        hello::{Hello, HelloError},
-        message::{MAX_MESSAGE_SIZE, MessageError, join, split},
-        multiplex::MultiplexError,
+        hello::HelloError,
+        message::{MAX_MESSAGE_SIZE, join, split},
     },
     transport::{
         BindError, CloseReason, Connection, DialError, Direction, HandshakeError, RlpxConfig, RlpxTransport, SendError,
-        Transport,
+        Transport, TrySendError,
     },
 };
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
-use raw_rlpx::RawPeer;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 /// Channels are the places of the shared protocols, by name.
 const ETH: u8 = 0;
@@ -268,12 +264,36 @@ async fn what_cannot_be_sent_says_why() {
     let (a, b) = (node(1).await, node(2).await);
     let (to_b, mut to_a) = connect(&a, &b).await;
     assert_eq!(to_b.send(2, join(0, &[])).await, Err(SendError::UnknownChannel(2)));
-    let large = join(0, &vec![0; MAX_MESSAGE_SIZE + 9]);
-    let max = MAX_MESSAGE_SIZE + 9;
-    assert_eq!(to_b.send(ETH, large.clone()).await, Err(SendError::TooLarge { len: large.len(), max }));
-    // A code that the protocol does not have is found out later: the message is dropped, and its place is free again.
-    for _ in 0..100 {
-        soon("a place", to_b.send(SNAP, join(8, &[]))).await.unwrap();
+    assert_eq!(to_b.send(SNAP, Bytes::new()).await, Err(SendError::NoCode));
+    let out_of_range = SendError::CodeOutOfRange { code: 8, length: 8 };
+    assert_eq!(to_b.send(SNAP, join(8, &[])).await, Err(out_of_range));
+    assert_eq!(to_b.sender.try_send(SNAP, join(8, &[])), Err(out_of_range.into()));
+    // Seen by its length with the code, or without.
+    for more in [1, 9] {
+        let refused = to_b.send(ETH, join(0, &vec![0; MAX_MESSAGE_SIZE + more])).await.unwrap_err();
+        assert!(matches!(refused, SendError::TooLarge { len, max } if len > max), "{refused}");
+    }
+    // What does not compress grows: of the largest payloads some have no frame.
+    let mut noise = vec![0; MAX_MESSAGE_SIZE];
+    StdRng::seed_from_u64(1).fill_bytes(&mut noise);
+    let refused = [
+        to_b.send(ETH, join(0, &noise)).await.unwrap_err(),
+        match to_b.sender.try_send(ETH, join(0, &noise)).unwrap_err() {
+            TrySendError::Refused(error) => error,
+            full => panic!("{full}"),
+        },
+    ];
+    for error in refused {
+        assert!(
+            matches!(error, SendError::TooLarge { len, max: MAX_MESSAGE_SIZE } if len > MAX_MESSAGE_SIZE),
+            "{error}"
+        );
+    }
+    // All of it was refused at the call: the connection goes on, and no place is taken.
+    noise.truncate(MAX_MESSAGE_SIZE - 4000);
+    for message in [join(0, &noise), join(0, &vec![0; MAX_MESSAGE_SIZE])] {
+        to_b.send(ETH, message.clone()).await.unwrap();
+        assert!(soon("message", to_a.recv()).await == Some((ETH, message)));
     }
     to_b.send(SNAP, join(7, &[])).await.unwrap();
     assert_eq!(soon("message", to_a.recv()).await, Some((SNAP, join(7, &[]))));
@@ -334,181 +354,6 @@ async fn nodes_that_share_nothing_part_and_say_so() {
         assert_eq!(error.blame(), Blame::Incompatible);
     }
     assert_eq!((a.stats().handshakes_incompatible, b.stats().handshakes_incompatible), (1, 1));
-}
-
-/// A peer made by hand, of whose Hello we think nothing, and what it is told.
-#[tokio::test]
-async fn whoever_is_refused_hears_why() {
-    let b = node(2).await;
-    let eth = [protocol("eth", 69, 18)];
-    let id = *key(7).public().as_bytes();
-    type Greeting = Vec<u8>;
-    let useless = Hello::new(id, "raw", &[protocol("eth", 1, 1)]).to_frame();
-    let other = Hello::new(*key(8).public().as_bytes(), "raw", &eth).to_frame();
-    let nobody = Hello::new([0; 64], "raw", &eth).to_frame();
-    let cases: Vec<(Greeting, DisconnectReason)> = vec![
-        (useless, DisconnectReason::UselessPeer),
-        (other, DisconnectReason::UnexpectedIdentity),
-        (nobody, DisconnectReason::InvalidIdentity),
-        (vec![0x10, 0xc0], DisconnectReason::Protocol),
-        (vec![0x80; 3000], DisconnectReason::Protocol),
-    ];
-    for (greeting, reason) in cases {
-        let stream = TcpStream::connect(socket(&b)).await.unwrap();
-        let handshake = tokio::spawn(b.accept().await.unwrap().handshake());
-        let mut raw = RawPeer::secure(stream, &key(7), key(2).public()).await;
-        raw.write(&greeting).await;
-        raw.read_hello().await;
-        let hello = Hello::from_frame(&greeting);
-        assert_eq!(soon("the reason", raw.read_disconnect()).await, reason, "{hello:?}");
-        drop(raw);
-        assert_ne!(handshake.await.unwrap().unwrap_err().blame(), Blame::Local, "{hello:?}");
-    }
-    // A peer that refuses us says why, too.
-    let (_raw, error) = tokio::join!(
-        async {
-            let mut raw =
-                RawPeer::secure(TcpStream::connect(socket(&b)).await.unwrap(), &key(7), key(2).public()).await;
-            raw.write(&[0x01, 0xc1, 0x04]).await;
-            raw
-        },
-        async { b.accept().await.unwrap().handshake().await.unwrap_err() }
-    );
-    assert_eq!((error.blame(), error), (Blame::Local, HandshakeError::Disconnected(DisconnectReason::TooManyPeers)));
-}
-
-/// A stream with somebody who says nothing, some of the first packet, all of it, or a Hello that does not end.
-#[tokio::test]
-async fn a_handshake_has_five_seconds_in_all() {
-    let b = node(2).await;
-    for stage in 0..4 {
-        let stream = TcpStream::connect(socket(&b)).await.unwrap();
-        let incoming = b.accept().await.unwrap();
-        let handshake = tokio::spawn(incoming.handshake());
-        let raw = match stage {
-            0 => Err(stream),
-            1 => {
-                stream.try_write(&[1, 200, 4]).unwrap();
-                Err(stream)
-            }
-            _ => {
-                let mut raw = RawPeer::secure(stream, &key(7), key(2).public()).await;
-                raw.read_hello().await;
-                if stage == 3 {
-                    raw.write_cut(&Hello::new(*key(7).public().as_bytes(), "raw", &[]).to_frame()).await;
-                }
-                Ok(raw)
-            }
-        };
-        tokio::time::pause();
-        let begun = tokio::time::Instant::now();
-        let error = handshake.await.unwrap().unwrap_err();
-        assert_eq!(error, HandshakeError::Timeout(Duration::from_secs(5)), "stage {stage}");
-        assert!(begun.elapsed() <= Duration::from_millis(5_001), "stage {stage}: {:?}", begun.elapsed());
-        tokio::time::resume();
-        drop(raw);
-    }
-    assert_eq!(b.stats().handshakes_failed, 4);
-}
-
-/// A raw peer with whom the node has exchanged Hellos.
-async fn raw_peer(b: &RlpxTransport) -> (RawPeer, Connection) {
-    let (raw, accepted) = tokio::join!(
-        async {
-            let mut raw = RawPeer::secure(TcpStream::connect(socket(b)).await.unwrap(), &key(7), key(2).public()).await;
-            raw.write(&Hello::new(*key(7).public().as_bytes(), "raw", &[protocol("eth", 69, 18)]).to_frame()).await;
-            raw.read_hello().await;
-            raw
-        },
-        async { b.accept().await.unwrap().handshake().await.unwrap() }
-    );
-    (raw, accepted)
-}
-
-#[tokio::test]
-async fn a_silent_peer_is_pinged_and_then_given_up() {
-    let b = node(2).await;
-    let (mut raw, to_raw) = raw_peer(&b).await;
-    tokio::time::pause();
-    let begun = tokio::time::Instant::now();
-    let reason = to_raw.closed().await;
-    assert_eq!((reason.blame(), reason), (Blame::Local, CloseReason::Rlpx(MultiplexError::ReadTimeout)));
-    assert_eq!(begun.elapsed().as_secs(), 30);
-    tokio::time::resume();
-    assert_eq!(raw.read().await.unwrap()[0], 0x02, "a ping");
-    assert_eq!(soon("the reason", raw.read_disconnect()).await, DisconnectReason::ReadTimeout);
-}
-
-#[tokio::test]
-async fn a_peer_that_takes_nothing_for_twenty_seconds_is_given_up() {
-    let b = node(2).await;
-    let (_raw, to_raw) = raw_peer(&b).await;
-    let mut noise = vec![0; 100_000];
-    StdRng::seed_from_u64(1).fill_bytes(&mut noise);
-    let message = join(0, &noise);
-    // Until neither the stream nor the queue has room.
-    while timeout(Duration::from_millis(500), to_raw.send(ETH, message.clone())).await.is_ok() {}
-    tokio::time::pause();
-    let begun = tokio::time::Instant::now();
-    let reason = to_raw.closed().await;
-    assert_eq!((reason.blame(), reason), (Blame::Local, CloseReason::Io(io::ErrorKind::TimedOut)));
-    assert!((10..=20).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
-}
-
-#[tokio::test]
-async fn a_peer_that_is_gone_is_given_up_also_if_nobody_takes_what_it_sent() {
-    let b = node(2).await;
-    let (mut raw, to_raw) = raw_peer(&b).await;
-    let message = [&[0x10][..], &raw_rlpx::snappy(&[7; 100_000])].concat();
-    for _ in 0..16 {
-        raw.write(&message).await;
-    }
-    // As many as may wait: nothing more is read.
-    while to_raw.stats().messages_received < 11 {
-        tokio::task::yield_now().await;
-    }
-    drop(raw);
-    tokio::time::pause();
-    let reason = soon("the end", async {
-        // Nobody is there to read it.
-        while to_raw.send(ETH, join(0, &[7; 1000])).await.is_ok() {}
-        to_raw.closed().await
-    })
-    .await;
-    assert!(matches!(reason, CloseReason::Io(_)), "{reason}");
-}
-
-#[tokio::test]
-async fn a_peer_that_breaks_a_rule_hears_which_and_what_came_before_is_delivered() {
-    let b = node(2).await;
-    let snappy = |payload: &[u8]| raw_rlpx::snappy(payload);
-    let cases: Vec<(Vec<u8>, CloseReason, DisconnectReason)> = vec![
-        // eth/69 has 18 messages, from 16 on.
-        (
-            [vec![16 + 18], snappy(&[0xc0])].concat(),
-            MultiplexError::UnknownCode(34).into(),
-            DisconnectReason::Subprotocol,
-        ),
-        (
-            [vec![0x10], vec![0xff; 9]].concat(),
-            MultiplexError::Message(MessageError::Snappy).into(),
-            DisconnectReason::Protocol,
-        ),
-        ([vec![0x80], snappy(&[0xc0])].concat(), MultiplexError::SecondHello.into(), DisconnectReason::Protocol),
-    ];
-    for (frame, reason, told) in cases {
-        let (mut raw, mut to_raw) = raw_peer(&b).await;
-        raw.write(&[vec![0x11], snappy(b"before")].concat()).await;
-        raw.write(&frame).await;
-        assert_eq!(soon("message", to_raw.recv()).await, Some((ETH, join(1, b"before"))));
-        assert_eq!(soon("end", to_raw.closed()).await, reason);
-        assert!(reason.blame().is_peer());
-        assert_eq!(soon("the reason", raw.read_disconnect()).await, told);
-    }
-    let (mut raw, to_raw) = raw_peer(&b).await;
-    raw.write_altered(&[0x10, 0xc0]).await;
-    let reason = soon("end", to_raw.closed()).await;
-    assert!(matches!(reason, CloseReason::RlpxFrame(_)) && reason.blame() == Blame::Malformed, "{reason}");
 }
 
 #[tokio::test]

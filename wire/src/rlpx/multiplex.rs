@@ -16,6 +16,7 @@
 //! Different from go-ethereum: a second Hello ends the connection (there it is ignored); a flood of pings does not stop the reader, those beyond
 //! 16 get no pong; what a protocol does not read in time is its driver's business, not the other protocols'.
 
+mod admission;
 mod error;
 mod outbox;
 
@@ -26,9 +27,10 @@ use std::{
 
 use bytes::Bytes;
 
-pub use error::{MultiplexConfigError, MultiplexError, QueueError};
+pub(crate) use admission::Admission;
+pub use error::{MultiplexConfigError, MultiplexError, QueueError, RefusedMessage};
 
-use self::outbox::{Outbox, Waiting};
+use self::outbox::Outbox;
 use super::{
     capability::{BASE_LENGTH, SharedProtocol},
     disconnect::DisconnectReason,
@@ -137,28 +139,12 @@ impl Multiplex {
             return Err(QueueError::Disconnecting);
         }
         let waiting = self.outbox.channel(channel).ok_or(QueueError::UnknownProtocol(channel))?;
-        let SharedProtocol { protocol, .. } = waiting.shared;
         let places = waiting.places(message.len());
         if !waiting.has_room(places) {
             return Err(QueueError::Full(message));
         }
-        let (own, payload) = split(message).map_err(|_| QueueError::NoCode)?;
-        let code = waiting.shared.wire_code(own);
-        let code = code.ok_or(QueueError::CodeOutOfRange { code: own, length: protocol.length })?;
-        if payload.len() > protocol.max_message_size {
-            return Err(QueueError::TooLarge { len: payload.len(), max: protocol.max_message_size });
-        }
-        if !self.codec.may_exceed(code, payload.len()) {
-            self.outbox.push(channel, places, Waiting::Message(code, payload));
-            return Ok(());
-        }
-        // Only compressing it tells.
-        let mut frame = Vec::new();
-        match self.codec.encode(code, &payload, &mut frame) {
-            Ok(()) => self.outbox.push(channel, places, Waiting::Frame(frame)),
-            Err(MessageError::TooLarge { len, max }) => return Err(QueueError::TooLarge { len, max }),
-            Err(_) => return Err(QueueError::TooLarge { len: payload.len(), max: MAX_MESSAGE_SIZE }),
-        }
+        let message = admission::admit(&waiting.shared, &mut self.codec, message)?;
+        self.outbox.push(channel, places, message);
         Ok(())
     }
 

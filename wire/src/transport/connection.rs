@@ -8,7 +8,12 @@ use super::{
     CloseReason, Endpoint,
     link::{Link, State},
 };
-use crate::{Blame, PeerId, rlpx::hello::Hello, stats::ConnectionStats, tendermint::node_info::NodeInfo};
+use crate::{
+    Blame, PeerId,
+    rlpx::{hello::Hello, multiplex::RefusedMessage},
+    stats::ConnectionStats,
+    tendermint::node_info::NodeInfo,
+};
 
 /// Who opened the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,11 +146,10 @@ pub struct Sender {
 
 impl Sender {
     /// Queues a message, waiting for room on its channel only. `Ok` means queued, not received. Cancel-safe: a message whose
-    /// future is dropped was not queued.
+    /// future is dropped was not queued. Whether one of more than 14 MB fits into a frame of RLPx is found out by compressing it (some
+    /// milliseconds).
     pub async fn send(&self, channel: u8, message: Bytes) -> Result<(), SendError> {
-        let (spec, shared, places) = self.link.channel(channel).ok_or(SendError::UnknownChannel(channel))?;
-        check(spec.max_message_size, shared, channel, &message)?;
-        let taken = Link::places(spec, &message);
+        let (places, taken) = self.link.admit(channel, &message)?;
         places.acquire_many(taken).await.map_err(|_| SendError::Closed)?.forget();
         self.link.push(channel, message, taken);
         Ok(())
@@ -153,9 +157,7 @@ impl Sender {
 
     /// Queues a message if its channel has room now; gives it back in [`TrySendError::Full`] if not.
     pub fn try_send(&self, channel: u8, message: Bytes) -> Result<(), TrySendError> {
-        let (spec, shared, places) = self.link.channel(channel).ok_or(SendError::UnknownChannel(channel))?;
-        check(spec.max_message_size, shared, channel, &message)?;
-        let taken = Link::places(spec, &message);
+        let (places, taken) = self.link.admit(channel, &message)?;
         match places.try_acquire_many(taken) {
             Ok(place) => place.forget(),
             Err(tokio::sync::TryAcquireError::Closed) => return Err(SendError::Closed.into()),
@@ -211,16 +213,6 @@ impl Sender {
     }
 }
 
-fn check(max: usize, shared: bool, channel: u8, message: &Bytes) -> Result<(), SendError> {
-    if !shared {
-        return Err(SendError::NotSharedByPeer(channel));
-    }
-    if message.len() > max {
-        return Err(SendError::TooLarge { len: message.len(), max });
-    }
-    Ok(())
-}
-
 /// Receives messages from one peer. Dropping it ends the connection (unless it is being flushed).
 #[derive(Debug)]
 pub struct Receiver {
@@ -262,14 +254,35 @@ pub enum SendError {
     /// The peer does not list the channel; it would end the connection.
     #[error("the peer does not have channel {0:#04x}")]
     NotSharedByPeer(u8),
-    /// Larger than the channel allows.
+    /// On RLPx: the message does not begin with a code.
+    #[error("the message has no code in front")]
+    NoCode,
+    /// On RLPx: the protocol has fewer messages; the peer would end the connection.
+    #[error("message code {code}, the protocol has {length}")]
+    CodeOutOfRange {
+        /// The protocol's own code.
+        code: u64,
+        /// How many it has.
+        length: u16,
+    },
+    /// Larger than the channel allows; on RLPx, also if what compression makes of it is larger than a frame.
     #[error("message of {len} bytes, the channel allows {max}")]
     TooLarge {
-        /// The message, in bytes.
+        /// The message, or the frame data made of it, in bytes.
         len: usize,
         /// The limit, in bytes.
         max: usize,
     },
+}
+
+impl From<RefusedMessage> for SendError {
+    fn from(error: RefusedMessage) -> Self {
+        match error {
+            RefusedMessage::NoCode => SendError::NoCode,
+            RefusedMessage::CodeOutOfRange { code, length } => SendError::CodeOutOfRange { code, length },
+            RefusedMessage::TooLarge { len, max } => SendError::TooLarge { len, max },
+        }
+    }
 }
 
 impl SendError {

@@ -11,7 +11,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -19,8 +19,16 @@ use std::{
 use bytes::Bytes;
 use tokio::sync::{Notify, Semaphore, watch};
 
-use super::{ChannelSpec, CloseReason};
-use crate::{send_queue::places_taken, stats::ConnectionStats};
+use super::{ChannelSpec, CloseReason, SendError, lock};
+use crate::{
+    rlpx::{
+        capability::{Protocol, SharedProtocol},
+        message::MAX_CODE_LENGTH,
+        multiplex::Admission,
+    },
+    send_queue::places_taken,
+    stats::ConnectionStats,
+};
 
 /// Received bytes that may wait for the user, all channels together (one message may exceed them); then the driver stops reading. A
 /// message holds at most twice its bytes.
@@ -67,8 +75,17 @@ struct LinkChannel {
     spec: ChannelSpec,
     /// Whether the peer lists the channel too.
     shared: bool,
+    /// If it is a protocol of RLPx: what its messages must be.
+    protocol: Option<Admission>,
     /// One permit for each free place in the send queue.
     places: Semaphore,
+}
+
+impl LinkChannel {
+    fn new(spec: ChannelSpec, shared: bool, protocol: Option<Admission>) -> Self {
+        let places = Semaphore::new(spec.send_queue.clamp(1, Semaphore::MAX_PERMITS));
+        LinkChannel { spec, shared, protocol, places }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -119,16 +136,23 @@ fn cost(message: &Bytes) -> usize {
 impl Link {
     /// `theirs` are the channels that the peer lists.
     pub(crate) fn new(specs: &[ChannelSpec], theirs: &[u8]) -> Arc<Self> {
-        let channels = specs
-            .iter()
-            .map(|&spec| LinkChannel {
-                spec,
-                shared: theirs.contains(&spec.id),
-                places: Semaphore::new(spec.send_queue.clamp(1, Semaphore::MAX_PERMITS)),
-            })
-            .collect();
-        let inbox = Inbox { queues: specs.iter().map(|_| VecDeque::new()).collect(), ..Inbox::default() };
-        let outbox = Outbox { places: specs.iter().map(|_| VecDeque::new()).collect(), ..Outbox::default() };
+        Self::of(specs.iter().map(|&spec| LinkChannel::new(spec, theirs.contains(&spec.id), None)).collect())
+    }
+
+    /// The shared protocols as channels, by place, with a peer whose Hello says `version`. A message has its code in front.
+    pub(crate) fn of_protocols(shared: &[SharedProtocol], version: u64) -> Arc<Self> {
+        let channel = |(id, &shared): (u8, &SharedProtocol)| {
+            let Protocol { send_queue, max_message_size, .. } = shared.protocol;
+            let max_message_size = max_message_size.saturating_add(MAX_CODE_LENGTH);
+            let spec = ChannelSpec { send_queue, max_message_size, ..ChannelSpec::new(id) };
+            LinkChannel::new(spec, true, Some(Admission { shared, version }))
+        };
+        Self::of((0..).zip(shared).map(channel).collect())
+    }
+
+    fn of(channels: Vec<LinkChannel>) -> Arc<Self> {
+        let inbox = Inbox { queues: channels.iter().map(|_| VecDeque::new()).collect(), ..Inbox::default() };
+        let outbox = Outbox { places: channels.iter().map(|_| VecDeque::new()).collect(), ..Outbox::default() };
         Arc::new(Link {
             channels,
             outbox: Mutex::new(outbox),
@@ -149,8 +173,24 @@ impl Link {
         Some((&channel.spec, channel.shared, &channel.places))
     }
 
+    /// The places of the channel of a message that may be sent on it, and how many the message takes.
+    pub(crate) fn admit(&self, id: u8, message: &Bytes) -> Result<(&Semaphore, u32), SendError> {
+        let channel = self.channels.iter().find(|channel| channel.spec.id == id);
+        let LinkChannel { spec, shared, protocol, places } = channel.ok_or(SendError::UnknownChannel(id))?;
+        if !shared {
+            return Err(SendError::NotSharedByPeer(id));
+        }
+        if message.len() > spec.max_message_size {
+            return Err(SendError::TooLarge { len: message.len(), max: spec.max_message_size });
+        }
+        if let Some(protocol) = protocol {
+            protocol.check(message)?;
+        }
+        Ok((places, Self::places(spec, message)))
+    }
+
     /// The places that a message of a channel takes: of those that [`channel`](Self::channel) gives, never more than there are.
-    pub(crate) fn places(spec: &ChannelSpec, message: &Bytes) -> u32 {
+    fn places(spec: &ChannelSpec, message: &Bytes) -> u32 {
         u32::try_from(places_taken(message.len(), spec.send_queue)).unwrap_or(u32::MAX)
     }
 
@@ -358,11 +398,6 @@ impl Drop for CloseOnDrop {
         // The first reason stays; this one is seen only if the task did not come to its end.
         self.0.close(CloseReason::requested("the connection's task was dropped"));
     }
-}
-
-/// A panic while a lock was held leaves whole values here (a push or a pop), so they stay usable.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, VecDeque},
     mem,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -16,8 +16,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{
     AcceptError, ChannelSpec, CloseReason, Connection, DialError, Direction, Endpoint, HandshakeError, Incoming,
-    IncomingStream, PeerInfo, Transport, channels, check_peer,
+    IncomingStream, PeerInfo, Transport, check_peer,
+    counters::Counters,
     link::{Link, State},
+    lock,
 };
 use crate::{
     Host, PeerAddress, PeerId,
@@ -111,7 +113,7 @@ impl MemoryNetwork {
         }
         nodes.insert(info.id(), Node { address, dialers });
         drop(nodes);
-        let local = Arc::new(Local { info, speaks, address, stats: Mutex::default() });
+        let local = Arc::new(Local { info, speaks, address, counters: Counters::default() });
         let incoming = tokio::sync::Mutex::new(incoming);
         Ok(MemoryTransport { network: self.clone(), local, incoming, closed: watch::Sender::new(false) })
     }
@@ -142,20 +144,17 @@ enum Speaks {
 }
 
 impl Speaks {
-    /// The channels of a connection with a peer that says `theirs`, and which of them it has.
-    fn with(&self, theirs: &PeerInfo) -> (Vec<ChannelSpec>, Vec<u8>) {
+    /// This side's end of a connection with a peer that says `theirs`.
+    fn link(&self, theirs: &PeerInfo) -> Result<Arc<Link>, HandshakeError> {
         match (self, theirs) {
             (Speaks::Channels(channels), PeerInfo::Tendermint(node_info)) => {
-                (channels.clone(), node_info.channels.clone())
+                Ok(Link::new(channels, &node_info.channels))
             }
             (Speaks::Protocols(protocols), PeerInfo::Ethereum(hello)) => {
-                let shared = match_protocols(protocols, &hello.capabilities).unwrap_or_default();
-                let specs = channels(&shared);
-                let ids = specs.iter().map(|spec| spec.id).collect();
-                (specs, ids)
+                Ok(Link::of_protocols(&match_protocols(protocols, &hello.capabilities)?, hello.version))
             }
             // A node dials those that speak its own wire.
-            _ => Default::default(),
+            _ => Err(HandshakeError::UselessPeer(UselessPeer)),
         }
     }
 }
@@ -174,7 +173,7 @@ struct Local {
     info: PeerInfo,
     speaks: Speaks,
     address: Option<SocketAddr>,
-    stats: Mutex<TransportStats>,
+    counters: Counters,
 }
 
 impl Local {
@@ -196,17 +195,8 @@ impl Local {
         match (&self.info, theirs) {
             (PeerInfo::Tendermint(ours), PeerInfo::Tendermint(theirs)) => check_peer(ours, None, theirs.id, theirs),
             (ours, theirs) if ours.id() == theirs.id() => Err(HandshakeError::SelfConnection),
-            (_, theirs) if self.speaks.with(theirs).0.is_empty() => Err(HandshakeError::UselessPeer(UselessPeer)),
-            _ => Ok(()),
+            (_, theirs) => self.speaks.link(theirs).map(|_| ()),
         }
-    }
-
-    fn count(&self, change: impl FnOnce(&mut TransportStats)) {
-        change(&mut lock(&self.stats));
-    }
-
-    fn count_failure(&self, error: &HandshakeError) {
-        self.count(|stats| stats.count_failure(error.blame()));
     }
 }
 
@@ -226,7 +216,7 @@ struct Answer {
 
 impl Transport for MemoryTransport {
     async fn dial(&self, address: &PeerAddress) -> Result<Connection, DialError> {
-        self.local.count(|stats| stats.dialed = stats.dialed.saturating_add(1));
+        self.local.counters.begun(Direction::Outbound);
         self.local.check_wire(address)?;
         let (dialers, remote) = self.find(address)?;
         let (answer, answered) = oneshot::channel();
@@ -246,10 +236,7 @@ impl Transport for MemoryTransport {
         };
         let done = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
         let result = done.unwrap_or(Err(HandshakeError::Timeout(HANDSHAKE_TIMEOUT)));
-        match &result {
-            Ok(_) => self.local.count(|stats| stats.dials_completed = stats.dials_completed.saturating_add(1)),
-            Err(error) => self.local.count_failure(error),
-        }
+        self.local.counters.ended(Direction::Outbound, &result);
         Ok(result?)
     }
 
@@ -279,7 +266,7 @@ impl Transport for MemoryTransport {
             while incoming.try_recv().is_ok() {}
             return Err(AcceptError::Closed);
         };
-        self.local.count(|stats| stats.accepted = stats.accepted.saturating_add(1));
+        self.local.counters.begun(Direction::Inbound);
         let remote = dialing.from.endpoint();
         Ok(Incoming { remote, stream: IncomingStream::Memory(MemoryIncoming { local: self.local.clone(), dialing }) })
     }
@@ -293,7 +280,7 @@ impl Transport for MemoryTransport {
     }
 
     fn stats(&self) -> TransportStats {
-        *lock(&self.local.stats)
+        self.local.counters.stats()
     }
 
     fn close(&self) {
@@ -336,33 +323,34 @@ pub(super) struct MemoryIncoming {
 
 impl MemoryIncoming {
     pub(super) async fn handshake(self, remote: Endpoint) -> Result<Connection, HandshakeError> {
+        let local = self.local.clone();
+        let result = self.meet(remote);
+        local.counters.ended(Direction::Inbound, &result);
+        result
+    }
+
+    fn meet(self, remote: Endpoint) -> Result<Connection, HandshakeError> {
         let MemoryIncoming { local, dialing: Dialing { from, answer } } = self;
         let info = local.info.clone();
         if let Err(error) = local.check(None, &from.info) {
-            local.count_failure(&error);
             // The dialer does its own checks, and sees the stream closed if it finds nothing wrong.
             let _ = answer.send(Answer { info, link: None });
             return Err(error);
         }
-        let (our_specs, theirs) = local.speaks.with(&from.info);
-        let ours = Link::new(&our_specs, &theirs);
-        let (their_specs, theirs) = from.speaks.with(&local.info);
-        let dialers = Link::new(&their_specs, &theirs);
-        tokio::spawn(carry(ours.clone(), dialers.clone(), their_specs));
-        tokio::spawn(carry(dialers.clone(), ours.clone(), our_specs));
+        let (ours, dialers) = (local.speaks.link(&from.info)?, from.speaks.link(&local.info)?);
+        tokio::spawn(carry(ours.clone(), dialers.clone()));
+        tokio::spawn(carry(dialers.clone(), ours.clone()));
         if answer.send(Answer { info, link: Some(dialers.clone()) }).is_err() {
             dialers.close(CloseReason::Dropped);
             ours.close(CloseReason::Remote);
-            local.count_failure(&HandshakeError::Closed);
             return Err(HandshakeError::Closed);
         }
-        local.count(|stats| stats.accepts_completed = stats.accepts_completed.saturating_add(1));
         Ok(Connection::new(from.info.clone(), remote, Direction::Inbound, ours))
     }
 }
 
-/// Carries messages from one side to the other until either is over; `specs` are the receiving side's channels.
-async fn carry(from: Arc<Link>, to: Arc<Link>, specs: Vec<ChannelSpec>) {
+/// Carries messages from one side to the other until either is over.
+async fn carry(from: Arc<Link>, to: Arc<Link>) {
     loop {
         // Read before the outbox: what was sent before a flush is still found.
         let state = from.state();
@@ -376,7 +364,7 @@ async fn carry(from: Arc<Link>, to: Arc<Link>, specs: Vec<ChannelSpec>) {
             if let State::Closed(reason) = to.state() {
                 return from.close(seen_from_afar(&reason));
             }
-            if let Err(error) = accept_message(&specs, channel, &message) {
+            if let Err(error) = accept_message(&to, channel, &message) {
                 to.close(error.into());
                 return from.close(CloseReason::Remote);
             }
@@ -417,9 +405,8 @@ fn check_id(expected: PeerId, proven: PeerId) -> Result<(), HandshakeError> {
     }
 }
 
-fn accept_message(specs: &[ChannelSpec], channel: u8, message: &Bytes) -> Result<(), MConnectionError> {
-    let spec = specs.iter().find(|spec| spec.id == channel);
-    let spec = spec.ok_or(MConnectionError::UnknownChannel(channel.into()))?;
+fn accept_message(to: &Link, channel: u8, message: &Bytes) -> Result<(), MConnectionError> {
+    let (spec, ..) = to.channel(channel).ok_or(MConnectionError::UnknownChannel(channel.into()))?;
     if message.len() > spec.max_message_size {
         return Err(MConnectionError::MessageTooLarge { channel, max: spec.max_message_size });
     }
@@ -436,10 +423,6 @@ fn count(from: &Link, to: &Link, len: usize) {
     stats.messages_received = stats.messages_received.saturating_add(1);
     stats.bytes_received = stats.bytes_received.saturating_add(len);
     to.set_stats(stats);
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

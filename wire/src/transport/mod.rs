@@ -1,7 +1,7 @@
 //! The drivers: they own sockets and clocks, run the handshakes, and yield [`Connection`]s.
 //!
 //! A connection is data: two bounded queues and a reason why it ended. So the memory and TCP transports differ only in who
-//! fills the queues, and only [`Transport`] is a trait. `dial` includes the handshake: its caller hears only of proven
+//! fills the queues, and only [`Transport`] is a trait that users see. `dial` includes the handshake: its caller hears only of proven
 //! identities. `accept` does not: an [`Incoming`] can be refused by its address before it costs anything.
 //!
 //! ```
@@ -24,15 +24,23 @@
 //! ```
 
 mod connection;
+mod counters;
 mod error;
+mod handshake;
 mod link;
+mod live;
 mod memory;
 mod resolve;
 mod rlpx;
 mod tcp;
 mod tendermint;
 
-use std::{fmt, future::Future, net::IpAddr, net::SocketAddr};
+use std::{
+    fmt,
+    future::Future,
+    net::{IpAddr, SocketAddr},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 pub use crate::tendermint::mconnection::ChannelSpec;
 pub use connection::{Connection, Direction, PeerInfo, Receiver, SendError, Sender, TrySendError};
@@ -43,14 +51,7 @@ pub use rlpx::{RlpxConfig, RlpxTransport};
 pub use tendermint::{TendermintConfig, TendermintTransport};
 
 use crate::{
-    PeerAddress, PeerId,
-    rlpx::{
-        capability::{Protocol, SharedProtocol},
-        disconnect::DisconnectReason,
-        message::MAX_CODE_LENGTH,
-    },
-    stats::TransportStats,
-    tendermint::node_info::NodeInfo,
+    PeerAddress, PeerId, rlpx::disconnect::DisconnectReason, stats::TransportStats, tendermint::node_info::NodeInfo,
 };
 
 /// A way to reach peers and be reached. Owned or shared by the router; both calls may run at the same time.
@@ -157,16 +158,6 @@ impl Incoming {
     }
 }
 
-/// The shared protocols of a connection as its channels, by place. A message has its code in front.
-fn channels(shared: &[SharedProtocol]) -> Vec<ChannelSpec> {
-    let channel = |(id, shared): (u8, &SharedProtocol)| {
-        let Protocol { send_queue, max_message_size, .. } = shared.protocol;
-        let max_message_size = max_message_size.saturating_add(MAX_CODE_LENGTH);
-        ChannelSpec { send_queue, max_message_size, ..ChannelSpec::new(id) }
-    };
-    (0..).zip(shared).map(channel).collect()
-}
-
 /// The checks after both NodeInfos are known, in CometBFT's order (`transport.go`, upgrade): the dialed id, the id that the
 /// NodeInfo names, ourselves, compatibility.
 fn check_peer(
@@ -186,4 +177,9 @@ fn check_peer(
         return Err(HandshakeError::SelfConnection);
     }
     local.compatible_with(remote).map_err(HandshakeError::Incompatible)
+}
+
+/// A panic while a lock was held leaves whole values here (a push, a pop, a count), so they stay usable.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,22 +1,19 @@
 //! The TCP driver of Ethereum's peer wire (RLPx): binds, accepts and dials; then the handshake and Hello, and one task per connection.
 
 mod handshake;
-mod live;
+mod wire;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-};
+use tokio::net::TcpStream;
 
 use super::{
     AcceptError, BindError, Connection, DialError, Direction, Endpoint, HandshakeError, Incoming, IncomingStream,
-    Transport, tcp,
+    Transport, counters::Counters, tcp,
 };
 use crate::{
     PeerAddress, PeerId,
@@ -84,9 +81,7 @@ impl RlpxConfig {
 #[derive(Debug)]
 pub struct RlpxTransport {
     local: Arc<Local>,
-    local_addr: SocketAddr,
-    listener: Mutex<Option<Arc<TcpListener>>>,
-    closed: watch::Sender<bool>,
+    listening: tcp::Listening,
 }
 
 /// What every handshake and connection needs of this side.
@@ -94,13 +89,7 @@ pub struct RlpxTransport {
 struct Local {
     config: RlpxConfig,
     hello: Hello,
-    stats: Mutex<TransportStats>,
-}
-
-impl Local {
-    fn count(&self, change: impl FnOnce(&mut TransportStats)) {
-        change(&mut lock(&self.stats));
-    }
+    counters: Counters,
 }
 
 impl RlpxTransport {
@@ -110,23 +99,14 @@ impl RlpxTransport {
         config.multiplex.validate()?;
         let hello = Hello::new(*config.key.public().as_bytes(), &config.name, &config.protocols);
         hello.check().map_err(BindError::Hello)?;
-        let listener = match config.listen {
-            Some(address) => Some(tcp::listen(address).map_err(|error| BindError::Listen(address, error))?),
-            None => None,
-        };
-        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-        let local_addr = listener.as_ref().and_then(|listener| listener.local_addr().ok()).unwrap_or(unspecified);
-        Ok(RlpxTransport {
-            local: Arc::new(Local { config, hello, stats: Mutex::default() }),
-            local_addr,
-            listener: Mutex::new(listener.map(Arc::new)),
-            closed: watch::Sender::new(false),
-        })
+        let listening = tcp::Listening::bind(config.listen)?;
+        let local = Arc::new(Local { config, hello, counters: Counters::default() });
+        Ok(RlpxTransport { local, listening })
     }
 
     /// Where this side can be dialed, if it listens on a specified address: its enode.
     pub fn address(&self) -> Option<PeerAddress> {
-        PeerAddress::from_socket(self.id(), self.local_addr).ok()
+        PeerAddress::from_socket(self.id(), self.listening.address()).ok()
     }
 
     fn dialer(&self) -> tcp::Dialer {
@@ -143,7 +123,7 @@ fn key_of(address: &PeerAddress) -> Result<PublicKey, DialError> {
 
 impl Transport for RlpxTransport {
     async fn dial(&self, address: &PeerAddress) -> Result<Connection, DialError> {
-        self.local.count(|stats| stats.dialed = stats.dialed.saturating_add(1));
+        self.local.counters.begun(Direction::Outbound);
         let expected = key_of(address)?;
         let (stream, remote) = self.dialer().connect(address).await?;
         let check = |_| std::future::ready(Ok(()));
@@ -157,9 +137,8 @@ impl Transport for RlpxTransport {
     }
 
     async fn accept(&self) -> Result<Incoming, AcceptError> {
-        let listener = lock(&self.listener).clone();
-        let (stream, remote) = tcp::accept(listener, self.closed.subscribe()).await?;
-        self.local.count(|stats| stats.accepted = stats.accepted.saturating_add(1));
+        let (stream, remote) = self.listening.accept().await?;
+        self.local.counters.begun(Direction::Inbound);
         Ok(Incoming { remote, stream: IncomingStream::Rlpx(RlpxIncoming { local: self.local.clone(), stream }) })
     }
 
@@ -168,16 +147,15 @@ impl Transport for RlpxTransport {
     }
 
     fn local(&self) -> Endpoint {
-        Endpoint::Socket(self.local_addr)
+        Endpoint::Socket(self.listening.address())
     }
 
     fn stats(&self) -> TransportStats {
-        *lock(&self.local.stats)
+        self.local.counters.stats()
     }
 
     fn close(&self) {
-        self.closed.send_replace(true);
-        *lock(&self.listener) = None;
+        self.listening.close();
     }
 }
 
@@ -199,8 +177,4 @@ impl RlpxIncoming {
     {
         handshake::run(&self.local, self.stream, remote, Direction::Inbound, None, check).await
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,9 +1,9 @@
-//! Sockets, the same for both wires: listening, and a stream to a peer's address.
+//! Sockets, the same for both wires: listening, a stream to a peer's address, and how one ends.
 
 use std::{
     io,
     net::{IpAddr, Shutdown, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -14,14 +14,64 @@ use tokio::{
     time::timeout,
 };
 
-use super::{AcceptError, DialError, Endpoint, resolve};
+use super::{AcceptError, BindError, DialError, Endpoint, lock, resolve};
 use crate::PeerAddress;
 
 /// Streams that the system completes before we accept them.
 const BACKLOG: u32 = 1024;
 
+/// What is still to be written at the end is written within this (go-ethereum `discWriteTimeout`).
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Where a transport listens, until it is closed.
+#[derive(Debug)]
+pub(super) struct Listening {
+    address: SocketAddr,
+    listener: Mutex<Option<Arc<TcpListener>>>,
+    closed: watch::Sender<bool>,
+}
+
+impl Listening {
+    /// With `None` nothing comes.
+    pub(super) fn bind(address: Option<SocketAddr>) -> Result<Self, BindError> {
+        let listener = address.map(|address| listen(address).map_err(|error| BindError::Listen(address, error)));
+        let listener = listener.transpose()?;
+        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
+        let address = listener.as_ref().and_then(|listener| listener.local_addr().ok()).unwrap_or(unspecified);
+        Ok(Listening { address, listener: Mutex::new(listener.map(Arc::new)), closed: watch::Sender::new(false) })
+    }
+
+    /// With the real port; 0.0.0.0:0 without a listener.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next stream and where it comes from, until it is closed.
+    pub(super) async fn accept(&self) -> Result<(TcpStream, Endpoint), AcceptError> {
+        let (listener, mut closed) = (lock(&self.listener).clone(), self.closed.subscribe());
+        let accept = async {
+            match listener {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        let accepted = tokio::select! {
+            biased;
+            _ = closed.wait_for(|closed| *closed) => return Err(AcceptError::Closed),
+            accepted = accept => accepted,
+        };
+        let (stream, remote) = accepted.map_err(|error| AcceptError::Io(error.kind()))?;
+        Ok((stream, canonical(remote)))
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.send_replace(true);
+        *lock(&self.listener) = None;
+    }
+}
+
 /// A local address to listen on; every interface if it is unspecified.
-pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // Every interface means both families, whatever the system's default is.
     if address.is_ipv6() && address.ip().is_unspecified() {
@@ -32,26 +82,6 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
-}
-
-/// The next stream and where it comes from, until the transport is `closed`. Without a listener nothing comes.
-pub(super) async fn accept(
-    listener: Option<Arc<TcpListener>>,
-    mut closed: watch::Receiver<bool>,
-) -> Result<(TcpStream, Endpoint), AcceptError> {
-    let accept = async {
-        match listener {
-            Some(listener) => listener.accept().await,
-            None => std::future::pending().await,
-        }
-    };
-    let accepted = tokio::select! {
-        biased;
-        _ = closed.wait_for(|closed| *closed) => return Err(AcceptError::Closed),
-        accepted = accept => accepted,
-    };
-    let (stream, remote) = accepted.map_err(|error| AcceptError::Io(error.kind()))?;
-    Ok((stream, canonical(remote)))
 }
 
 /// Writes all of it.
@@ -67,9 +97,16 @@ pub(super) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Resul
     Ok(())
 }
 
+/// Writes the last bytes, and lets the peer hang up first for so long.
+pub(super) async fn say_farewell(stream: &TcpStream, bytes: &[u8], limit: Duration) {
+    if matches!(timeout(FAREWELL, write_all(stream, bytes)).await, Ok(Ok(()))) {
+        linger(stream, limit).await;
+    }
+}
+
 /// Says that nothing more will come, and drops what the peer sends until it says the same, or time is up. To close a socket with unread
 /// bytes would reset the stream and could destroy what we sent.
-pub(super) async fn linger(stream: &TcpStream, limit: Duration) {
+async fn linger(stream: &TcpStream, limit: Duration) {
     let drain = async {
         SockRef::from(stream).shutdown(Shutdown::Write)?;
         let mut dropped = [0; 1024];

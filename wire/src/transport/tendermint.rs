@@ -1,22 +1,19 @@
 //! The TCP driver of Tendermint's peer wire: binds, accepts and dials; then the handshake, and one task per connection.
 
 mod handshake;
-mod live;
+mod wire;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-};
+use tokio::net::TcpStream;
 
 use super::{
     AcceptError, BindError, ChannelSpec, Connection, DialError, Direction, Endpoint, HandshakeError, Incoming,
-    IncomingStream, Transport, tcp,
+    IncomingStream, Transport, counters::Counters, tcp,
 };
 use crate::{
     PeerAddress, PeerId,
@@ -77,48 +74,31 @@ impl TendermintConfig {
 #[derive(Debug)]
 pub struct TendermintTransport {
     local: Arc<Local>,
-    local_addr: SocketAddr,
-    listener: Mutex<Option<Arc<TcpListener>>>,
-    closed: watch::Sender<bool>,
+    listening: tcp::Listening,
 }
 
 /// What every handshake and connection needs of this side.
 #[derive(Debug)]
 struct Local {
     config: TendermintConfig,
-    stats: Mutex<TransportStats>,
-}
-
-impl Local {
-    fn count(&self, change: impl FnOnce(&mut TransportStats)) {
-        change(&mut lock(&self.stats));
-    }
+    counters: Counters,
 }
 
 impl TendermintTransport {
     /// Checks the configuration and listens.
     pub async fn bind(mut config: TendermintConfig) -> Result<Self, BindError> {
         config.mconnection.validate(&config.channels)?;
-        let listener = match config.listen {
-            Some(address) => Some(tcp::listen(address).map_err(|error| BindError::Listen(address, error))?),
-            None => None,
-        };
-        let unspecified = SocketAddr::from(([0, 0, 0, 0], 0));
-        let local_addr = listener.as_ref().and_then(|listener| listener.local_addr().ok()).unwrap_or(unspecified);
+        let listening = tcp::Listening::bind(config.listen)?;
         config.node_info.id = config.key.id();
         config.node_info.channels = config.channels.iter().map(|channel| channel.id).collect();
-        let mut advertised = config.advertise.unwrap_or(local_addr);
+        let mut advertised = config.advertise.unwrap_or(listening.address());
         if advertised.port() == 0 {
-            advertised.set_port(local_addr.port());
+            advertised.set_port(listening.address().port());
         }
         config.node_info.listen_addr = advertised.to_string();
         config.node_info.validate().map_err(BindError::NodeInfo)?;
-        Ok(TendermintTransport {
-            local: Arc::new(Local { config, stats: Mutex::default() }),
-            local_addr,
-            listener: Mutex::new(listener.map(Arc::new)),
-            closed: watch::Sender::new(false),
-        })
+        let local = Arc::new(Local { config, counters: Counters::default() });
+        Ok(TendermintTransport { local, listening })
     }
 
     /// Where this side can be dialed, if it said so or listens on a specified address.
@@ -134,7 +114,7 @@ impl TendermintTransport {
 
 impl Transport for TendermintTransport {
     async fn dial(&self, address: &PeerAddress) -> Result<Connection, DialError> {
-        self.local.count(|stats| stats.dialed = stats.dialed.saturating_add(1));
+        self.local.counters.begun(Direction::Outbound);
         let expected = address.id().tendermint().ok_or(DialError::Unsupported)?;
         let (stream, remote) = self.dialer().connect(address).await?;
         Ok(handshake::run(&self.local, stream, remote, Direction::Outbound, Some(expected)).await?)
@@ -147,9 +127,8 @@ impl Transport for TendermintTransport {
     }
 
     async fn accept(&self) -> Result<Incoming, AcceptError> {
-        let listener = lock(&self.listener).clone();
-        let (stream, remote) = tcp::accept(listener, self.closed.subscribe()).await?;
-        self.local.count(|stats| stats.accepted = stats.accepted.saturating_add(1));
+        let (stream, remote) = self.listening.accept().await?;
+        self.local.counters.begun(Direction::Inbound);
         let incoming = TendermintIncoming { local: self.local.clone(), stream };
         Ok(Incoming { remote, stream: IncomingStream::Tendermint(incoming) })
     }
@@ -159,16 +138,15 @@ impl Transport for TendermintTransport {
     }
 
     fn local(&self) -> Endpoint {
-        Endpoint::Socket(self.local_addr)
+        Endpoint::Socket(self.listening.address())
     }
 
     fn stats(&self) -> TransportStats {
-        *lock(&self.local.stats)
+        self.local.counters.stats()
     }
 
     fn close(&self) {
-        self.closed.send_replace(true);
-        *lock(&self.listener) = None;
+        self.listening.close();
     }
 }
 
@@ -183,8 +161,4 @@ impl TendermintIncoming {
     pub(super) async fn handshake(self, remote: Endpoint) -> Result<Connection, HandshakeError> {
         handshake::run(&self.local, self.stream, remote, Direction::Inbound, None).await
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -16,6 +16,7 @@ use rand::{SeedableRng, rngs::StdRng};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    task::JoinSet,
 };
 
 pub(crate) const CHANNEL: u8 = 0x30;
@@ -142,6 +143,29 @@ pub(crate) fn delimited(message: &[u8]) -> Vec<u8> {
 /// Nothing here takes long; a test that hangs says where.
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(30), future).await.unwrap_or_else(|_| panic!("{what} hangs"))
+}
+
+/// With the strangers' ends, fewer files than the thousand that many systems allow.
+const STREAMS: usize = 400;
+
+/// What a node holds for each of many streams whose other end says nothing more, in bytes. `open` opens the n-th and goes as far as it will.
+pub(crate) async fn held_for_each(node: &impl Transport, open: impl AsyncFn(usize) -> TcpStream) -> usize {
+    let (mut handshakes, mut strangers, mut before) = (JoinSet::new(), Vec::new(), 0);
+    for n in 0..STREAMS {
+        // The first ones pay for what all share.
+        if n == STREAMS / 5 {
+            before = allocated();
+        }
+        let accept = async {
+            let incoming = node.accept().await.unwrap();
+            handshakes.spawn(incoming.handshake());
+        };
+        let (stranger, ()) = soon("stream", async { tokio::join!(open(n), accept) }).await;
+        strangers.push(stranger.into_std().unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(handshakes.try_join_next().is_none(), "all of them wait");
+    (allocated() - before) / (STREAMS * 4 / 5)
 }
 
 /// The memory that this process may write to, in bytes, whether it has touched it or not.

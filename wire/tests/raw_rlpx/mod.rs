@@ -15,9 +15,11 @@ use tokio::{
 
 pub(crate) struct RawPeer {
     pub(crate) stream: TcpStream,
-    writer: FrameWriter,
+    pub(crate) writer: FrameWriter,
     reader: FrameReader,
     input: FrameBuffer,
+    /// What the node compresses from now on.
+    pub(crate) codec: Codec,
 }
 
 impl RawPeer {
@@ -29,43 +31,45 @@ impl RawPeer {
                 stream.write_all(&bytes).await.unwrap();
             }
             if let Some(Secured { writer, reader, .. }) = handshake.poll_secured() {
-                return RawPeer { stream, writer, reader, input: FrameBuffer::default() };
+                return RawPeer { stream, writer, reader, input: FrameBuffer::default(), codec: Codec::plain() };
             }
-            // Byte by byte, so that no frame of what follows is taken.
-            let byte = stream.read_u8().await.unwrap();
-            handshake.handle_bytes(&[byte]).unwrap();
+            // No more than belongs to it, so that no frame of what follows is taken.
+            let mut bytes = vec![0; handshake.missing()];
+            let len = stream.read(&mut bytes).await.unwrap();
+            assert_ne!(len, 0, "the node hung up");
+            handshake.handle_bytes(&bytes[..len]).unwrap();
         }
     }
 
-    fn sealed(&mut self, data: &[u8]) -> Vec<u8> {
+    /// The data as a sealed frame.
+    pub(crate) fn seal(&mut self, data: &[u8]) -> Vec<u8> {
         let mut frame = Vec::new();
         self.writer.seal(data, &mut frame).unwrap();
         frame
     }
 
-    /// One frame. Who was hung up on may fail to write.
+    /// One frame.
     pub(crate) async fn write(&mut self, data: &[u8]) {
-        let frame = self.sealed(data);
-        let _ = self.stream.write_all(&frame).await;
+        let frame = self.seal(data);
+        self.write_raw(&frame).await;
+    }
+
+    /// Who was hung up on may fail to write.
+    pub(crate) async fn write_raw(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
     }
 
     /// The beginning of a frame, header included.
     pub(crate) async fn write_begin(&mut self, data: &[u8], len: usize) {
-        let frame = self.sealed(data);
-        self.stream.write_all(&frame[..len]).await.unwrap();
+        let frame = self.seal(data);
+        self.write_raw(&frame[..len]).await;
     }
 
-    /// All of a frame but its last byte.
-    pub(crate) async fn write_cut(&mut self, data: &[u8]) {
-        let frame = self.sealed(data);
-        self.stream.write_all(&frame[..frame.len() - 1]).await.unwrap();
-    }
-
-    /// A frame with one bit changed.
-    pub(crate) async fn write_altered(&mut self, data: &[u8]) {
-        let mut frame = self.sealed(data);
-        frame[35] ^= 1;
-        self.stream.write_all(&frame).await.unwrap();
+    /// The data of a frame with this message.
+    pub(crate) fn message(&mut self, code: u64, payload: &[u8]) -> Vec<u8> {
+        let mut data = Vec::new();
+        self.codec.encode(code, payload, &mut data).unwrap();
+        data
     }
 
     /// The data of the next frame; `None` at the end of the stream.
@@ -74,36 +78,38 @@ impl RawPeer {
             if let Some(data) = self.reader.open(&mut self.input).unwrap() {
                 return Some(data.to_vec());
             }
-            if self.stream.read_buf(&mut self.input.spare(1024)).await.ok()? == 0 {
+            if self.stream.read_buf(self.input.spare(2000)).await.unwrap_or(0) == 0 {
                 return None;
             }
         }
     }
 
-    pub(crate) async fn read_hello(&mut self) {
-        Hello::from_frame(&self.read().await.unwrap()).unwrap();
+    pub(crate) async fn read_hello(&mut self) -> Hello {
+        Hello::from_frame(&self.read().await.unwrap()).unwrap()
     }
 
-    /// The reason in the Disconnect that comes, compressed or not, after whatever else comes; then the end of the stream.
-    pub(crate) async fn read_disconnect(&mut self) -> DisconnectReason {
-        let data = loop {
-            let data = self.read().await.expect("a Disconnect before the end");
-            if data[0] == 0x01 {
-                break data;
+    /// Says Hello and hears the node's: from now on both compress.
+    pub(crate) async fn greet(&mut self, hello: &[u8]) {
+        self.write(hello).await;
+        self.read_hello().await;
+        self.codec = Codec::for_version(5);
+    }
+
+    /// What the node gives as the reason when it hangs up; all that came before, with how many pings and pongs.
+    pub(crate) async fn end(&mut self) -> (Option<DisconnectReason>, [usize; 2]) {
+        let (mut reason, mut base) = (None, [0; 2]);
+        while let Some(data) = self.read().await {
+            assert_eq!(reason, None, "nothing comes after Disconnect");
+            match data.first() {
+                Some(1) => {
+                    let (_, payload) = split(self.codec.decode(1, &data[1..], 2048).unwrap()).unwrap();
+                    reason = Some(DisconnectReason::decode(&payload));
+                }
+                Some(2) => base[0] += 1,
+                Some(3) => base[1] += 1,
+                _ => {}
             }
-        };
-        assert_eq!(self.read().await, None);
-        let plain = match Codec::for_version(5).decode(0, &data[1..], 2048) {
-            Ok(message) => split(message).unwrap().1.to_vec(),
-            Err(_) => data[1..].to_vec(),
-        };
-        DisconnectReason::decode(&plain)
+        }
+        (reason, base)
     }
-}
-
-/// A payload as it goes into a frame.
-pub(crate) fn snappy(payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    Codec::for_version(5).encode(0, payload, &mut out).unwrap();
-    out[1..].to_vec()
 }

@@ -63,6 +63,20 @@ pub enum QueueError {
     /// There is no such shared protocol.
     #[error("no shared protocol {0}")]
     UnknownProtocol(u8),
+    /// The message can never be sent.
+    #[error(transparent)]
+    Refused(#[from] RefusedMessage),
+    /// The protocol's queue is full; here is the message.
+    #[error("the protocol's queue is full")]
+    Full(Bytes),
+    /// This side hangs up.
+    #[error("the connection is ending")]
+    Disconnecting,
+}
+
+/// Why a message can never be sent on a protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RefusedMessage {
     /// The message does not begin with a code.
     #[error("the message has no code in front")]
     NoCode,
@@ -74,9 +88,6 @@ pub enum QueueError {
         /// How many it has.
         length: u16,
     },
-    /// The protocol's queue is full; here is the message.
-    #[error("the protocol's queue is full")]
-    Full(Bytes),
     /// The payload is larger than the protocol allows, or its frame larger than a frame can be.
     #[error("message of {len} bytes, at most {max} are allowed")]
     TooLarge {
@@ -85,9 +96,6 @@ pub enum QueueError {
         /// The limit, in bytes.
         max: usize,
     },
-    /// This side hangs up.
-    #[error("the connection is ending")]
-    Disconnecting,
 }
 
 impl QueueError {

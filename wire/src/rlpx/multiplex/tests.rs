@@ -210,13 +210,16 @@ fn what_cannot_be_sent_is_refused_with_its_reason() {
     let mut pair = Pair::of(MultiplexConfig::default(), &protocols, 5);
     let left = &mut pair.left;
     assert_eq!(left.send(2, join(0, &[])), Err(QueueError::UnknownProtocol(2)));
-    assert_eq!(left.send(BIG, join(4, &[])), Err(QueueError::CodeOutOfRange { code: 4, length: 4 }));
-    assert_eq!(left.send(BIG, join(u64::MAX, &[])), Err(QueueError::CodeOutOfRange { code: u64::MAX, length: 4 }));
-    assert_eq!(left.send(BIG, Bytes::new()), Err(QueueError::NoCode));
-    assert_eq!(left.send(BIG, join(0, &[0; 1001])), Err(QueueError::TooLarge { len: 1001, max: 1000 }));
     let large = vec![0; MAX_MESSAGE_SIZE + 1];
-    let too_large = QueueError::TooLarge { len: MAX_MESSAGE_SIZE + 1, max: MAX_MESSAGE_SIZE };
-    assert_eq!(left.send(SMALL, join(0, &large)), Err(too_large));
+    for (channel, message, why) in [
+        (BIG, join(4, &[]), RefusedMessage::CodeOutOfRange { code: 4, length: 4 }),
+        (BIG, join(u64::MAX, &[]), RefusedMessage::CodeOutOfRange { code: u64::MAX, length: 4 }),
+        (BIG, Bytes::new(), RefusedMessage::NoCode),
+        (BIG, join(0, &[0; 1001]), RefusedMessage::TooLarge { len: 1001, max: 1000 }),
+        (SMALL, join(0, &large), RefusedMessage::TooLarge { len: MAX_MESSAGE_SIZE + 1, max: MAX_MESSAGE_SIZE }),
+    ] {
+        assert_eq!(left.send(channel, message), Err(why.into()));
+    }
     assert!(!left.is_sending());
     // The largest payload fits if it compresses, and is refused at once if its frame would be too large.
     left.send(SMALL, join(0, &large[1..])).unwrap();
@@ -229,7 +232,10 @@ fn what_cannot_be_sent_is_refused_with_its_reason() {
     };
     let random: Vec<u8> = std::iter::repeat_with(random).take(MAX_MESSAGE_SIZE).collect();
     let refused = pair.left.send(SMALL, join(0, &random)).unwrap_err();
-    assert!(matches!(refused, QueueError::TooLarge { len, .. } if len > MAX_MESSAGE_SIZE), "{refused}");
+    assert!(
+        matches!(refused, QueueError::Refused(RefusedMessage::TooLarge { len, .. }) if len > MAX_MESSAGE_SIZE),
+        "{refused}"
+    );
     pair.left.send(SMALL, join(0, &random[20_000..])).unwrap();
     assert!(pair.step().unwrap().is_ok());
     assert_eq!(pair.right_got(), [(SMALL, 0, random[20_000..].to_vec())]);

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     PeerId,
-    rlpx::disconnect::DisconnectReason,
+    rlpx::{disconnect::DisconnectReason, message::join},
     tendermint::node_info::Incompatibility,
     transport::{SendError, TrySendError},
 };
@@ -224,16 +224,20 @@ async fn ethereum_nodes_talk_in_what_both_speak_and_say_why_they_leave() {
     let hello = to_a.info.ethereum().unwrap();
     assert_eq!((to_a.info.name(), hello.capabilities.len()), ("node 1/v1", 3));
     // eth/68 is the first channel, snap/1 the second, and there is no third.
-    for (channel, message) in [(1, "snap"), (0, "eth")] {
-        to_b.send(channel, message.into()).await.unwrap();
-        assert_eq!(to_a.recv().await, Some((channel, message.into())));
+    for (channel, message) in [(1, join(3, b"snap")), (0, join(0, b"eth"))] {
+        to_b.send(channel, message.clone()).await.unwrap();
+        assert_eq!(to_a.recv().await, Some((channel, message)));
     }
-    assert_eq!(to_b.send(2, "les".into()).await, Err(SendError::UnknownChannel(2)));
+    // As over TCP, each protocol has its codes and no others.
+    assert_eq!(to_b.send(2, join(0, b"les")).await, Err(SendError::UnknownChannel(2)));
+    assert_eq!(to_b.send(1, join(4, &[])).await, Err(SendError::CodeOutOfRange { code: 4, length: 4 }));
+    assert_eq!(to_b.send(1, Bytes::new()).await, Err(SendError::NoCode));
 
-    to_b.send(0, "last".into()).await.unwrap();
+    let last = join(0, b"last");
+    to_b.send(0, last.clone()).await.unwrap();
     let quitting = CloseReason::Disconnected(DisconnectReason::Quitting);
     assert_eq!(to_b.flush_and_close(quitting.clone()).await, quitting);
-    assert_eq!(to_a.recv().await, Some((0, "last".into())));
+    assert_eq!(to_a.recv().await, Some((0, last)));
     assert_eq!(to_a.recv().await, None);
     assert_eq!(to_a.closed().await, CloseReason::RemoteDisconnected(DisconnectReason::Quitting));
 }

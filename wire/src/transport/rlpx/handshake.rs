@@ -9,9 +9,15 @@ use rand::rngs::StdRng;
 use tokio::{net::TcpStream, time::timeout};
 
 use super::{
-    super::{Connection, Direction, Endpoint, HandshakeError, PeerInfo, channels, link::Link, tcp},
+    super::{
+        Connection, Direction, Endpoint, HandshakeError, PeerInfo,
+        handshake::{read, set_nodelay, write},
+        link::Link,
+        live::Live,
+        tcp,
+    },
     Local,
-    live::Live,
+    wire::RlpxWire,
 };
 use crate::{
     PeerId,
@@ -25,11 +31,8 @@ use crate::{
     },
 };
 
-/// Bytes read at a time, on the stack.
-const READ_SIZE: usize = 2048;
-
-/// A refused peer is told why within this, and given as long to hang up (go-ethereum `discWriteTimeout`).
-const FAREWELL: Duration = Duration::from_secs(1);
+/// A refused peer that was told why has this long to hang up.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// A stream whose ends have proven their keys.
 pub(super) struct Session {
@@ -56,11 +59,7 @@ where
     let (mut session, mut codec) = (None, Codec::plain());
     let done = timeout(limit, shake(local, &stream, expected, check, &mut session, &mut codec)).await;
     let result = done.unwrap_or(Err(HandshakeError::Timeout(limit)));
-    local.count(|stats| match (&result, direction) {
-        (Ok(_), Direction::Outbound) => stats.dials_completed = stats.dials_completed.saturating_add(1),
-        (Ok(_), Direction::Inbound) => stats.accepts_completed = stats.accepts_completed.saturating_add(1),
-        (Err(error), _) => stats.count_failure(error.blame()),
-    });
+    local.counters.ended(direction, &result);
     if let (Err(error), Some(session)) = (&result, &mut session)
         && let Some(reason) = error.disconnect()
     {
@@ -68,15 +67,13 @@ where
     }
     let (hello, shared) = result.inspect_err(|error| tracing::debug!(%remote, ?direction, %error, "handshake"))?;
     let mut session = session.ok_or(HandshakeError::Closed)?;
-    let specs = channels(&shared);
-    let ids: Vec<u8> = specs.iter().map(|spec| spec.id).collect();
-    let link = Link::new(&specs, &ids);
+    let link = Link::of_protocols(&shared, hello.version);
     let now = tokio::time::Instant::now().into_std();
     // The configuration was checked when the transport was bound.
     let machine = Multiplex::new(local.config.multiplex, &shared, codec, now);
     let machine = machine.map_err(|_| HandshakeError::Io(io::ErrorKind::InvalidInput))?;
     session.reader.set_max_frame(machine.max_frame());
-    tokio::spawn(Live::new(stream, *session, machine, link.clone()).run());
+    tokio::spawn(Live::new(stream, RlpxWire::new(*session, machine), link.clone()).run());
     Ok(Connection::new(PeerInfo::Ethereum(hello), remote, direction, link))
 }
 
@@ -123,7 +120,7 @@ async fn secure(
     stream: &TcpStream,
     expected: Option<PublicKey>,
 ) -> Result<Box<Session>, HandshakeError> {
-    stream.set_nodelay(true).map_err(io_error)?;
+    set_nodelay(stream)?;
     let mut handshake = begin(&local.config.key, expected);
     let mut input = FrameBuffer::default();
     loop {
@@ -172,36 +169,7 @@ async fn read_hello(stream: &TcpStream, session: &mut Session) -> Result<Hello, 
 async fn refuse(stream: &TcpStream, writer: &mut FrameWriter, codec: &mut Codec, reason: DisconnectReason) {
     let (mut data, mut frame) = (Vec::new(), Vec::new());
     let made = codec.encode(code::DISCONNECT, &reason.encode(), &mut data).is_ok();
-    if made && writer.seal(&data, &mut frame).is_ok() && timeout(FAREWELL, write(stream, &frame)).await == Ok(Ok(())) {
-        tcp::linger(stream, FAREWELL).await;
-    }
-}
-
-/// Waits for bytes and reads them. Does not come back at once for ever, so that the time-out has its say while a peer sends without end.
-async fn read(
-    stream: &TcpStream,
-    handle: impl FnOnce(&[u8]) -> Result<(), HandshakeError>,
-) -> Result<(), HandshakeError> {
-    tokio::task::consume_budget().await;
-    stream.readable().await.map_err(io_error)?;
-    let mut bytes = [0; READ_SIZE];
-    match stream.try_read(&mut bytes) {
-        Ok(0) => Err(HandshakeError::Closed),
-        Ok(len) => handle(bytes.get(..len).unwrap_or_default()),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        Err(error) => Err(io_error(error)),
-    }
-}
-
-async fn write(stream: &TcpStream, bytes: &[u8]) -> Result<(), HandshakeError> {
-    tcp::write_all(stream, bytes).await.map_err(io_error)
-}
-
-fn io_error(error: io::Error) -> HandshakeError {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
-            HandshakeError::Closed
-        }
-        kind => HandshakeError::Io(kind),
+    if made && writer.seal(&data, &mut frame).is_ok() {
+        tcp::say_farewell(stream, &frame, LINGER).await;
     }
 }

@@ -9,9 +9,14 @@ use rand::rngs::StdRng;
 use tokio::net::TcpStream;
 
 use super::{
-    super::{Connection, Direction, Endpoint, HandshakeError, PeerInfo, check_peer, link::Link, tcp},
+    super::{
+        Connection, Direction, Endpoint, HandshakeError, PeerInfo, check_peer,
+        handshake::{read, set_nodelay, write},
+        link::Link,
+        live::Live,
+    },
     Local,
-    live::Live,
+    wire::TendermintWire,
 };
 use crate::tendermint::{
     DelimitedError, delimit,
@@ -20,9 +25,6 @@ use crate::tendermint::{
     secret_connection::{Handshake, SealBuffer, Secured},
     split_delimited,
 };
-
-/// Bytes read at a time, on the stack: two frames.
-const READ_SIZE: usize = 2088;
 
 /// Runs the whole handshake under its time-out, counts how it ended, and starts the connection's task.
 pub(super) async fn run(
@@ -35,18 +37,14 @@ pub(super) async fn run(
     let limit = local.config.handshake_timeout;
     let done = tokio::time::timeout(limit, shake(local, &stream, expected)).await;
     let result = done.unwrap_or(Err(HandshakeError::Timeout(limit)));
-    local.count(|stats| match (&result, direction) {
-        (Ok(_), Direction::Outbound) => stats.dials_completed = stats.dials_completed.saturating_add(1),
-        (Ok(_), Direction::Inbound) => stats.accepts_completed = stats.accepts_completed.saturating_add(1),
-        (Err(error), _) => stats.count_failure(error.blame()),
-    });
+    local.counters.ended(direction, &result);
     let (secured, node_info) = result.inspect_err(|error| tracing::debug!(%remote, ?direction, %error, "handshake"))?;
     let link = Link::new(&local.config.channels, &node_info.channels);
     let now = tokio::time::Instant::now().into_std();
     // The configuration was checked when the transport was bound.
     let machine = MConnection::new(local.config.mconnection, &local.config.channels, now);
     let machine = machine.map_err(|_| HandshakeError::Io(io::ErrorKind::InvalidInput))?;
-    tokio::spawn(Live::new(stream, secured, machine, link.clone()).run());
+    tokio::spawn(Live::new(stream, TendermintWire::new(secured, machine), link.clone()).run());
     Ok(Connection::new(PeerInfo::Tendermint(node_info), remote, direction, link))
 }
 
@@ -84,7 +82,7 @@ async fn shake(
 }
 
 async fn secure(local: &Local, stream: &TcpStream) -> Result<Secured, HandshakeError> {
-    stream.set_nodelay(true).map_err(io_error)?;
+    set_nodelay(stream)?;
     #[expect(clippy::disallowed_methods, reason = "driver: ephemeral keys come from the operating system")]
     let mut handshake = Handshake::new(&local.config.key, &mut rand::make_rng::<StdRng>());
     let mut beyond = Vec::new();
@@ -96,13 +94,13 @@ async fn secure(local: &Local, stream: &TcpStream) -> Result<Secured, HandshakeE
             secured.received.spare(beyond.len()).extend_from_slice(&beyond);
             return Ok(secured);
         }
-        readable(stream).await?;
         read(stream, |bytes| {
             let taken = handshake.handle_bytes(bytes)?;
             // Only the last read can hold more than the handshake takes.
             beyond = bytes.get(taken..).unwrap_or_default().to_vec();
             Ok(())
-        })?;
+        })
+        .await?;
     }
 }
 
@@ -119,40 +117,11 @@ async fn read_node_info(stream: &TcpStream, secured: &mut Secured) -> Result<Nod
             secured.received.consume(len);
             return Ok(node_info);
         }
-        readable(stream).await?;
+        let received = &mut secured.received;
         read(stream, |bytes| {
-            secured.received.spare(bytes.len()).extend_from_slice(bytes);
+            received.spare(bytes.len()).extend_from_slice(bytes);
             Ok(())
-        })?;
-    }
-}
-
-/// Waits for bytes. Does not come back at once for ever, so that the time-out has its say while a peer sends without end.
-async fn readable(stream: &TcpStream) -> Result<(), HandshakeError> {
-    tokio::task::consume_budget().await;
-    stream.readable().await.map_err(io_error)
-}
-
-/// Reads what is there, if anything.
-fn read(stream: &TcpStream, handle: impl FnOnce(&[u8]) -> Result<(), HandshakeError>) -> Result<(), HandshakeError> {
-    let mut bytes = [0; READ_SIZE];
-    match stream.try_read(&mut bytes) {
-        Ok(0) => Err(HandshakeError::Closed),
-        Ok(len) => handle(bytes.get(..len).unwrap_or_default()),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-        Err(error) => Err(io_error(error)),
-    }
-}
-
-async fn write(stream: &TcpStream, bytes: &[u8]) -> Result<(), HandshakeError> {
-    tcp::write_all(stream, bytes).await.map_err(io_error)
-}
-
-fn io_error(error: io::Error) -> HandshakeError {
-    match error.kind() {
-        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
-            HandshakeError::Closed
-        }
-        kind => HandshakeError::Io(kind),
+        })
+        .await?;
     }
 }
