@@ -288,6 +288,8 @@ impl From<router::Stats> for Wire {
                 ("incompatible", transport.handshakes_incompatible),
                 ("failed", transport.handshakes_failed),
             ]),
+            received_bytes: transport.bytes_received,
+            sent_bytes: transport.bytes_sent,
             evicted: peers.evicted,
             banned: peers.banned,
             ..Wire::default()

@@ -88,6 +88,8 @@ fn wires(page: &mut Page, wires: &[Wire]) {
     });
     page.each(wires, Counter, "p2p_serves", "Connections that others opened.", |wire| wire.accepted);
     page.each(wires, Counter, "p2p_serves_success", "Those that became peers.", |wire| wire.accepts_connected);
+    page.each(wires, Counter, "p2p_ingress", "Bytes of streams read.", |wire| wire.received_bytes);
+    page.each(wires, Counter, "p2p_egress", "Bytes of streams written.", |wire| wire.sent_bytes);
     let help = "Places for peers that dial us.";
     page.each(wires, Gauge, "kadwire_peers_inbound_max", help, |wire| wire.max_inbound as u64);
     let help = "Places for peers that we dial.";

@@ -165,6 +165,10 @@ pub struct Wire {
     pub accepts_connected: u64,
     /// Handshakes that failed, of both directions, by whose fault it was: `malformed`, `misbehaved`, `incompatible`, `failed`.
     pub handshakes_failed: Counts,
+    /// Bytes read from streams, as they are on the wire, those of handshakes too.
+    pub received_bytes: u64,
+    /// Bytes written, likewise.
+    pub sent_bytes: u64,
     /// Peers closed for better ones.
     pub evicted: u64,
     /// Peers banned.

@@ -476,6 +476,7 @@ fn the_metrics_are_what_prometheus_reads() {
     let mut status = on_wire(|wire| {
         wire.dials_failed = counts([("timed_out", 3), ("connection_refused", 1), ("too_many_peers", 5), ("novel", 2)]);
         (wire.inbound, wire.outbound) = (1, 2);
+        (wire.received_bytes, wire.sent_bytes) = (12_345, 678);
     });
     status.wires.push(wire("rlpx"));
     status.discovery.as_mut().unwrap().clock_ahead_seconds = Some(-30);
@@ -506,6 +507,9 @@ fn the_metrics_are_what_prometheus_reads() {
     for line in [
         "p2p_peers{wire=\"tendermint\"} 3",
         "p2p_peers{wire=\"rlpx\"} 0",
+        "p2p_ingress{wire=\"tendermint\"} 12345",
+        "p2p_egress{wire=\"tendermint\"} 678",
+        "discover_ingress 0",
         "p2p_dials_error_connection{wire=\"tendermint\"} 4",
         "p2p_dials_error_saturated{wire=\"tendermint\"} 5",
         "p2p_dials_error_other{wire=\"tendermint\"} 2",

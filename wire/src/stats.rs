@@ -46,6 +46,10 @@ pub struct TransportStats {
     pub handshakes_incompatible: u64,
     /// Handshakes that failed on this side or in the network: time-outs, resets.
     pub handshakes_failed: u64,
+    /// Bytes read from streams, as they are on the wire, handshakes and probes included. In memory none are.
+    pub bytes_received: u64,
+    /// Bytes written to streams, likewise.
+    pub bytes_sent: u64,
 }
 
 impl TransportStats {

@@ -81,6 +81,31 @@ async fn settled<T>(what: &str, future: impl Future<Output = T>) -> T {
     }
 }
 
+#[tokio::test]
+async fn what_one_side_writes_the_other_reads_to_the_byte() {
+    let (a, b) = (node(71).await, node(72).await);
+    assert_eq!((a.stats().bytes_sent, a.stats().bytes_received), (0, 0));
+    let (to_b, mut to_a) = connect(&a, &b).await;
+    let same = || async {
+        let stats = || (a.stats(), b.stats());
+        while let (a, b) = stats()
+            && (a.bytes_sent, a.bytes_received) != (b.bytes_received, b.bytes_sent)
+        {
+            tokio::task::yield_now().await;
+        }
+        (a.stats().bytes_sent, a.stats().bytes_received)
+    };
+    let handshakes = soon("the handshake's bytes", same()).await;
+    assert!(handshakes.0 > 100 && handshakes.1 > 100, "{handshakes:?}");
+    // What cannot be compressed.
+    let mut noise = vec![0; 100_000];
+    StdRng::seed_from_u64(7).fill_bytes(&mut noise);
+    to_b.send(ETH, join(0, &noise)).await.unwrap();
+    soon("message", to_a.recv()).await.unwrap();
+    let sent = soon("the message's bytes", same()).await.0 - handshakes.0;
+    assert!((100_000..101_000).contains(&sent), "{sent}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_of_all_sizes_are_echoed_byte_for_byte() {
     let (a, b) = (node(1).await, node(2).await);

@@ -2,9 +2,7 @@
 
 use std::io;
 
-use tokio::net::TcpStream;
-
-use super::{HandshakeError, tcp};
+use super::{HandshakeError, stream::Stream, tcp};
 
 /// Bytes read at a time, on the stack: two frames of a SecretConnection; an RLPx packet has fewer.
 const READ_SIZE: usize = 2088;
@@ -12,7 +10,7 @@ const READ_SIZE: usize = 2088;
 /// Waits for bytes and gives them to `handle`; nothing is kept while it waits. Does not come back at once for ever, so that the time-out has
 /// its say while a peer sends without end.
 pub(super) async fn read(
-    stream: &TcpStream,
+    stream: &Stream,
     handle: impl FnOnce(&[u8]) -> Result<(), HandshakeError>,
 ) -> Result<(), HandshakeError> {
     tokio::task::consume_budget().await;
@@ -27,13 +25,13 @@ pub(super) async fn read(
 }
 
 /// Writes all of it.
-pub(super) async fn write(stream: &TcpStream, bytes: &[u8]) -> Result<(), HandshakeError> {
+pub(super) async fn write(stream: &Stream, bytes: &[u8]) -> Result<(), HandshakeError> {
     tcp::write_all(stream, bytes).await.map_err(io_error)
 }
 
 /// Small writes leave at once: a handshake is made of them, and what follows writes in batches.
-pub(super) fn set_nodelay(stream: &TcpStream) -> Result<(), HandshakeError> {
-    stream.set_nodelay(true).map_err(io_error)
+pub(super) fn set_nodelay(stream: &Stream) -> Result<(), HandshakeError> {
+    stream.set_nodelay().map_err(io_error)
 }
 
 fn io_error(error: io::Error) -> HandshakeError {

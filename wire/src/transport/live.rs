@@ -12,14 +12,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{
-    net::TcpStream,
-    time::{Sleep, sleep_until},
-};
+use tokio::time::{Sleep, sleep_until};
 
 use super::{
     CloseReason,
     link::{CloseOnDrop, Link, State},
+    stream::Stream,
     tcp,
 };
 use crate::stats::ConnectionStats;
@@ -103,7 +101,7 @@ pub(super) trait Wire: Send + Sync + 'static {
 }
 
 pub(super) struct Live<W> {
-    stream: TcpStream,
+    stream: Stream,
     wire: W,
     link: Arc<Link>,
     /// Bytes of what is sealed that the stream has taken.
@@ -123,7 +121,7 @@ pub(super) struct Live<W> {
 }
 
 impl<W: Wire> Live<W> {
-    pub(super) fn new(stream: TcpStream, wire: W, link: Arc<Link>) -> Self {
+    pub(super) fn new(stream: Stream, wire: W, link: Arc<Link>) -> Self {
         Live {
             stream,
             wire,

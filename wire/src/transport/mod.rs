@@ -32,6 +32,7 @@ mod live;
 mod memory;
 mod resolve;
 mod rlpx;
+mod stream;
 mod tcp;
 mod tendermint;
 

@@ -9,11 +9,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::TcpStream;
-
 use super::{
     AcceptError, BindError, Connection, DialError, Direction, Endpoint, HandshakeError, Incoming, IncomingStream,
-    Transport, counters::Counters, tcp,
+    Transport, counters::Counters, stream::Stream, tcp,
 };
 use crate::{
     PeerAddress, PeerId,
@@ -89,7 +87,7 @@ pub struct RlpxTransport {
 struct Local {
     config: RlpxConfig,
     hello: Hello,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
 impl RlpxTransport {
@@ -100,7 +98,7 @@ impl RlpxTransport {
         let hello = Hello::new(*config.key.public().as_bytes(), &config.name, &config.protocols);
         hello.check().map_err(BindError::Hello)?;
         let listening = tcp::Listening::bind(config.listen)?;
-        let local = Arc::new(Local { config, hello, counters: Counters::default() });
+        let local = Arc::new(Local { config, hello, counters: Arc::default() });
         Ok(RlpxTransport { local, listening })
     }
 
@@ -125,19 +123,19 @@ impl Transport for RlpxTransport {
     async fn dial(&self, address: &PeerAddress) -> Result<Connection, DialError> {
         self.local.counters.begun(Direction::Outbound);
         let expected = key_of(address)?;
-        let (stream, remote) = self.dialer().connect(address).await?;
+        let (stream, remote) = self.dialer().connect(address, &self.local.counters).await?;
         let check = |_| std::future::ready(Ok(()));
         Ok(handshake::run(&self.local, stream, remote, Direction::Outbound, Some(expected), check).await?)
     }
 
     async fn probe(&self, address: &PeerAddress) -> Result<(), DialError> {
         let expected = key_of(address)?;
-        let (stream, _) = self.dialer().connect(address).await?;
+        let (stream, _) = self.dialer().connect(address, &self.local.counters).await?;
         Ok(handshake::probe(&self.local, stream, expected).await?)
     }
 
     async fn accept(&self) -> Result<Incoming, AcceptError> {
-        let (stream, remote) = self.listening.accept().await?;
+        let (stream, remote) = self.listening.accept(&self.local.counters).await?;
         self.local.counters.begun(Direction::Inbound);
         Ok(Incoming { remote, stream: IncomingStream::Rlpx(RlpxIncoming { local: self.local.clone(), stream }) })
     }
@@ -163,7 +161,7 @@ impl Transport for RlpxTransport {
 #[derive(Debug)]
 pub(super) struct RlpxIncoming {
     local: Arc<Local>,
-    stream: TcpStream,
+    stream: Stream,
 }
 
 impl RlpxIncoming {

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Shutdown, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -14,7 +14,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{AcceptError, BindError, DialError, Endpoint, lock, resolve};
+use super::{AcceptError, BindError, DialError, Endpoint, counters::Counters, lock, resolve, stream::Stream};
 use crate::PeerAddress;
 
 /// Streams that the system completes before we accept them.
@@ -47,7 +47,7 @@ impl Listening {
     }
 
     /// The next stream and where it comes from, until it is closed.
-    pub(super) async fn accept(&self) -> Result<(TcpStream, Endpoint), AcceptError> {
+    pub(super) async fn accept(&self, counters: &Arc<Counters>) -> Result<(Stream, Endpoint), AcceptError> {
         let (listener, mut closed) = (lock(&self.listener).clone(), self.closed.subscribe());
         let accept = async {
             match listener {
@@ -61,7 +61,7 @@ impl Listening {
             accepted = accept => accepted,
         };
         let (stream, remote) = accepted.map_err(|error| AcceptError::Io(error.kind()))?;
-        Ok((stream, canonical(remote)))
+        Ok((Stream::new(stream, counters), canonical(remote)))
     }
 
     pub(super) fn close(&self) {
@@ -85,7 +85,7 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Writes all of it.
-pub(super) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+pub(super) async fn write_all(stream: &Stream, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         stream.writable().await?;
         match stream.try_write(bytes) {
@@ -98,7 +98,7 @@ pub(super) async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> io::Resul
 }
 
 /// Writes the last bytes, and lets the peer hang up first for so long.
-pub(super) async fn say_farewell(stream: &TcpStream, bytes: &[u8], limit: Duration) {
+pub(super) async fn say_farewell(stream: &Stream, bytes: &[u8], limit: Duration) {
     if matches!(timeout(FAREWELL, write_all(stream, bytes)).await, Ok(Ok(()))) {
         linger(stream, limit).await;
     }
@@ -106,9 +106,9 @@ pub(super) async fn say_farewell(stream: &TcpStream, bytes: &[u8], limit: Durati
 
 /// Says that nothing more will come, and drops what the peer sends until it says the same, or time is up. To close a socket with unread
 /// bytes would reset the stream and could destroy what we sent.
-async fn linger(stream: &TcpStream, limit: Duration) {
+async fn linger(stream: &Stream, limit: Duration) {
     let drain = async {
-        SockRef::from(stream).shutdown(Shutdown::Write)?;
+        stream.finish()?;
         let mut dropped = [0; 1024];
         loop {
             // Lets the time-out have its say while a peer sends without end.
@@ -136,7 +136,11 @@ pub(super) struct Dialer {
 
 impl Dialer {
     /// A stream to the node that the address names, and where that is.
-    pub(super) async fn connect(&self, address: &PeerAddress) -> Result<(TcpStream, Endpoint), DialError> {
+    pub(super) async fn connect(
+        &self,
+        address: &PeerAddress,
+        counters: &Arc<Counters>,
+    ) -> Result<(Stream, Endpoint), DialError> {
         let Dialer { source, may_dial, limit } = *self;
         let found = timeout(limit, resolve(address)).await.map_err(|_| DialError::Timeout(limit))??;
         let found: Vec<SocketAddr> = found.iter().filter_map(Endpoint::socket_addr).collect();
@@ -146,7 +150,7 @@ impl Dialer {
         let allowed: Vec<SocketAddr> = found.into_iter().filter(|socket| may_dial(socket.ip())).collect();
         let stream = connect_any(&allowed, source, limit).await?;
         let remote = stream.peer_addr().map_err(|error| DialError::Connect(error.kind()))?;
-        Ok((stream, canonical(remote)))
+        Ok((Stream::new(stream, counters), canonical(remote)))
     }
 }
 

@@ -9,11 +9,9 @@ use std::{
     time::Duration,
 };
 
-use tokio::net::TcpStream;
-
 use super::{
     AcceptError, BindError, ChannelSpec, Connection, DialError, Direction, Endpoint, HandshakeError, Incoming,
-    IncomingStream, Transport, counters::Counters, tcp,
+    IncomingStream, Transport, counters::Counters, stream::Stream, tcp,
 };
 use crate::{
     PeerAddress, PeerId,
@@ -81,7 +79,7 @@ pub struct TendermintTransport {
 #[derive(Debug)]
 struct Local {
     config: TendermintConfig,
-    counters: Counters,
+    counters: Arc<Counters>,
 }
 
 impl TendermintTransport {
@@ -97,7 +95,7 @@ impl TendermintTransport {
         }
         config.node_info.listen_addr = advertised.to_string();
         config.node_info.validate().map_err(BindError::NodeInfo)?;
-        let local = Arc::new(Local { config, counters: Counters::default() });
+        let local = Arc::new(Local { config, counters: Arc::default() });
         Ok(TendermintTransport { local, listening })
     }
 
@@ -116,18 +114,18 @@ impl Transport for TendermintTransport {
     async fn dial(&self, address: &PeerAddress) -> Result<Connection, DialError> {
         self.local.counters.begun(Direction::Outbound);
         let expected = address.id().tendermint().ok_or(DialError::Unsupported)?;
-        let (stream, remote) = self.dialer().connect(address).await?;
+        let (stream, remote) = self.dialer().connect(address, &self.local.counters).await?;
         Ok(handshake::run(&self.local, stream, remote, Direction::Outbound, Some(expected)).await?)
     }
 
     async fn probe(&self, address: &PeerAddress) -> Result<(), DialError> {
         let expected = address.id().tendermint().ok_or(DialError::Unsupported)?;
-        let (stream, _) = self.dialer().connect(address).await?;
+        let (stream, _) = self.dialer().connect(address, &self.local.counters).await?;
         Ok(handshake::probe(&self.local, stream, expected).await?)
     }
 
     async fn accept(&self) -> Result<Incoming, AcceptError> {
-        let (stream, remote) = self.listening.accept().await?;
+        let (stream, remote) = self.listening.accept(&self.local.counters).await?;
         self.local.counters.begun(Direction::Inbound);
         let incoming = TendermintIncoming { local: self.local.clone(), stream };
         Ok(Incoming { remote, stream: IncomingStream::Tendermint(incoming) })
@@ -154,7 +152,7 @@ impl Transport for TendermintTransport {
 #[derive(Debug)]
 pub(super) struct TendermintIncoming {
     local: Arc<Local>,
-    stream: TcpStream,
+    stream: Stream,
 }
 
 impl TendermintIncoming {

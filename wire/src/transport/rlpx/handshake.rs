@@ -6,7 +6,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use rand::rngs::StdRng;
-use tokio::{net::TcpStream, time::timeout};
+use tokio::time::timeout;
 
 use super::{
     super::{
@@ -14,6 +14,7 @@ use super::{
         handshake::{read, set_nodelay, write},
         link::Link,
         live::Live,
+        stream::Stream,
         tcp,
     },
     Local,
@@ -46,7 +47,7 @@ pub(super) struct Session {
 /// Runs the whole handshake under its time-out, counts how it ended, and starts the connection's task.
 pub(super) async fn run<A>(
     local: &Arc<Local>,
-    stream: TcpStream,
+    stream: Stream,
     remote: Endpoint,
     direction: Direction,
     expected: Option<PublicKey>,
@@ -78,7 +79,7 @@ where
 }
 
 /// Has the peer prove its identity, and hangs up before either side says what it is. Nothing is counted.
-pub(super) async fn probe(local: &Local, stream: TcpStream, expected: PublicKey) -> Result<(), HandshakeError> {
+pub(super) async fn probe(local: &Local, stream: Stream, expected: PublicKey) -> Result<(), HandshakeError> {
     let limit = local.config.handshake_timeout;
     let secured = timeout(limit, secure(local, &stream, Some(expected))).await;
     secured.unwrap_or(Err(HandshakeError::Timeout(limit))).map(|_| ())
@@ -87,7 +88,7 @@ pub(super) async fn probe(local: &Local, stream: TcpStream, expected: PublicKey)
 /// The checks are go-ethereum's, in its order (`p2p/server.go`, setupConn): ourselves, what the policy says, the id in Hello, a shared protocol.
 async fn shake<A>(
     local: &Local,
-    stream: &TcpStream,
+    stream: &Stream,
     expected: Option<PublicKey>,
     check: impl FnOnce(PeerId) -> A,
     session: &mut Option<Box<Session>>,
@@ -115,11 +116,7 @@ where
     Ok((hello, shared))
 }
 
-async fn secure(
-    local: &Local,
-    stream: &TcpStream,
-    expected: Option<PublicKey>,
-) -> Result<Box<Session>, HandshakeError> {
+async fn secure(local: &Local, stream: &Stream, expected: Option<PublicKey>) -> Result<Box<Session>, HandshakeError> {
     set_nodelay(stream)?;
     let mut handshake = begin(&local.config.key, expected);
     let mut input = FrameBuffer::default();
@@ -150,7 +147,7 @@ fn begin(key: &SecretKey, expected: Option<PublicKey>) -> Handshake<'_> {
     }
 }
 
-async fn read_hello(stream: &TcpStream, session: &mut Session) -> Result<Hello, HandshakeError> {
+async fn read_hello(stream: &Stream, session: &mut Session) -> Result<Hello, HandshakeError> {
     let Session { reader, input, .. } = session;
     reader.set_max_frame(MAX_HELLO_FRAME);
     loop {
@@ -166,7 +163,7 @@ async fn read_hello(stream: &TcpStream, session: &mut Session) -> Result<Hello, 
 }
 
 /// Tells the peer why, and lets it hang up first, so that nothing that it sent meanwhile resets the stream under these words.
-async fn refuse(stream: &TcpStream, writer: &mut FrameWriter, codec: &mut Codec, reason: DisconnectReason) {
+async fn refuse(stream: &Stream, writer: &mut FrameWriter, codec: &mut Codec, reason: DisconnectReason) {
     let (mut data, mut frame) = (Vec::new(), Vec::new());
     let made = codec.encode(code::DISCONNECT, &reason.encode(), &mut data).is_ok();
     if made && writer.seal(&data, &mut frame).is_ok() {

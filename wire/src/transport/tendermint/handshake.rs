@@ -6,7 +6,6 @@
 use std::{io, sync::Arc};
 
 use rand::rngs::StdRng;
-use tokio::net::TcpStream;
 
 use super::{
     super::{
@@ -14,6 +13,7 @@ use super::{
         handshake::{read, set_nodelay, write},
         link::Link,
         live::Live,
+        stream::Stream,
     },
     Local,
     wire::TendermintWire,
@@ -29,7 +29,7 @@ use crate::tendermint::{
 /// Runs the whole handshake under its time-out, counts how it ended, and starts the connection's task.
 pub(super) async fn run(
     local: &Arc<Local>,
-    stream: TcpStream,
+    stream: Stream,
     remote: Endpoint,
     direction: Direction,
     expected: Option<[u8; 20]>,
@@ -49,13 +49,13 @@ pub(super) async fn run(
 }
 
 /// Has the peer prove its identity, and hangs up before either side says what it is. Nothing is counted.
-pub(super) async fn probe(local: &Local, stream: TcpStream, expected: [u8; 20]) -> Result<(), HandshakeError> {
+pub(super) async fn probe(local: &Local, stream: Stream, expected: [u8; 20]) -> Result<(), HandshakeError> {
     let limit = local.config.handshake_timeout;
     let secured = tokio::time::timeout(limit, secure_with(local, &stream, expected)).await;
     secured.unwrap_or(Err(HandshakeError::Timeout(limit))).map(|_| ())
 }
 
-async fn secure_with(local: &Local, stream: &TcpStream, expected: [u8; 20]) -> Result<Secured, HandshakeError> {
+async fn secure_with(local: &Local, stream: &Stream, expected: [u8; 20]) -> Result<Secured, HandshakeError> {
     let secured = secure(local, stream).await?;
     if secured.id != expected {
         return Err(HandshakeError::IdMismatch { expected, proven: secured.id });
@@ -65,7 +65,7 @@ async fn secure_with(local: &Local, stream: &TcpStream, expected: [u8; 20]) -> R
 
 async fn shake(
     local: &Local,
-    stream: &TcpStream,
+    stream: &Stream,
     expected: Option<[u8; 20]>,
 ) -> Result<(Secured, NodeInfo), HandshakeError> {
     // The dialed id is checked before we say what we are.
@@ -81,7 +81,7 @@ async fn shake(
     Ok((secured, node_info))
 }
 
-async fn secure(local: &Local, stream: &TcpStream) -> Result<Secured, HandshakeError> {
+async fn secure(local: &Local, stream: &Stream) -> Result<Secured, HandshakeError> {
     set_nodelay(stream)?;
     #[expect(clippy::disallowed_methods, reason = "driver: ephemeral keys come from the operating system")]
     let mut handshake = Handshake::new(&local.config.key, &mut rand::make_rng::<StdRng>());
@@ -104,7 +104,7 @@ async fn secure(local: &Local, stream: &TcpStream) -> Result<Secured, HandshakeE
     }
 }
 
-async fn read_node_info(stream: &TcpStream, secured: &mut Secured) -> Result<NodeInfo, HandshakeError> {
+async fn read_node_info(stream: &Stream, secured: &mut Secured) -> Result<NodeInfo, HandshakeError> {
     loop {
         secured.received.open(&mut secured.opener)?;
         let message = split_delimited(secured.received.plaintext(), MAX_NODE_INFO_SIZE);
