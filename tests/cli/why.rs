@@ -100,6 +100,12 @@ fn nodes_with_peers_say_so_and_their_metrics_are_served() {
             let metrics = get(ip, path);
             assert!(metrics.contains("\np2p_peers{wire=\"tendermint\"} 1\n"), "{metrics}");
             assert!(metrics.contains("\nkadwire_has_peers 1\n"), "{metrics}");
+            // A handshake alone has hundreds of bytes.
+            for name in ["p2p_ingress", "p2p_egress"] {
+                let bytes =
+                    metrics.lines().find_map(|line| line.strip_prefix(&format!("{name}{{wire=\"tendermint\"}} ")));
+                assert!(bytes.unwrap().parse::<u64>().unwrap() > 100, "{metrics}");
+            }
             let samples = metrics.lines().filter(|line| !line.starts_with('#'));
             assert!(samples.map(|line| line.rsplit_once(' ').unwrap().1).all(|value| value.parse::<f64>().is_ok()));
         }
