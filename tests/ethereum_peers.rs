@@ -17,7 +17,7 @@ use kadwire::{
     node::{Node, NodeBuilder},
     protocol::{PeerStream, Protocol, ProtocolError},
     router::PeerEvent,
-    status::{NodeSource, Source},
+    status::{Cause, NodeSource, Source, diagnose},
 };
 use kadwire_discovery::{self as discovery, Discovery, EnrPair, NodeRecord, SecretKey};
 use kadwire_wire::{
@@ -157,6 +157,14 @@ async fn a_record_filter_keeps_dials_away_from_other_chains() {
     let stats = dialer.stats().await;
     assert_eq!(stats.ethereum.unwrap().transport.dialed, 1, "nobody else was dialed");
     assert!(stats.walk.unwrap().filtered > 0);
+    // Who finds nodes of other chains only is told so.
+    let source = NodeSource::new(&others[1]);
+    let told = async {
+        while !diagnose(&source.status().await).iter().any(|finding| finding.cause == Cause::NonePassesTheFilter) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, told).await.expect("the filter is named");
     dialer.stop().await;
     for node in others {
         node.stop().await;
