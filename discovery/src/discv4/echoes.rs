@@ -67,3 +67,39 @@ impl Echoes {
         tells_the_same
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::discv4::requests::{Purpose, Question, Stage};
+    use crate::{NodeRecord, Now, SecretKey};
+
+    /// A question that was asked twice and answered once, to a host of its own.
+    fn repeated(number: u16, now: Instant) -> Request {
+        let key = *SecretKey::from_bytes(&[1; 32]).unwrap().public();
+        let [high, low] = number.to_be_bytes();
+        Request {
+            node: NodeRecord::new(key, [24, 0, high, low].into(), 30303, 0).unwrap(),
+            question: Question::FindNode([1; 64]),
+            purpose: Purpose::User,
+            stage: Stage::Sent,
+            deadline: now,
+            sends: vec![now; 2],
+            hashes: Vec::new(),
+            is_excused: false,
+            answers: 1,
+            received: 0,
+            told: Vec::new(),
+            nodes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn so_many_questions_are_remembered_and_for_a_second_only() {
+        let (mut echoes, now) = (Echoes::default(), Now::read().monotonic);
+        (0..2000).for_each(|number| echoes.expect(now, &repeated(number, now)));
+        assert_eq!(echoes.0.len(), MAX_ECHOES);
+        echoes.expect(now + AWAITED, &repeated(2000, now));
+        assert_eq!(echoes.0.len(), 1);
+    }
+}

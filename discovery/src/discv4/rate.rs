@@ -216,6 +216,24 @@ mod tests {
         assert_eq!(rates.admit_stranger_ping(now, "23.1.1.1".parse().unwrap()), Err(Rejected::SourceRate));
     }
 
+    /// Any host can use all of the /64 that it is in.
+    #[test]
+    fn an_ipv6_64_is_one_source() {
+        let now = Now::read().monotonic;
+        let mut rates = RateLimits::new(now, Limits { stranger_pings: Rate::new(10, 1), ..Limits::default() });
+        let mut admitted = |net: u16| {
+            let hosts = (0..100_u16).map(|host| IpAddr::from([0x2a00, 0, 0, net, host, 0, 0, host]));
+            hosts.filter(|ip| rates.admit_stranger_ping(now, *ip).is_ok()).count()
+        };
+        assert_eq!((admitted(1), admitted(2)), (10, 10));
+        let to = |port| SocketAddr::new("2a00::1".parse().unwrap(), port);
+        assert_eq!(
+            (1..1000).filter(|port| rates.admit_ping_back(now, to(*port))).count(),
+            256,
+            "silent ports of one host"
+        );
+    }
+
     #[test]
     fn a_silent_endpoint_gets_five_pings_one_that_answers_any_number() {
         let now = Now::read().monotonic;

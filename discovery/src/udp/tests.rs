@@ -178,6 +178,10 @@ async fn a_walk_that_nobody_pulls_sends_nothing() {
     assert_eq!(lookups().await, 4);
     assert_eq!(walk.next().await.unwrap().id(), a.local_record().id());
     assert_eq!(lookups().await, 5);
+    // Who dislikes what comes may pull as fast as it likes: one lookup a second is started, no more.
+    let begun = Now::read().monotonic;
+    walk.next().await.unwrap();
+    assert!(begun.elapsed() > Duration::from_millis(500));
 }
 
 #[tokio::test(flavor = "multi_thread")]

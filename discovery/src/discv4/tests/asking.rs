@@ -95,6 +95,22 @@ fn a_question_goes_out_three_times_each_in_a_datagram_of_its_own() {
     assert_eq!(scene.outcome(), Some(Err(RequestError::Timeout)));
 }
 
+/// Each ping of theirs may mean that they had no proof of us; but who only pings gets the question six times.
+#[test]
+fn a_question_is_not_repeated_for_ever_to_somebody_who_pings() {
+    let mut scene = Scene::new();
+    let peer = scene.bonded("24.0.1.1:30303");
+    scene.machine.find_node(scene.now, &peer.record(), [1; 64]).unwrap();
+    let mut asked = 0;
+    for _ in 0..200 {
+        scene.hears_ping(&peer).unwrap();
+        let is_it = |sent: &&Sent| matches!(&sent.message, Message::FindNode(find) if find.target == [1; 64]);
+        asked += scene.wait(ms(20)).iter().filter(is_it).count(); // refreshes ask too
+    }
+    assert_eq!(asked, 6);
+    assert_eq!(scene.outcome(), Some(Err(RequestError::Timeout)));
+}
+
 #[test]
 fn the_answer_to_any_of_the_repetitions_counts() {
     let mut scene = Scene::new();
@@ -321,7 +337,18 @@ fn resolve_looks_a_moved_node_up() {
     let before = peers[7].moved("24.9.9.9:30303").record();
     scene.machine.resolve(scene.now, &before).unwrap();
     let_answer(&mut scene, &peers, &[]);
-    assert_eq!(resolved(&mut scene).unwrap().ip(), peers[7].at.ip());
+    let found = resolved(&mut scene).unwrap();
+    assert_eq!((found.ip(), found.seq()), (peers[7].at.ip(), 1), "and asks it for its record");
+}
+
+#[test]
+fn resolutions_are_bounded() {
+    let mut scene = Scene::new();
+    let gone = scene.peer("24.9.9.9:30303").record();
+    let resolved = (0..100).filter(|_| scene.machine.resolve(scene.now, &gone).is_ok()).count();
+    assert_eq!(resolved, MAX_LOOKUPS);
+    scene.wait(secs(10));
+    assert!(scene.machine.resolve(scene.now, &gone).is_ok());
 }
 
 #[test]

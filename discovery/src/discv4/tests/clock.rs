@@ -232,12 +232,46 @@ fn a_check_that_slept_through_its_answer_is_not_missed() {
 fn half_an_hour_without_a_network_costs_nobody_its_place() {
     let mut crowd = Crowd::new();
     let live = crowd.live();
-    crowd.scene.wait(secs(29 * 60));
+    for _ in 0..29 {
+        // Whoever is asked meanwhile has no answer to give, and is not to blame for that either.
+        crowd.scene.machine.lookup(crowd.scene.now, [7; 64]).unwrap();
+        crowd.scene.wait(secs(60));
+    }
     assert!(crowd.live() * 100 >= live * 85, "{} of {live}", crowd.live());
     crowd.pass(secs(60));
     assert!(crowd.live() * 100 >= live * 85, "{} of {live}", crowd.live());
     crowd.scene.wait(secs(3 * 3600));
     assert_eq!(crowd.live(), 0, "but three hours are more than that");
+}
+
+/// A bootnode that has no place in the table, since its network has its share: nobody asks it as long as there are others. In
+/// a silence each refresh does.
+#[test]
+fn in_a_silence_a_bootnode_without_a_place_is_asked_too() {
+    let mut maker = Scene::before_refresh(|_| {});
+    let us = maker.secret.public().node_id();
+    let mut far = |at: &str| {
+        std::iter::repeat_with(|| maker.peer(at)).find(|peer| peer.id().log_distance(&us) == 256).expect("half of all")
+    };
+    let (bootnode, neighbors) = (far("24.9.9.9:30303"), ["24.9.9.1:30303", "24.9.9.2:30303"].map(&mut far));
+    let others: Vec<_> = (0..12).map(|n| far(&format!("24.8.{n}.1:30303"))).collect();
+    let mut scene = Scene::before_refresh(|config| config.bootnodes = vec![bootnode.record()]);
+    for peer in neighbors.iter().chain(&others) {
+        scene.machine.table.add_found(scene.now.monotonic, &peer.record()).unwrap();
+        scene.machine.table.answered(scene.now.monotonic, &peer.id(), peer.at);
+    }
+    scene.machine.handle_timeout(scene.now);
+    let hears_nobody = |scene: &Scene| scene.machine.table().hears_nobody(scene.now.monotonic);
+    while !hears_nobody(&scene) {
+        assert!(scene.wait(secs(1)).iter().all(|sent| sent.to != bootnode.at));
+    }
+    let sent = scene.wait(secs(130)); // two minutes are the longest pause of a lonely refresh
+    let ping = sent.iter().rfind(|sent| sent.to == bootnode.at).expect("not asked").clone();
+    assert!(!scene.knows(&bootnode));
+    scene.machine.ping(scene.now, &bootnode.record()).unwrap();
+    let last = scene.sent().into_iter().rfind(|sent| sent.to == ping.to).unwrap();
+    scene.hears_pong(&bootnode, &last).unwrap();
+    assert!(!hears_nobody(&scene), "one answer of anybody ends it");
 }
 
 /// Everybody is gone for good except the bootnode, whose bucket is full: a refresh in the silence finds it.

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::asking::{let_answer, peers};
 use super::*;
+use crate::table::ALPHA;
 
 /// What the machine tells a peer that asks for nodes.
 fn told(scene: &mut Scene, asker: &Peer) -> Vec<NodeId> {
@@ -64,6 +65,25 @@ fn we_never_contact_ourselves() {
     }
     assert_eq!(scene.machine.table().len(), 1);
     assert!(scene.machine.stats().neighbors_refused > 0);
+}
+
+/// Guests are asked what they know only where nobody else is there to be asked: or whoever pings us would lead our lookups.
+#[test]
+fn a_lookup_does_not_begin_at_guests() {
+    let mut scene = Scene::new();
+    let guests: Vec<_> = (0..8).map(|n| scene.bonded(&format!("24.6.{n}.1:30303"))).collect();
+    let asked_guests = |scene: &mut Scene| {
+        let lookup = scene.machine.lookup(scene.now, *guests[0].secret.public().as_bytes()).unwrap();
+        let sent = scene.sent();
+        scene.machine.cancel_lookup(lookup);
+        sent.iter().filter(|sent| guests.iter().any(|guest| guest.at == sent.to)).count()
+    };
+    assert_eq!(asked_guests(&mut scene), ALPHA, "there is nobody else");
+    for n in 0..40 {
+        let node = scene.peer(&format!("24.8.{n}.1:30303"));
+        _ = scene.machine.table.add_found(scene.now.monotonic, &node.record());
+    }
+    assert_eq!(asked_guests(&mut scene), 0, "although one is what is looked for");
 }
 
 /// Twenty networks are honest. Somebody has forty nodes in one network, all of which answer.
