@@ -107,4 +107,12 @@ fn an_address_in_use_is_a_failure_in_one_line() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    assert!(stderr.contains("--addr: cannot listen on UDP"), "{stderr}");
+
+    let taken = std::net::TcpListener::bind("127.132.4.2:0").unwrap();
+    let laddr = taken.local_addr().unwrap().to_string();
+    let output = run(&["node", "--verbosity", "1", "--addr", "127.132.4.2:0", "--laddr", &laddr]);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(stderr.contains(&format!("cannot listen on TCP {laddr}")), "{stderr}");
 }

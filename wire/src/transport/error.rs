@@ -25,7 +25,7 @@ use crate::{
 #[non_exhaustive]
 pub enum BindError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {0}: {1}")]
+    #[error("cannot listen on TCP {0}: {1}")]
     Listen(std::net::SocketAddr, io::Error),
     /// Our own NodeInfo breaks a rule.
     #[error("our own {0}")]
