@@ -83,11 +83,14 @@ fn codec(criterion: &mut Criterion) {
             let parsed = || Unverified::parse(&datagram).expect("our own datagram");
             bench.iter_batched(parsed, Unverified::recover, BatchSize::SmallInput);
         });
-        group.bench_function("recover, signer likely", |bench| {
-            let parsed = || Unverified::parse(&datagram).expect("our own datagram");
-            let likely = Some(Signer::from(*key.public()));
-            bench.iter_batched(parsed, |packet| packet.recover_likely(likely), BatchSize::SmallInput);
-        });
+        for count in [1, 4] {
+            group.bench_function(format!("recover {count} at once, signers likely"), |bench| {
+                let parsed = || Unverified::parse(&datagram).expect("our own datagram");
+                let likely = Some(Signer::from(*key.public()));
+                let packets = || (0..count).map(|_| (parsed(), likely)).collect();
+                bench.iter_batched(packets, Unverified::recover_all, BatchSize::SmallInput);
+            });
+        }
         group.bench_function("encode", |bench| bench.iter(|| encode(&key, black_box(&message))));
         group.finish();
     }

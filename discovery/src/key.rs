@@ -8,7 +8,11 @@ use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use rand::CryptoRng;
 use zeroize::Zeroizing;
 
-use crate::{Blame, keccak256::keccak256, secp256k1};
+use crate::{
+    Blame,
+    keccak256::keccak256,
+    secp256k1::{self, Claim},
+};
 
 /// Why bytes or a text are not a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -140,12 +144,20 @@ impl PublicKey {
 
     /// The signer of `r ‖ s ‖ v` over a 32-byte digest, if there is one. About 60 µs.
     pub fn recover(digest: &[u8; 32], signature: &[u8; 65]) -> Option<Self> {
-        secp256k1::recover(digest, signature).map(Self)
+        let claim = Claim { digest: *digest, signature: *signature, likely: None };
+        secp256k1::signers(&[claim]).pop().flatten().map(Self)
     }
 
-    /// Whether this key is the signer that [`PublicKey::recover`] finds, for any `v`; a tenth to a fifth cheaper.
-    pub(crate) fn has_signed(&self, digest: &[u8; 32], signature: &[u8; 65]) -> bool {
-        signature.first_chunk().is_some_and(|r_s| secp256k1::has_signed(&self.0, digest, r_s))
+    /// The signers of `(digest, r ‖ s ‖ v, who it is most likely)`, in the same order. Cheaper than to recover each by itself: several at once
+    /// by a twentieth, and a guess that is right, for any `v`, by a tenth to a fifth. A wrong guess costs half as much again.
+    pub(crate) fn signers(of: impl IntoIterator<Item = ([u8; 32], [u8; 65], Option<Self>)>) -> Vec<Option<Self>> {
+        let claim = |(digest, signature, likely): (_, _, Option<Self>)| Claim {
+            digest,
+            signature,
+            likely: likely.map(|key| key.0),
+        };
+        let claims: Vec<_> = of.into_iter().map(claim).collect();
+        secp256k1::signers(&claims).into_iter().map(|point| point.map(Self)).collect()
     }
 
     /// Whether `r ‖ s` over a 32-byte digest is of this key. About 60 µs.

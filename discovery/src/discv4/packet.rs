@@ -156,17 +156,28 @@ impl Unverified {
 
     /// Finds the signer (about 60 µs), and verifies the record of an ENRResponse (70 µs more).
     pub fn recover(self) -> Result<Packet, PacketError> {
-        self.recover_likely(None)
+        let digest = keccak256(&[&self.signed]);
+        let signer = PublicKey::recover(&digest, &self.signature).map(Signer::from);
+        self.signed_by(signer)
     }
 
-    /// The same, a tenth to a fifth cheaper if the signer is the likely one. If it is not, half as dear again.
-    pub fn recover_likely(self, likely: Option<Signer>) -> Result<Packet, PacketError> {
-        let digest = keccak256(&[&self.signed]);
-        let is_likely = |signer: &Signer| signer.key.has_signed(&digest, &self.signature);
-        let Signer { key: from, id } = match likely.filter(is_likely) {
-            Some(signer) => signer,
-            None => PublicKey::recover(&digest, &self.signature).ok_or(PacketError::BadSignature)?.into(),
+    /// The same for several, in their order, each with whoever is likely to have signed it: several at once are a twentieth cheaper, and those
+    /// whose signer is the likely one a tenth to a fifth. Where it is not, half as dear again.
+    pub fn recover_all(packets: Vec<(Self, Option<Signer>)>) -> Vec<Result<Packet, PacketError>> {
+        let claim = |(packet, likely): &(Self, Option<Signer>)| {
+            (keccak256(&[&packet.signed]), packet.signature, likely.map(|signer| signer.key))
         };
+        let keys = PublicKey::signers(packets.iter().map(claim));
+        let packets = packets.into_iter().zip(keys);
+        let recovered = packets.map(|((packet, likely), key)| {
+            let signer = key.map(|key| likely.filter(|likely| likely.key == key).unwrap_or_else(|| key.into()));
+            packet.signed_by(signer)
+        });
+        recovered.collect()
+    }
+
+    fn signed_by(self, signer: Option<Signer>) -> Result<Packet, PacketError> {
+        let Signer { key: from, id } = signer.ok_or(PacketError::BadSignature)?;
         let message = match self.message {
             Some(message) => message,
             None => {

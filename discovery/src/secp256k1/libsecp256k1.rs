@@ -11,7 +11,7 @@ use secp256k1::{
 };
 use zeroize::Zeroizing;
 
-use super::{POINT_LENGTH, parity};
+use super::{Claim, POINT_LENGTH, parity};
 use crate::keccak256::keccak256;
 
 /// For what is public. Its tables are constants of the library: it costs nothing to make, and nothing in it changes.
@@ -65,19 +65,24 @@ impl Drop for Signer {
     }
 }
 
-/// The point whose signature this is, if there is one. High `s` is accepted, as go-ethereum does in packets.
-pub(crate) fn recover(digest: &[u8; 32], signature: &[u8; 65]) -> Option<[u8; POINT_LENGTH]> {
-    let (r_s, v) = signature.split_first_chunk::<64>()?;
-    let recovery = if parity(v)? { RecoveryId::One } else { RecoveryId::Zero };
-    let signature = RecoverableSignature::from_compact(r_s, recovery).ok()?;
-    to_bytes(&CONTEXT.recover_ecdsa(Message::from_digest(*digest), &signature).ok()?)
+/// The points whose signatures these are, as far as there are any, in the same order.
+pub(crate) fn signers(claims: &[Claim]) -> Vec<Option<[u8; POINT_LENGTH]>> {
+    let signer = |claim: &Claim| claim.likely.filter(|point| has_signed(point, claim)).or_else(|| recover(claim));
+    claims.iter().map(signer).collect()
 }
 
-/// Whether `r ‖ s` is of this point over `digest`, with high `s` or low: a fifth cheaper than to recover the signer.
-pub(crate) fn has_signed(point: &[u8; POINT_LENGTH], digest: &[u8; 32], signature: &[u8; 64]) -> bool {
-    let (Some(key), Ok(mut signature)) = (checked(point), Signature::from_compact(signature)) else { return false };
+fn recover(claim: &Claim) -> Option<[u8; POINT_LENGTH]> {
+    let (r_s, v) = claim.signature.split_first_chunk::<64>()?;
+    let recovery = if parity(v)? { RecoveryId::One } else { RecoveryId::Zero };
+    let signature = RecoverableSignature::from_compact(r_s, recovery).ok()?;
+    to_bytes(&CONTEXT.recover_ecdsa(Message::from_digest(claim.digest), &signature).ok()?)
+}
+
+fn has_signed(point: &[u8; POINT_LENGTH], claim: &Claim) -> bool {
+    let signature = claim.signature.first_chunk::<64>().map(|r_s| Signature::from_compact(r_s));
+    let (Some(key), Some(Ok(mut signature))) = (checked(point), signature) else { return false };
     signature.normalize_s();
-    CONTEXT.verify_ecdsa(Message::from_digest(*digest), &signature, &key).is_ok()
+    CONTEXT.verify_ecdsa(Message::from_digest(claim.digest), &signature, &key).is_ok()
 }
 
 /// Whether `signature` is of this point over `digest`. High `s` is refused: it is a second form of the same signature.

@@ -16,10 +16,20 @@ use self::k256 as curve;
 #[cfg(feature = "libsecp256k1")]
 use self::libsecp256k1 as curve;
 
-pub(crate) use curve::{Signer, decompress, has_signed, is_on_curve, recover, verify};
+pub(crate) use curve::{Signer, decompress, is_on_curve, signers, verify};
 
 /// Length of an uncompressed point without its prefix byte.
 pub(crate) const POINT_LENGTH: usize = 64;
+
+/// A signature whose signer is wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    pub(crate) digest: [u8; 32],
+    /// `r ‖ s ‖ v`. High `s` is accepted, as go-ethereum does in packets.
+    pub(crate) signature: [u8; 65],
+    /// Whose it is, most likely: to check that, which takes no `v`, costs less than to find the signer.
+    pub(crate) likely: Option<[u8; POINT_LENGTH]>,
+}
 
 /// The 33-byte form: the parity of Y, then X.
 pub(crate) fn compress(point: &[u8; POINT_LENGTH]) -> [u8; 33] {
