@@ -13,7 +13,7 @@ use ctr::{
 };
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
-use zeroize::Zeroizing;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::{
     HandshakeError,
@@ -76,13 +76,21 @@ struct Keys {
     mac: Hmac<Sha256>,
 }
 
+/// As in `frame`; an HMAC is two such hashes.
+const _: () = {
+    const fn is_wiped<T: ZeroizeOnDrop>() {}
+    is_wiped::<Sha256>();
+    is_wiped::<Ctr128BE<Aes128Enc>>();
+};
+
 impl Keys {
     /// The concatenation KDF of NIST SP 800-56 with SHA-256; one round gives all 32 bytes.
     fn new(agreed: &[u8; 32]) -> Self {
         let mut derived = Zeroizing::new([0; 32]);
         derived.copy_from_slice(&Sha256::new().chain_update([0, 0, 0, 1]).chain_update(agreed).finalize());
         let (encryption, mac) = derived.split_at(16);
-        let mut keys = Keys { encryption: Zeroizing::new([0; 16]), mac: hmac(&Sha256::digest(mac).into()) };
+        let mac = Zeroizing::new(Sha256::digest(mac).into());
+        let mut keys = Keys { encryption: Zeroizing::new([0; 16]), mac: hmac(&mac) };
         keys.encryption.copy_from_slice(encryption);
         keys
     }

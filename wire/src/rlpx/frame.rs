@@ -16,6 +16,7 @@ use ctr::{
 };
 use sha3::{Digest, Keccak256};
 use subtle::ConstantTimeEq;
+use zeroize::ZeroizeOnDrop;
 
 use super::{FrameError, handshake::Secrets};
 
@@ -196,6 +197,14 @@ struct Mac {
     /// five permutations of a small frame.
     digest: [u8; BLOCK],
 }
+
+/// Only with the `zeroize` features of their crates: without one of them this does not compile.
+const _: () = {
+    const fn is_wiped<T: ZeroizeOnDrop>() {}
+    is_wiped::<Keccak256>();
+    is_wiped::<Aes256Enc>();
+    is_wiped::<Ctr128BE<Aes256Enc>>();
+};
 
 impl Mac {
     fn new(secrets: &Secrets, hash: &Keccak256) -> Self {

@@ -222,7 +222,7 @@ impl Secrets {
         let shared = keccak256(&**agreed, &*keccak256(recipient, initiator));
         let aes = keccak256(&**agreed, &*shared);
         let mac = keccak256(&**agreed, &*aes);
-        let stream = |nonce, packet| Keccak256::new().chain_update(xor(&mac, nonce)).chain_update(packet);
+        let stream = |nonce, packet| Keccak256::new().chain_update(xor(&mac, nonce).as_slice()).chain_update(packet);
         let (egress, ingress) = (stream(recipient, auth), stream(initiator, ack));
         Secrets { aes, mac, egress, ingress }
     }
@@ -237,8 +237,8 @@ fn keccak256(first: &[u8], second: &[u8]) -> Zeroizing<[u8; 32]> {
     Zeroizing::new(Keccak256::new().chain_update(first).chain_update(second).finalize().into())
 }
 
-fn xor(one: &[u8; 32], other: &[u8; 32]) -> [u8; 32] {
-    let mut result = *one;
+fn xor(one: &[u8; 32], other: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    let mut result = Zeroizing::new(*one);
     for (byte, other) in result.iter_mut().zip(other) {
         *byte ^= other;
     }

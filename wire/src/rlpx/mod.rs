@@ -3,6 +3,10 @@
 //! In the order a connection uses it: a [`Handshake`] that proves both static keys and gives a [`FrameWriter`] and a [`FrameReader`];
 //! then, in frames, an exchange of [`Hello`](hello::Hello) and messages of several protocols over one stream
 //! ([`Multiplex`](multiplex::Multiplex)).
+//!
+//! Secrets are wiped when they are dropped: keys and what is agreed on, the ciphers' round keys, and the hashes that took in a secret, whose state
+//! would give it back (the authenticators' keccak among them). Not wiped are the points on the stack while the curve multiplies, what the
+//! compiler copies when it moves a value, and messages, which their users hold anyway.
 
 pub mod capability;
 mod curve;
