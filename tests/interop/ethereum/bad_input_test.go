@@ -229,6 +229,7 @@ func TestBootnodeSurvivesBadDatagrams(t *testing.T) {
 }
 
 func TestBadPingsAreNotAnswered(t *testing.T) {
+	t.Parallel()
 	_, url, _ := startBootnode(t, "127.35.2.1")
 	for what, spoil := range map[string]func(s *stranger) (datagram, hash []byte){
 		"an expired ping": func(s *stranger) ([]byte, []byte) {

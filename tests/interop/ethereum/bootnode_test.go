@@ -104,6 +104,7 @@ const conformanceGoal = 15
 const suiteRuns = 10
 
 func TestDevp2pDiscv4Suite(t *testing.T) {
+	t.Parallel()
 	_, url, _ := startBootnode(t, "127.31.4.1")
 	for run := 1; run <= suiteRuns; run++ {
 		if run > suiteRuns/2 {
@@ -122,6 +123,7 @@ func TestDevp2pDiscv4Suite(t *testing.T) {
 
 // TestGethNodesFindEachOtherThroughUs gives real go-ethereum nodes our bootnode and nothing else.
 func TestGethNodesFindEachOtherThroughUs(t *testing.T) {
+	t.Parallel()
 	_, url, _ := startBootnode(t, "127.34.0.1")
 	const nodes = 6
 	network, err := gethnet.StartNetwork(gethnet.NetworkConfig{

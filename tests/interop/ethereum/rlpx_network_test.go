@@ -289,7 +289,8 @@ func TestNetworkOfFifty(t *testing.T) {
 	t.Logf("%d of them killed: each of the others has dialed %d again; go-ethereum's after %.1f s, ours after %.1f s", killed, target, geth.Seconds(), own.Seconds())
 	n.logPlaces()
 
-	// Long enough for a second dial of those that nobody waits for.
+	// Long enough for a second dial of those that nobody waits for. It keeps no other test waiting.
+	t.Parallel()
 	time.Sleep(time.Until(died.Add(redial + 10*time.Second)))
 	n.checkDials()
 	for _, m := range n.members {

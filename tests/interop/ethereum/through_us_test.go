@@ -68,6 +68,7 @@ func TestGethNodesFillTheirTablesThroughUs(t *testing.T) {
 	t.Logf("%d go-ethereum nodes filled their tables in %.1f s: %s entries", nodes, time.Since(begin).Seconds(), percent(known, fit))
 
 	t.Run("devp2p crawls from us on", func(t *testing.T) {
+		t.Parallel()
 		file := filepath.Join(t.TempDir(), "nodes.json")
 		got := harness.Run(t, time.Minute, "devp2p discv4 crawl", harness.Devp2p(t), "discv4", "crawl",
 			"--bootnodes", url.URLv4(), "--addr", "127.63.10.2:0", "--timeout", "8s", file)
@@ -98,6 +99,7 @@ func TestGethNodesFillTheirTablesThroughUs(t *testing.T) {
 	})
 
 	t.Run("devp2p resolves a node through us", func(t *testing.T) {
+		t.Parallel()
 		for i, node := range []*gethnet.Node{network.Nodes[0], network.Nodes[nodes-1]} {
 			want := node.Self()
 			nameless, _, _ := strings.Cut(want.URLv4(), "@") // its key, and no address
@@ -112,6 +114,7 @@ func TestGethNodesFillTheirTablesThroughUs(t *testing.T) {
 
 // TestANodeWaitsForItsBootnode starts a node whose only bootnode comes up later: it asks again until it is there.
 func TestANodeWaitsForItsBootnode(t *testing.T) {
+	t.Parallel()
 	key, _ := newKey(t)
 	boot, bootURL, _ := startBootnode(t, "127.63.20.1", "--nodekey", key)
 	boot.Kill() // all that is wanted of it yet is its URL
