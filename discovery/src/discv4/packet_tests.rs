@@ -11,7 +11,7 @@ use super::{
         Endpoint, EnrRequest, EnrResponse, FindNode, Kind, MAX_NEIGHBORS, Message, MessageError, Neighbor, Neighbors,
         Ping, Pong,
     },
-    packet::{MAX_DATAGRAM, Packet, PacketError, Unverified, encode},
+    packet::{MAX_DATAGRAM, Packet, PacketError, Signer, Unverified, encode},
 };
 use crate::{Blame, Enr, NodeRecord, RlpError, SecretKey, keccak256::keccak256};
 
@@ -132,6 +132,24 @@ fn every_kind_survives_the_wire() {
         assert_eq!(*unverified.header(), packet.header());
         assert_eq!(unverified.recover().unwrap(), packet);
     }
+}
+
+/// Whatever was guessed, and whatever is wrong with the others.
+#[test]
+fn several_read_at_once_are_what_each_is_alone() {
+    let other = SecretKey::from_bytes(&[9; 32]).unwrap();
+    let guesses = [None, Some(secret()), Some(other.clone())].map(|key| key.map(|key| Signer::from(*key.public())));
+    // r = 0: nobody can have signed this.
+    let hashed = [&[0; 65], &encode(&secret(), &examples()[0]).datagram[97..]].concat();
+    let bad = Unverified::parse(&[&keccak256(&[&hashed])[..], &hashed].concat()).unwrap();
+    let signed = [secret(), other].into_iter().flat_map(|key| {
+        examples().into_iter().map(move |message| Unverified::parse(&encode(&key, &message).datagram).unwrap())
+    });
+    let packets: Vec<_> = signed.chain([bad]).collect();
+    let guessed: Vec<_> = packets.iter().flat_map(|packet| guesses.map(|guess| (packet.clone(), guess))).collect();
+    let alone: Vec<_> = guessed.iter().map(|(packet, _)| packet.clone().recover()).collect();
+    assert_eq!(alone.iter().filter(|packet| packet.is_err()).count(), guesses.len());
+    assert_eq!(Unverified::recover_all(guessed), alone);
 }
 
 #[test]
