@@ -68,8 +68,8 @@ const ENOUGH: usize = 8;
 /// does with a result.
 const FEW: usize = 2;
 
-/// Received packets that a worker takes at once if there are enough for all: four together are a twentieth cheaper than one by one, and eight hardly
-/// more so.
+/// Received packets that a worker takes at once if there are enough for all: of what can be shared, four together save three quarters, and
+/// more would only make each wait longer.
 const AT_ONCE: usize = 4;
 
 /// Something computed.

@@ -4,7 +4,7 @@
 
 use ::k256::{
     ecdsa::{RecoveryId, Signature, SigningKey, VerifyingKey},
-    elliptic_curve::{ops::MulVartime, point::AffineCoordinates},
+    elliptic_curve::{ops::MulVartime, point::AffineCoordinates, sec1::ToSec1Point},
 };
 use data_encoding::HEXLOWER;
 use proptest::prelude::*;
@@ -12,11 +12,15 @@ use rand::{SeedableRng, rngs::StdRng};
 
 use super::*;
 
+/// A point and the generator, each multiplied.
+type Products = [[u8; 64]; 2];
+
 /// The same functions, of one implementation.
 struct Curve {
     name: &'static str,
     point: fn(&[u8; 32]) -> Option<[u8; 64]>,
     agree: fn(&[u8; 32], &[u8; 64]) -> Option<[u8; 32]>,
+    multiply: fn(&[u8; 32], &[u8; 64]) -> Option<Products>,
     sign: fn(&[u8; 32], &[u8; 32]) -> Option<[u8; 65]>,
     recover: fn(&[u8; 32], &[u8; 65]) -> Option<[u8; 64]>,
     is_on_curve: fn(&[u8; 64]) -> bool,
@@ -27,6 +31,11 @@ const CURVES: &[Curve] = &[
         name: "k256",
         point: |key| Some(super::k256::Scalar::new(key)?.point()),
         agree: |key, point| super::k256::Scalar::new(key)?.agree(point).map(|agreed| *agreed),
+        multiply: |key, point| {
+            let (scalar, point) = (super::k256::Scalar::new(key)?, PublicKey::from_bytes(point).ok()?);
+            let products = super::k256::multiply([(&scalar, Some(&point)), (&scalar, None)]);
+            Some(products.map(|product| *product.as_bytes()))
+        },
         sign: |key, digest| Some(super::k256::Scalar::new(key)?.sign(digest)),
         recover: |digest, signature| super::k256::recover(digest, signature).map(|key| key.0),
         is_on_curve: super::k256::is_on_curve,
@@ -36,6 +45,11 @@ const CURVES: &[Curve] = &[
         name: "libsecp256k1",
         point: |key| Some(super::libsecp256k1::Scalar::new(key)?.point()),
         agree: |key, point| super::libsecp256k1::Scalar::new(key)?.agree(point).map(|agreed| *agreed),
+        multiply: |key, point| {
+            let (scalar, point) = (super::libsecp256k1::Scalar::new(key)?, PublicKey::from_bytes(point).ok()?);
+            let products = super::libsecp256k1::multiply([(&scalar, Some(&point)), (&scalar, None)]);
+            Some(products.map(|product| *product.as_bytes()))
+        },
         sign: |key, digest| Some(super::libsecp256k1::Scalar::new(key)?.sign(digest)),
         recover: |digest, signature| super::libsecp256k1::recover(digest, signature).map(|key| key.0),
         is_on_curve: super::libsecp256k1::is_on_curve,
@@ -52,6 +66,15 @@ const CURVES: &[Curve] = &[
             // Another algorithm than the one in constant time.
             let product = point.to_projective().mul_vartime(&*key.to_nonzero_scalar());
             Some(product.to_affine().x().into())
+        },
+        multiply: |key, point| {
+            let key = ::k256::SecretKey::from_slice(key).ok()?;
+            let point = ::k256::PublicKey::from_sec1_bytes(&[&[4], point.as_slice()].concat()).ok()?;
+            let products = [point.to_projective(), ::k256::ProjectivePoint::GENERATOR];
+            Some(products.map(|point| {
+                let product = point.mul_vartime(&*key.to_nonzero_scalar()).to_affine().to_sec1_point(false);
+                product.as_bytes()[1..].try_into().unwrap()
+            }))
         },
         sign: |key, digest| {
             let (signature, recovery) = SigningKey::from_slice(key).ok()?.sign_prehash_recoverable(digest);
@@ -197,6 +220,7 @@ proptest! {
     fn all_give_the_same(key: [u8; 32], other: [u8; 32], digest: [u8; 32], noise: [u8; 32], v in 0..3_u8) {
         if let Some(point) = agreed(|curve| (curve.point)(&other)) {
             agreed(|curve| (curve.agree)(&key, &point));
+            agreed(|curve| (curve.multiply)(&key, &point));
         }
         if let Some(signature) = agreed(|curve| (curve.sign)(&key, &digest)) {
             assert_eq!(agreed(|curve| (curve.recover)(&digest, &signature)), agreed(|curve| (curve.point)(&key)));
