@@ -54,7 +54,7 @@ pub fn is_lan(ip: IpAddr) -> bool {
 
 /// The network an address counts for where sources are told apart: an IPv4 /24 or an IPv6 /48, its other bits zero. A
 /// /24 is the smallest that is routed by itself, and a /48 is what one customer gets.
-pub(crate) fn network(ip: IpAddr) -> IpAddr {
+pub fn network(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(v4) => Ipv4Addr::from(mask_v4(v4, 24)).into(),
         IpAddr::V6(v6) => Ipv6Addr::from(mask_v6(v6, 48)).into(),

@@ -148,8 +148,8 @@ impl PublicKey {
         secp256k1::signers(&[claim]).pop().flatten().map(Self)
     }
 
-    /// The signers of `(digest, r ‖ s ‖ v, who it is most likely)`, in the same order. Cheaper than to recover each by itself: several at once
-    /// by a twentieth, and a guess that is right, for any `v`, by a tenth to a fifth. A wrong guess costs half as much again.
+    /// The signers of `(digest, r ‖ s ‖ v, who it is most likely)`, in the same order. Cheaper than to recover each by itself: several
+    /// at once by a twentieth, and a guess that is right, for any `v`, by a tenth to a fifth. A wrong guess costs half as much again.
     pub(crate) fn signers(of: impl IntoIterator<Item = ([u8; 32], [u8; 65], Option<Self>)>) -> Vec<Option<Self>> {
         let claim = |(digest, signature, likely): (_, _, Option<Self>)| Claim {
             digest,

@@ -50,7 +50,7 @@ pub mod table;
 mod time;
 mod udp;
 
-pub use address::{RelayError, check_relay, is_lan, is_public, is_special};
+pub use address::{RelayError, check_relay, is_lan, is_public, is_special, network};
 pub use enr::{Enr, EnrBuilder, EnrError, EnrPair, MAX_RECORD_SIZE, TendermintEntry};
 pub use error::Blame;
 pub use key::{KeyError, NodeId, PublicKey, SecretKey};

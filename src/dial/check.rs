@@ -1,5 +1,7 @@
 //! Whether an address may be dialed now, and every reason why not. The same value is logged, counted and tested.
 
+use std::net::IpAddr;
+
 use kadwire_discovery::{Now, is_public};
 use kadwire_wire::address::{PeerAddress, PeerId};
 
@@ -72,6 +74,11 @@ impl Dialer {
             || address.socket_addr().is_some_and(|socket| self.config.own_sockets.contains(&socket))
     }
 
+    /// Whether the operator wants no dealings with this IP (`--netrestrict`).
+    pub(crate) fn is_restricted(&self, ip: IpAddr) -> bool {
+        !self.config.netrestrict.is_empty() && !self.config.netrestrict.iter().any(|net| net.contains(&ip))
+    }
+
     /// Whether `address` may be dialed at `now`, apart from free places. `known` says what speaks against the peer itself: connected,
     /// banned. The order is go-ethereum's `checkDial`: what will not change soon comes first.
     pub fn check_dial(
@@ -88,10 +95,7 @@ impl Dialer {
             return Err(WhyNot::AlreadyDialing);
         }
         known(&id)?;
-        if let Some(ip) = address.ip()
-            && !self.config.netrestrict.is_empty()
-            && !self.config.netrestrict.iter().any(|net| net.contains(&ip))
-        {
+        if address.ip().is_some_and(|ip| self.is_restricted(ip)) {
             return Err(WhyNot::NetRestricted);
         }
         if self.config.public_only && address.ip().is_some_and(|ip| !is_public(ip)) {

@@ -82,8 +82,8 @@ impl NodeBuilder {
         self
     }
 
-    /// Finds out where others reach the node, and has the gateway map the discovery port and the TCP port of each wire, as the plan says; what is learnt goes into discovery's record. Without discovery this does nothing. Goes before the configuration's
-    /// `upnp`.
+    /// Finds out where others reach the node, and has the gateway map the discovery port and the TCP port of each wire, as the plan says;
+    /// what is learnt goes into discovery's record. Without discovery this does nothing. Goes before the configuration's `upnp`.
     pub fn with_nat(&mut self, plan: Plan) -> &mut Self {
         self.nat = Some(plan);
         self

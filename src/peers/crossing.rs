@@ -6,8 +6,8 @@
 //! both are still there the other end waits like us (it is one of ours), and the one dialed by the smaller id stays, at both ends.
 //!
 //! The one that stays takes the place of the first, whoever dialed: there may be no other, and the other end may have closed the first
-//! already. As soon as a place of its own side is free it takes that one, so that both sides' limits hold again. Reactors hear nothing if the first stays, otherwise its end and the
-//! other's beginning; a held connection is not read from, so nothing that came on it is lost.
+//! already. As soon as a place of its own side is free it takes that one, so that both sides' limits hold again. Reactors hear nothing if
+//! the first stays, otherwise its end and the other's beginning; a held connection is not read from, so nothing that came on it is lost.
 
 use std::time::Duration;
 

@@ -44,7 +44,6 @@ pub struct PeerManager {
     pub(super) places: Places,
     pub(super) fallback: Option<Duration>,
     pub(super) resolve: bool,
-    pub(super) netrestrict: Vec<ipnet::IpNet>,
     pub(super) allow_duplicate_ip: bool,
     pub(super) limit_lan: bool,
     pub(super) book: Book,
@@ -78,7 +77,7 @@ impl PeerManager {
             outbound: config.slots.of(Direction::Outbound),
             places: config.places,
             dialing: config.slots.dialing,
-            netrestrict: config.netrestrict.clone(),
+            netrestrict: config.netrestrict,
             public_only: config.public_only,
             limit_lan: config.limit_lan,
             persistent_backoff: config.persistent_backoff,
@@ -86,8 +85,8 @@ impl PeerManager {
             seed: rng.random(),
         });
         let mut stats = Stats::default();
-        let mut others = |named| others(named, &dialer, &config.netrestrict, &mut stats);
-        let (persistent, seeds) = (others(config.persistent), others(config.seeds));
+        let [persistent, seeds] =
+            [config.persistent, config.seeds].map(|named| without_ourselves(named, &dialer, &mut stats));
         persistent.into_iter().for_each(|address| dialer.add_persistent(address));
         seeds.into_iter().for_each(|address| dialer.add_seed(address));
         let mut book = book;
@@ -99,7 +98,6 @@ impl PeerManager {
             places: config.places,
             fallback: config.fallback,
             resolve: config.resolve,
-            netrestrict: config.netrestrict,
             allow_duplicate_ip: config.allow_duplicate_ip,
             limit_lan: config.limit_lan,
             book,
@@ -146,7 +144,7 @@ impl PeerManager {
                     return Err(WhyNot::SelfId.into());
                 }
                 // It would never be dialed: the operator contradicts itself, and hears of it.
-                if address.ip().is_some_and(|ip| self.is_restricted(ip)) {
+                if address.ip().is_some_and(|ip| self.dialer.is_restricted(ip)) {
                     return Err(WhyNot::NetRestricted.into());
                 }
                 self.dialer.add_persistent(address);
@@ -167,7 +165,7 @@ impl PeerManager {
                 let seen = peer.remote.map(|remote| remote.ip().to_canonical());
                 self.book.may_keep(now.wall, &address)?;
                 if let Some(ip) = address.ip().filter(|ip| seen != Some(*ip)) {
-                    if self.is_restricted(ip) {
+                    if self.dialer.is_restricted(ip) {
                         return Err(self.stats.refusals.count(WhyNot::NetRestricted).into());
                     }
                     if !self.declared.allow(now.monotonic, ip) {
@@ -393,19 +391,13 @@ impl PeerManager {
 
 /// The peers or seeds that the operator named, without ourselves: one list for all nodes is usual (`cometbft testnet` writes such). Who is
 /// outside the networks stays, as discovery may find it elsewhere.
-fn others(
-    named: Vec<PeerAddress>,
-    dialer: &Dialer,
-    netrestrict: &[ipnet::IpNet],
-    stats: &mut Stats,
-) -> Vec<PeerAddress> {
-    let is_outside = |ip| !netrestrict.is_empty() && !netrestrict.iter().any(|net| net.contains(&ip));
+fn without_ourselves(named: Vec<PeerAddress>, dialer: &Dialer, stats: &mut Stats) -> Vec<PeerAddress> {
     let (own, others): (Vec<_>, Vec<_>) = named.into_iter().partition(|address| dialer.is_own(address));
     for address in own {
         stats.refusals.count(WhyNot::SelfId);
         info!(%address, "this node is among its own peers or seeds: passed over");
     }
-    for address in others.iter().filter(|address| address.ip().is_some_and(is_outside)) {
+    for address in others.iter().filter(|address| address.ip().is_some_and(|ip| dialer.is_restricted(ip))) {
         stats.refusals.count(WhyNot::NetRestricted);
         warn!(%address, "a peer or seed that is outside the networks we deal with: not dialed");
     }

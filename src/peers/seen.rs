@@ -21,7 +21,7 @@ impl PeerManager {
     /// A socket was accepted. On success its handshake may begin; otherwise drop it. Say `handle_accepted` or `handle_incoming_failed`
     /// when it is over.
     pub fn handle_incoming(&mut self, now: Now, connection: ConnectionId, ip: Option<IpAddr>) -> Result<(), WhyNot> {
-        if ip.is_some_and(|ip| self.is_restricted(ip.to_canonical())) {
+        if ip.is_some_and(|ip| self.dialer.is_restricted(ip.to_canonical())) {
             return Err(self.stats.refusals.count(WhyNot::NetRestricted));
         }
         let connected = ip.map_or(0, |ip| self.set.inbound_from(ip));
@@ -31,10 +31,6 @@ impl PeerManager {
             Err(why) => return Err(self.stats.refusals.count(why)),
         }
         Ok(())
-    }
-
-    pub(super) fn is_restricted(&self, ip: IpAddr) -> bool {
-        !self.netrestrict.is_empty() && !self.netrestrict.iter().any(|net| net.contains(&ip))
     }
 
     /// The handshake of an accepted socket failed or was cut.

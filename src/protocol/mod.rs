@@ -161,7 +161,8 @@ pub enum ProtocolError {
         /// How many codes there are.
         length: u64,
     },
-    /// Longer than any message may be, itself or as compression makes it: of what does not compress, the last kilobytes below 16 MiB are too many.
+    /// Longer than any message may be, itself or as compression makes it: of what does not compress, the last kilobytes below 16 MiB are
+    /// too many.
     #[error("message of {len} bytes, at most {max} are allowed")]
     TooLarge {
         /// The payload, or the frame data made of it, in bytes.

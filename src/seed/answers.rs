@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kadwire_discovery::{Now, is_public};
+use kadwire_discovery::{Now, is_public, network};
 use kadwire_wire::{
     PeerAddress, PeerId,
     tendermint::{
@@ -22,7 +22,6 @@ use tracing::debug;
 
 use super::{
     Action, Seed, Why,
-    doors::network,
     guests::{AFTER_LEAVING, Guest, SILENCE, State},
     schedule::Claim,
     served::LEAST,

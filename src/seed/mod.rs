@@ -18,13 +18,13 @@
 //! handshakes.
 
 mod answers;
-mod doors;
 mod driver;
 mod guests;
 mod schedule;
 mod served;
 mod sources;
 mod status;
+mod visit_limits;
 mod visits;
 
 #[cfg(test)]
@@ -49,10 +49,10 @@ use crate::{
     peers::{ConnectionId, Declared, Slots},
 };
 
-use doors::Doors;
 use guests::Guests;
 use schedule::{Lane, Schedule};
 use served::Served;
+use visit_limits::VisitLimits;
 
 /// What a seed must be told once.
 #[derive(Clone, Debug)]
@@ -119,7 +119,7 @@ pub struct Seed {
     /// How often a host was visited because guests from elsewhere declare it.
     declared: Declared,
     /// How often it was visited because others told of it.
-    doors: Doors,
+    visit_limits: VisitLimits,
     /// When somebody new was reached, until that is a while ago.
     news: Option<Instant>,
     /// When the next guest may be answered, while hardly anybody is known.
@@ -181,7 +181,7 @@ impl Seed {
             asked: Expiring::new(MAX_ASKED),
             called: Expiring::new(MAX_ASKED),
             declared: Declared::default(),
-            doors: Doors::default(),
+            visit_limits: VisitLimits::default(),
             news: None,
             next_turn: None,
             next_sent_away: None,
@@ -228,7 +228,7 @@ impl Seed {
             self.next_tidy = now.monotonic + TIDY;
             self.asked.expire(now.monotonic);
             self.called.expire(now.monotonic);
-            self.doors.expire(now.monotonic);
+            self.visit_limits.expire(now.monotonic);
             if self.book.reinstate(now.wall) > 0 {
                 self.adopt(now);
             }

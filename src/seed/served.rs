@@ -51,7 +51,8 @@ struct Place {
 }
 
 impl Served {
-    /// Whether a peer may be served there: it is already, or its IP and its network have few. `group` is the network by which the book limits it.
+    /// Whether a peer may be served there: it is already, or its IP and its network have few. `group` is the network by which the book
+    /// limits it.
     pub(super) fn has_room(&self, address: &PeerAddress, group: Option<Group>) -> bool {
         let ip = address.ip().map(host);
         let of_ip = ip.and_then(|ip| self.of_ip.get(&ip)).copied().unwrap_or(0);

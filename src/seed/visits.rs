@@ -1,6 +1,10 @@
 //! Whom to visit, and what a visit changes.
 
-use std::{collections::HashMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use kadwire_discovery::Now;
 use kadwire_wire::{Host, PeerAddress, PeerId};
@@ -93,7 +97,7 @@ impl Seed {
     pub fn poll_visit(&mut self, now: Now) -> Option<Visit> {
         while let Some(address) = self.schedule.poll(now.monotonic) {
             if self.is_wanted(now, &address) {
-                if let Err(later) = self.knock(now, &address) {
+                if let Err(later) = self.admit(now, &address) {
                     self.stats.put_off += 1;
                     self.schedule.put_off(&address, later);
                     continue;
@@ -120,13 +124,13 @@ impl Seed {
     }
 
     /// Whether this address may be visited now. Where others tell us to go, we go only so often; otherwise says when.
-    fn knock(&mut self, now: Now, address: &PeerAddress) -> Result<(), std::time::Instant> {
+    fn admit(&mut self, now: Now, address: &PeerAddress) -> Result<(), Instant> {
         let (Some(check), Some(ip)) = (self.schedule.check(address), address.ip()) else { return Ok(()) };
         if !check.is_hearsay() || self.is_seed(address) || self.book.limited_group(address).is_none() {
             return Ok(());
         }
         let is_unlikely = (check.is_unproven || check.failures > 0) && !self.book.is_good(&address.id());
-        self.doors.knock(now.monotonic, ip, is_unlikely)
+        self.visit_limits.admit(now.monotonic, ip, is_unlikely)
     }
 
     /// Whether its peer gave it for itself, and is here.

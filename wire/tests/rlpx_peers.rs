@@ -1,9 +1,12 @@
 //! Two Ethereum nodes over real TCP on loopback addresses: what one sends the other gets, who is refused hears why, and every way to end is
 //! seen on both sides.
 
+mod carried;
+
 use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
+use carried::carried;
 use kadwire_wire::{
     Blame, PeerAddress, PeerId,
     rlpx::{
@@ -86,23 +89,14 @@ async fn what_one_side_writes_the_other_reads_to_the_byte() {
     let (a, b) = (node(71).await, node(72).await);
     assert_eq!((a.stats().bytes_sent, a.stats().bytes_received), (0, 0));
     let (to_b, mut to_a) = connect(&a, &b).await;
-    let same = || async {
-        let stats = || (a.stats(), b.stats());
-        while let (a, b) = stats()
-            && (a.bytes_sent, a.bytes_received) != (b.bytes_received, b.bytes_sent)
-        {
-            tokio::task::yield_now().await;
-        }
-        (a.stats().bytes_sent, a.stats().bytes_received)
-    };
-    let handshakes = soon("the handshake's bytes", same()).await;
+    let handshakes = soon("the handshake's bytes", carried(&a, &b)).await;
     assert!(handshakes.0 > 100 && handshakes.1 > 100, "{handshakes:?}");
     // What cannot be compressed.
     let mut noise = vec![0; 100_000];
     StdRng::seed_from_u64(7).fill_bytes(&mut noise);
     to_b.send(ETH, join(0, &noise)).await.unwrap();
     soon("message", to_a.recv()).await.unwrap();
-    let sent = soon("the message's bytes", same()).await.0 - handshakes.0;
+    let sent = soon("the message's bytes", carried(&a, &b)).await.0 - handshakes.0;
     assert!((100_000..101_000).contains(&sent), "{sent}");
 }
 

@@ -1,10 +1,12 @@
 //! Two nodes over real TCP on loopback addresses: what one sends the other gets, and every way to end is seen on both sides.
 
+mod carried;
 mod raw_peer;
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
+use carried::carried;
 use kadwire_wire::{
     Blame, PeerAddress, PeerId,
     tendermint::mconnection::{ChannelSpec, ConfigError, MConnectionConfig},
@@ -197,21 +199,12 @@ async fn what_one_side_writes_the_other_reads_to_the_byte() {
     let (a, b) = (node(1, [127, 0, 0, 1]).await, node(2, [127, 0, 0, 2]).await);
     assert_eq!((a.stats().bytes_sent, a.stats().bytes_received), (0, 0));
     let (to_b, mut to_a) = connect(&a, &b).await;
-    let same = || async {
-        let stats = || (a.stats(), b.stats());
-        while let (a, b) = stats()
-            && (a.bytes_sent, a.bytes_received) != (b.bytes_received, b.bytes_sent)
-        {
-            tokio::task::yield_now().await;
-        }
-        (a.stats().bytes_sent, a.stats().bytes_received)
-    };
-    let handshakes = soon("the handshake's bytes", same()).await;
+    let handshakes = soon("the handshake's bytes", carried(&a, &b)).await;
     assert!(handshakes.0 > 100 && handshakes.1 > 100, "{handshakes:?}");
     to_b.send(CHANNEL, vec![7; 100_000].into()).await.unwrap();
     soon("message", to_a.recv()).await.unwrap();
     // 100 sealed frames of 1,044 bytes, and what packets add.
-    let sent = soon("the message's bytes", same()).await.0 - handshakes.0;
+    let sent = soon("the message's bytes", carried(&a, &b)).await.0 - handshakes.0;
     assert!((102_000..110_000).contains(&sent), "{sent}");
     // Probes and handshakes that are cut count too.
     let to_b = b.address().unwrap();
