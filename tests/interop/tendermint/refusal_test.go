@@ -153,7 +153,8 @@ func TestAnUndeclaredChannelEndsTheConnection(t *testing.T) {
 	if code := refused.Exited(startup); code != 1 || !strings.Contains(strings.Join(refused.Said(), ""), "0x32") {
 		t.Errorf("exit %d, want 1 and a reason that names the channel: %v", code, refused.Said())
 	}
-	if !peer.IsRunning() || len(one.Connected()) != 1 {
+	waitUntil(t, startup, "CometBFT has only its first peer", func() bool { return len(one.Connected()) == 1 })
+	if !peer.IsRunning() {
 		t.Error("the connection ended")
 	}
 	comet.Pretend(peer, 0x31)
