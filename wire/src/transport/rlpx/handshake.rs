@@ -36,12 +36,12 @@ use crate::{
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A stream whose ends have proven their keys.
-pub(super) struct Session {
-    pub(super) peer: PublicKey,
-    pub(super) writer: FrameWriter,
-    pub(super) reader: FrameReader,
+struct Session {
+    peer: PublicKey,
+    writer: FrameWriter,
+    reader: FrameReader,
     /// Bytes of the stream that were not looked at yet.
-    pub(super) input: FrameBuffer,
+    input: FrameBuffer,
 }
 
 /// Runs the whole handshake under its time-out, counts how it ended, and starts the connection's task.
@@ -67,14 +67,15 @@ where
         refuse(&stream, &mut session.writer, &mut codec, reason).await;
     }
     let (hello, shared) = result.inspect_err(|error| tracing::debug!(%remote, ?direction, %error, "handshake"))?;
-    let mut session = session.ok_or(HandshakeError::Closed)?;
+    let Session { writer, mut reader, input, .. } = *session.ok_or(HandshakeError::Closed)?;
     let link = Link::of_protocols(&shared, hello.version);
     let now = tokio::time::Instant::now().into_std();
     // The configuration was checked when the transport was bound.
     let machine = Multiplex::new(local.config.multiplex, &shared, codec, now);
     let machine = machine.map_err(|_| HandshakeError::Io(io::ErrorKind::InvalidInput))?;
-    session.reader.set_max_frame(machine.max_frame());
-    tokio::spawn(Live::new(stream, RlpxWire::new(*session, machine), link.clone()).run());
+    reader.set_max_frame(machine.max_frame());
+    let wire = RlpxWire::new(writer, reader, input, machine);
+    tokio::spawn(Live::new(stream, wire, link.clone()).run());
     Ok(Connection::new(PeerInfo::Ethereum(hello), remote, direction, link))
 }
 

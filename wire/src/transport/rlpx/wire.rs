@@ -7,12 +7,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{
-    super::{
-        CloseReason,
-        live::{DELIVERED_AT_ONCE, Wire},
-    },
-    handshake::Session,
+use super::super::{
+    CloseReason,
+    live::{DELIVERED_AT_ONCE, Wire},
 };
 use crate::{
     rlpx::{FrameBuffer, FrameReader, FrameWriter, multiplex::Multiplex},
@@ -34,8 +31,7 @@ pub(super) struct RlpxWire {
 }
 
 impl RlpxWire {
-    pub(super) fn new(session: Session, machine: Multiplex) -> Self {
-        let Session { writer, reader, input, .. } = session;
+    pub(super) fn new(writer: FrameWriter, reader: FrameReader, input: FrameBuffer, machine: Multiplex) -> Self {
         RlpxWire { writer, reader, machine, output: Vec::new(), input }
     }
 
