@@ -138,6 +138,7 @@ struct Counters {
 
 enum Write {
     Node(Box<StoredNode>),
+    FindFailures(NodeId, IpAddr, u32),
     /// Our own record is in its place.
     Local,
     Expire(SystemTime),
@@ -189,6 +190,12 @@ impl NodeDb {
     /// Queues a node. Never blocks: dropped and counted when the queue is full.
     pub fn store(&self, node: StoredNode) {
         self.queue(Write::Node(Box::new(node)));
+    }
+
+    /// Queues what has become of a node's FindNode requests; of one that is not stored at this address nothing is kept. Never
+    /// blocks, as [`store`](Self::store).
+    pub fn store_find_failures(&self, id: NodeId, ip: IpAddr, failures: u32) {
+        self.queue(Write::FindFailures(id, ip, failures));
     }
 
     /// Has our own record written. Never blocks, and is never dropped: when the queue is full, or the write fails, the record
@@ -266,6 +273,7 @@ impl Writer {
                     self.now = node.last_pong;
                     write_node(&transaction, node)?;
                 }
+                Write::FindFailures(id, ip, failures) => write_find_failures(&transaction, id, *ip, *failures)?,
                 Write::Local => {}
                 Write::Expire(now) => {
                     self.now = *now;
@@ -400,14 +408,10 @@ fn write_node(connection: &Connection, node: &StoredNode) -> rusqlite::Result<()
             seq = max(excluded.seq, seq),
             last_pong = excluded.last_pong, checks = excluded.checks, find_failures = excluded.find_failures,
             inbound = excluded.inbound";
-    let ip = match record.ip() {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
     connection.prepare_cached(sql)?.execute(params![
         record.id().0,
         record.key().as_bytes(),
-        ip,
+        octets(record.ip()),
         record.udp(),
         record.tcp(),
         record.enr().map(Enr::encode),
@@ -418,6 +422,19 @@ fn write_node(connection: &Connection, node: &StoredNode) -> rusqlite::Result<()
         node.inbound,
     ])?;
     Ok(())
+}
+
+fn write_find_failures(connection: &Connection, id: &NodeId, ip: IpAddr, failures: u32) -> rusqlite::Result<()> {
+    let sql = "UPDATE nodes SET find_failures = ?3 WHERE id = ?1 AND ip = ?2";
+    connection.prepare_cached(sql)?.execute(params![id.0, octets(ip), failures])?;
+    Ok(())
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
 }
 
 fn write_local(connection: &Connection, record: &Enr) -> rusqlite::Result<()> {

@@ -343,7 +343,12 @@ impl Discv4 {
         }
         // A silence that is our own fault is no failure of theirs.
         if is_answered || !(request.is_excused || self.table.hears_nobody(now.monotonic)) {
+            let ip = request.node.ip();
+            let before = self.bonds.find_failures(node, ip);
             let failures = self.bonds.find_done(now.monotonic, node, request.node.endpoint(), !nodes.is_empty());
+            if failures != before {
+                self.events.push_back(Event::FindFailures { id: node, ip, failures });
+            }
             if failures > 0 {
                 self.table.find_failed(now.monotonic, &node, failures);
             }

@@ -184,9 +184,10 @@ impl Bonds {
         self.get(id, ip).map_or(0, |bond| bond.find_failures)
     }
 
-    /// A proof of an earlier run.
-    pub(crate) fn restore(&mut self, now: Instant, id: NodeId, at: SocketAddr, age: Duration) {
+    /// A proof of an earlier run, and how often the node had failed us then.
+    pub(crate) fn restore(&mut self, now: Instant, id: NodeId, at: SocketAddr, age: Duration, find_failures: u32) {
         self.proven(now, id, at, now.checked_sub(age));
+        self.entry(now, id, at).find_failures = find_failures;
     }
 
     pub(crate) fn len(&self) -> usize {

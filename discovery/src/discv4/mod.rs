@@ -163,6 +163,15 @@ pub enum Event {
         /// The closest nodes that answered, closest first; at most the bucket size. Empty if nobody is known.
         closest: Vec<NodeRecord>,
     },
+    /// Remember of this node how many FindNode requests in a row have brought nothing now; that it lives is not said.
+    FindFailures {
+        /// Who.
+        id: NodeId,
+        /// Where it was asked.
+        ip: IpAddr,
+        /// How many; 0 if the last one brought nodes.
+        failures: u32,
+    },
     /// Remember this node, and that it is alive.
     Store {
         /// The node, as it is in the table.
@@ -230,9 +239,9 @@ impl Discv4 {
             placed.filter_map(|seed| Some(Seed { record: reach.place(&seed.record)?, ..*seed })).collect();
         let mut bonds = Bonds::default();
         // What has answered is the endpoint that was stored, whichever of the node's we are to deal with now.
-        for Seed { record, last_pong, .. } in &config.seeds {
+        for Seed { record, last_pong, find_failures, .. } in &config.seeds {
             let age = now.wall.duration_since(*last_pong).unwrap_or_default();
-            bonds.restore(now.monotonic, record.id(), record.endpoint(), age);
+            bonds.restore(now.monotonic, record.id(), record.endpoint(), age, *find_failures);
         }
         let limits = config.table.subnet_limits;
         let mut table = Table::new(now.monotonic, id, config.table, bootnodes, &mut rng);

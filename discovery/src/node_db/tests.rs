@@ -76,6 +76,20 @@ fn a_node_comes_back_where_it_was_stored() {
 }
 
 #[test]
+fn find_failures_come_back_and_are_those_of_one_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("nodes.db");
+    let stored = |number| node(number).record;
+    run(&path, now(), |db| {
+        db.store(node(1));
+        db.store_find_failures(stored(1).id(), stored(1).ip(), 4);
+        db.store_find_failures(stored(1).id(), [9, 9, 9, 9].into(), 5);
+        db.store_find_failures(stored(2).id(), stored(2).ip(), 5); // says nothing of a node that never answered
+    });
+    assert_eq!(seeds(&path, now()), [StoredNode { find_failures: 4, ..node(1) }]);
+}
+
+#[test]
 fn the_record_with_the_higher_sequence_number_stays() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("nodes.db");

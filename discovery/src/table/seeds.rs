@@ -30,6 +30,9 @@ pub struct Seed {
     pub record: NodeRecord,
     /// Its last pong, by the wall clock.
     pub last_pong: SystemTime,
+    /// FindNode requests in a row that brought nothing. The table makes no use of it: it goes on counting where the earlier
+    /// run left off ([`Discv4`](crate::discv4::Discv4)).
+    pub find_failures: u32,
     /// Whether all that speaks for it is that it contacted us (see [`TableConfig::inbound`](super::TableConfig::inbound)).
     pub inbound: bool,
 }

@@ -121,7 +121,12 @@ impl Driver {
         let inlet = Inlet::new(socket).map_err(in_use)?;
 
         let (db, remembered) = open_db(&config, now.wall).await?;
-        let seed = |StoredNode { record, last_pong, inbound, .. }| Seed { record, last_pong, inbound };
+        let seed = |StoredNode { record, last_pong, find_failures, inbound, .. }| Seed {
+            record,
+            last_pong,
+            find_failures,
+            inbound,
+        };
         let seeds = remembered.seeds.into_iter().map(seed);
         let mut seed = [0; 32];
         random().fill_bytes(&mut seed);
@@ -343,6 +348,9 @@ impl Driver {
                 }
                 Event::LookupDone { lookup, closest } => {
                     self.lookups.remove(&lookup).into_iter().for_each(|waiter| _ = waiter.send(Ok(closest.clone())));
+                }
+                Event::FindFailures { id, ip, failures } => {
+                    self.db.iter().for_each(|db| db.store_find_failures(id, ip, failures));
                 }
                 Event::Store { record, checks, find_failures, inbound } => {
                     let node = StoredNode { record, last_pong: now.wall, checks, find_failures, inbound };

@@ -324,9 +324,13 @@ impl Network {
         while let Some(event) = machine.poll_event() {
             match event {
                 Event::LookupDone { lookup, closest } => _ = node.lookups.insert(lookup, closest),
-                Event::Store { record, inbound, .. } => {
+                Event::Store { record, find_failures, inbound, .. } => {
                     let last_pong = self.start.after(self.elapsed).wall;
-                    node.stored.insert(record.id(), Seed { record, last_pong, inbound });
+                    node.stored.insert(record.id(), Seed { record, last_pong, find_failures, inbound });
+                }
+                Event::FindFailures { id, ip, failures } => {
+                    let stored = node.stored.get_mut(&id).filter(|seed| seed.record.ip() == ip);
+                    stored.into_iter().for_each(|seed| seed.find_failures = failures);
                 }
                 _ => {}
             }

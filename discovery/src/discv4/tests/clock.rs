@@ -314,9 +314,9 @@ fn seeds_of_any_time_are_taken_for_what_they_are() {
     let (recent, future, ancient) = (peer(1), peer(2), peer(3));
     let now = Now::read();
     let seeds = vec![
-        Seed { record: recent.record(), last_pong: now.wall - secs(60), inbound: false },
-        Seed { record: future.record(), last_pong: set(now.wall, 10 * YEAR), inbound: false },
-        Seed { record: ancient.record(), last_pong: UNIX_EPOCH, inbound: false },
+        Seed { record: recent.record(), last_pong: now.wall - secs(60), find_failures: 0, inbound: false },
+        Seed { record: future.record(), last_pong: set(now.wall, 10 * YEAR), find_failures: 0, inbound: false },
+        Seed { record: ancient.record(), last_pong: UNIX_EPOCH, find_failures: 0, inbound: false },
     ];
     let mut scene = Scene::with(|config| config.seeds = seeds);
     assert!(scene.knows(&recent) && scene.knows(&future) && !scene.knows(&ancient));

@@ -46,7 +46,7 @@ fn we_never_contact_ourselves() {
         assert_eq!(config.key, *us.key());
         config.bootnodes = vec![us.clone(), friend.record()];
         let last_pong = Now::read().wall;
-        config.seeds = vec![crate::table::Seed { record: us.clone(), last_pong, inbound: false }];
+        config.seeds = vec![crate::table::Seed { record: us.clone(), last_pong, find_failures: 0, inbound: false }];
     });
     scene.machine.handle_timeout(scene.now);
     scene.machine.find_node(scene.now, &friend.record(), [1; 64]).unwrap();
