@@ -20,27 +20,39 @@ const MAX_VOTERS: usize = 256;
 
 /// The statements about our endpoint in one address family.
 #[derive(Debug, Default)]
-struct Votes(BTreeMap<IpAddr, (SocketAddr, Instant)>);
+struct Votes {
+    /// By the network of who made them.
+    statements: BTreeMap<IpAddr, (SocketAddr, Instant)>,
+    /// Who has won last.
+    present: Option<SocketAddr>,
+}
 
 impl Votes {
     fn add(&mut self, now: Instant, voter: IpAddr, endpoint: SocketAddr) {
-        self.0.retain(|_, (_, at)| now.saturating_duration_since(*at) < WINDOW);
-        if self.0.len() >= MAX_VOTERS && !self.0.contains_key(&voter) {
-            let oldest = self.0.iter().min_by_key(|(_, (_, at))| *at).map(|(voter, _)| *voter);
-            oldest.into_iter().for_each(|voter| _ = self.0.remove(&voter));
+        self.statements.retain(|_, (_, at)| now.saturating_duration_since(*at) < WINDOW);
+        if self.statements.len() >= MAX_VOTERS && !self.statements.contains_key(&voter) {
+            let oldest = self.statements.iter().min_by_key(|(_, (_, at))| *at).map(|(voter, _)| *voter);
+            oldest.into_iter().for_each(|voter| _ = self.statements.remove(&voter));
         }
-        self.0.insert(voter, (endpoint, now));
+        self.statements.insert(voter, (endpoint, now));
     }
 
-    /// The endpoint most networks agree on, if enough do.
-    fn winner(&self) -> Option<SocketAddr> {
+    /// The endpoint most networks agree on, if enough do. A tie changes nothing: with two addresses seen by as many each
+    /// (two uplinks), our record would change with every pong. go-ethereum takes either.
+    fn winner(&mut self) -> Option<SocketAddr> {
         let mut counts = BTreeMap::<SocketAddr, usize>::new();
-        for (endpoint, _) in self.0.values() {
+        for (endpoint, _) in self.statements.values() {
             let count = counts.entry(*endpoint).or_default();
             *count = count.saturating_add(1);
         }
-        let (endpoint, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
-        (count >= MIN_STATEMENTS).then_some(endpoint)
+        let present = self.present;
+        let (endpoint, count) =
+            counts.into_iter().max_by_key(|(endpoint, count)| (*count, Some(*endpoint) == present))?;
+        if count < MIN_STATEMENTS {
+            return None;
+        }
+        self.present = Some(endpoint);
+        self.present
     }
 }
 
@@ -100,6 +112,37 @@ mod tests {
         assert_eq!(results[9], Some(new), "9 to 10");
     }
 
+    /// Two uplinks: as many networks see us at the one as at the other.
+    #[test]
+    fn a_tie_stays_with_the_present_address_whichever_it_is() {
+        let (low, high) = (endpoint("23.1.1.1:30303"), endpoint("23.2.2.2:30303"));
+        for (present, other) in [(low, high), (high, low)] {
+            let (mut votes, now) = (ExternalIp::default(), Now::read().monotonic);
+            (0..12).for_each(|n| _ = votes.vote(now, voter(n, 1), present));
+            (12..24).for_each(|n| assert_eq!(votes.vote(now, voter(n, 1), other), Some(present), "12 to {}", n - 11));
+            for n in 0..100 {
+                // Both are said again and again, in turn.
+                assert_eq!(votes.vote(now, voter(n % 12, 1), present), Some(present));
+                assert_eq!(votes.vote(now, voter(12 + n % 12, 1), other), Some(present));
+            }
+            assert_eq!(votes.vote(now, voter(24, 1), other), Some(other), "12 to 13");
+            assert_eq!(votes.vote(now, voter(25, 1), present), Some(other), "13 to 13");
+        }
+    }
+
+    /// Too few statements are no reason to change, and no reason to forget what was said before.
+    #[test]
+    fn the_present_address_keeps_its_ties_after_a_silence() {
+        let (low, high) = (endpoint("23.1.1.1:30303"), endpoint("23.2.2.2:30303"));
+        let (mut votes, now) = (ExternalIp::default(), Now::read().monotonic);
+        (0..10).for_each(|n| _ = votes.vote(now, voter(n, 1), low));
+        let later = now + WINDOW;
+        (0..9).for_each(|n| assert_eq!(votes.vote(later, voter(n, 1), low), None));
+        (10..19).for_each(|n| assert_eq!(votes.vote(later, voter(n, 1), high), None));
+        assert_eq!(votes.vote(later, voter(9, 1), low), Some(low), "10 to 9");
+        assert_eq!(votes.vote(later, voter(19, 1), high), Some(low), "10 to 10");
+    }
+
     #[test]
     fn statements_are_forgotten_after_five_minutes() {
         let (mut votes, now) = (ExternalIp::default(), Now::read().monotonic);
@@ -126,7 +169,7 @@ mod tests {
             won = votes.vote(now, IpAddr::from([0x2a01, n, 0, 0, 0, 0, 0, 1]), v6);
         }
         assert_eq!(won, Some(v6));
-        assert_eq!((votes.v4.0.len(), votes.v6.0.len()), (10, MAX_VOTERS));
+        assert_eq!((votes.v4.statements.len(), votes.v6.statements.len()), (10, MAX_VOTERS));
     }
 
     #[test]
