@@ -81,7 +81,12 @@ fn span() -> Duration {
 /// One node restarts under attack.
 fn attack(network: &mut Network, victim: Index, row: &Row) -> Loot {
     let last_pong = network.now().wall;
-    let seed = |entry: &Entry| Seed { record: entry.record().clone(), last_pong, find_failures: 0, inbound: entry.is_inbound() };
+    let seed = |entry: &Entry| Seed {
+        record: entry.record().clone(),
+        last_pong,
+        find_failures: 0,
+        inbound: entry.is_inbound(),
+    };
     let table = network.nodes[victim].machine().table();
     let known: Vec<_> = table.entries().filter(|entry| entry.is_live()).map(seed).collect();
     network.switch_off(victim);

@@ -9,6 +9,8 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::MAX_EXPIRATION;
+use crate::Now;
 use crate::address::network;
 use crate::key::NodeId;
 
@@ -19,7 +21,7 @@ pub(crate) const PROOF_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
 /// `maxFindnodeFailures` in `ensureBond`).
 const MAX_TRUSTED_FAILURES: u32 = 5;
 
-/// Pairs remembered, 10 to 18 MB with their indexes.
+/// Pairs remembered, 12 to 20 MB with their indexes.
 const MAX_BONDS: usize = 65_536;
 
 /// Pairs of one network (IPv4 /24, IPv6 /48): beyond this its own give way, not those of others. Identities are free,
@@ -40,6 +42,8 @@ struct Bond {
     udp: u16,
     /// TCP port its last ping named.
     tcp: u16,
+    /// The ping of it that lasts longest.
+    ping: PingSeen,
     find_failures: u32,
     /// A question of ours has had no answer since their last ping: our pong may have been lost.
     doubted: bool,
@@ -53,6 +57,32 @@ impl Bond {
     /// What to forget first: what was never proven, then what is oldest.
     fn worth(&self) -> Worth {
         (self.proven, self.pinged_us)
+    }
+}
+
+/// A ping, as far as it takes to know it again. It is answered by less than it weighs, so it may come as often as somebody
+/// likes; but not from another port than its sender's, where it would move him.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct PingSeen {
+    port: u16,
+    /// Unix seconds; 0 before the first.
+    expiration: u64,
+    /// The first bytes of the datagram's hash.
+    hash: [u8; 8],
+}
+
+impl PingSeen {
+    pub(crate) fn new(from: SocketAddr, hash: &[u8; 32], expiration: u64) -> PingSeen {
+        PingSeen { port: from.port(), expiration, hash: hash.first_chunk().copied().unwrap_or_default() }
+    }
+
+    /// Whether this one, of the same node, is an old one from another port. An honest node that moves writes a new one; if it
+    /// does so within the second, one that says something else.
+    fn is_replay_after(&self, now: Now, before: PingSeen) -> bool {
+        // One that claims to be valid for longer than is allowed comes from before a step of the clock.
+        let is_of_now = before.expiration <= now.unix_seconds().saturating_add(MAX_EXPIRATION.as_secs());
+        let is_old = self.expiration < before.expiration || self.hash == before.hash;
+        self.port != before.port && is_of_now && is_old
     }
 }
 
@@ -125,11 +155,20 @@ impl Bonds {
     }
 
     /// `id` has pinged us from `from` and gets its answer.
-    pub(crate) fn ping_received(&mut self, now: Instant, id: NodeId, from: SocketAddr, tcp: u16) {
+    pub(crate) fn ping_received(&mut self, now: Instant, id: NodeId, from: SocketAddr, tcp: u16, ping: PingSeen) {
         let bond = self.seen_at(now, id, from);
         bond.pinged_us = Some(now);
         bond.doubted = false;
         bond.tcp = tcp;
+        // Not the last one: somebody may send it an earlier one again.
+        if bond.ping.expiration <= ping.expiration || bond.ping.port != ping.port {
+            bond.ping = ping;
+        }
+    }
+
+    /// Whether a ping of `id` from `ip` is an old one that somebody else sends from another port.
+    pub(crate) fn is_replay(&self, now: Now, id: NodeId, ip: IpAddr, ping: PingSeen) -> bool {
+        self.get(id, ip).is_some_and(|bond| ping.is_replay_after(now, bond.ping))
     }
 
     /// Whether `id` has proven that it is at `ip`: it may ask for neighbours and for our record.
@@ -286,7 +325,6 @@ mod tests {
     use rand::{RngExt, SeedableRng};
 
     use super::*;
-    use crate::Now;
 
     const A: NodeId = NodeId([0xa; 32]);
     const B: NodeId = NodeId([0xb; 32]);
@@ -318,7 +356,7 @@ mod tests {
     fn a_proof_lasts_24_hours() {
         let (mut bonds, now) = (Bonds::default(), Now::read().monotonic);
         bonds.pong_received(now, A, at("23.1.1.1:30303"));
-        bonds.ping_received(now, A, at("23.1.1.1:30303"), 1);
+        bonds.ping_received(now, A, at("23.1.1.1:30303"), 1, PingSeen::default());
         let (ip, last) = (at("23.1.1.1:1").ip(), now + PROOF_LIFETIME - Duration::from_secs(1));
         assert!(bonds.is_proven(last, A, ip) && bonds.are_we_proven(last, A, ip));
         let over = now + PROOF_LIFETIME;
@@ -328,7 +366,7 @@ mod tests {
     #[test]
     fn a_ping_proves_nothing_of_its_sender() {
         let (mut bonds, now) = (Bonds::default(), Now::read().monotonic);
-        bonds.ping_received(now, A, at("23.1.1.1:30303"), 30304);
+        bonds.ping_received(now, A, at("23.1.1.1:30303"), 30304, PingSeen::default());
         assert!(!bonds.is_proven(now, A, at("23.1.1.1:1").ip()));
         assert_eq!(bonds.tcp_of_ping(now, A, at("23.1.1.1:1").ip()), Some(30304));
     }
@@ -337,7 +375,7 @@ mod tests {
     fn more_than_five_failures_and_we_prove_ourselves_again() {
         let (mut bonds, now) = (Bonds::default(), Now::read().monotonic);
         let endpoint = at("23.1.1.1:30303");
-        bonds.ping_received(now, A, endpoint, 0);
+        bonds.ping_received(now, A, endpoint, 0, PingSeen::default());
         for failures in 1..=5 {
             assert_eq!(bonds.find_done(now, A, endpoint, false), failures);
             assert!(bonds.are_we_proven(now, A, endpoint.ip()));
@@ -352,10 +390,10 @@ mod tests {
     fn an_unanswered_question_casts_doubt_until_their_next_ping() {
         let (mut bonds, now) = (Bonds::default(), Now::read().monotonic);
         let endpoint = at("23.1.1.1:30303");
-        bonds.ping_received(now, A, endpoint, 0);
+        bonds.ping_received(now, A, endpoint, 0, PingSeen::default());
         bonds.doubt_ours(A, endpoint.ip());
         assert!(!bonds.are_we_proven(now, A, endpoint.ip()));
-        bonds.ping_received(now, A, endpoint, 0);
+        bonds.ping_received(now, A, endpoint, 0, PingSeen::default());
         assert!(bonds.are_we_proven(now, A, endpoint.ip()));
     }
 
@@ -368,7 +406,13 @@ mod tests {
         }
         for n in 0..200_000 {
             let now = start + Duration::from_millis(u64::from(n));
-            bonds.ping_received(now, id(n), SocketAddr::new(Ipv4Addr::from(0x8000_0000 + n).into(), 30303), 0);
+            bonds.ping_received(
+                now,
+                id(n),
+                SocketAddr::new(Ipv4Addr::from(0x8000_0000 + n).into(), 30303),
+                0,
+                PingSeen::default(),
+            );
             assert!(bonds.len() <= MAX_BONDS);
         }
         for n in 0..10_000 {
@@ -391,7 +435,7 @@ mod tests {
             let now = start + Duration::from_millis(u64::from(n));
             let ip = Ipv4Addr::from(0x1700_0000 | (n & 15) << 8 | (n >> 4) & 0xff);
             let from = SocketAddr::new(ip.into(), 1025 + u16::try_from(n >> 12).unwrap());
-            bonds.ping_received(now, id(n), from, 0);
+            bonds.ping_received(now, id(n), from, 0, PingSeen::default());
             bonds.pong_received(now, id(n), from);
         }
         assert!(bonds.len() <= 1000 + 16 * MAX_BONDS_OF_NETWORK);
@@ -411,7 +455,7 @@ mod tests {
             let id = id(rng.random_range(0..3000));
             match rng.random_range(0..3) {
                 0 => bonds.pong_received(now, id, from),
-                1 => bonds.ping_received(now, id, from, 1),
+                1 => bonds.ping_received(now, id, from, 1, PingSeen::default()),
                 _ => _ = bonds.find_done(now, id, from, false),
             }
         }

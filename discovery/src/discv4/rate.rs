@@ -102,6 +102,11 @@ impl<K: Hash + Eq, V> Recent<K, V> {
         self.entries.get_or_insert_mut(key, new)
     }
 
+    /// The value of `key`; this is no use of it.
+    pub(crate) fn peek(&self, key: &K) -> Option<&V> {
+        self.entries.peek(key)
+    }
+
     pub(crate) fn get_mut(&mut self, key: &K) -> Option<&mut V> {
         self.entries.get_mut(key)
     }

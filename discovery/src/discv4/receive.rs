@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
+use super::bonds::PingSeen;
 use super::message::{
     Endpoint, EnrRequest, EnrResponse, FindNode, Kind, MAX_NEIGHBORS, Message, Neighbor, Neighbors, Ping, Pong,
 };
@@ -95,13 +96,13 @@ impl Discv4 {
                 if !self.bonds.is_address_proven(now.monotonic, from.ip()) {
                     return Err(Rejected::NoEndpointProof);
                 }
-                self.replays.admit(now, from, &header.hash, expiration, false)
+                self.replays.check(from, &header.hash)
             }
             Kind::Ping => {
                 if !self.bonds.is_endpoint_proven(now.monotonic, from) {
                     self.rates.admit_stranger_ping(now.monotonic, from.ip())?;
                 }
-                self.replays.admit(now, from, &header.hash, expiration, true)
+                Ok(())
             }
         }
     }
@@ -117,9 +118,9 @@ impl Discv4 {
             _ if packet.from == self.key => Err(Rejected::OwnKey),
             Message::Ping(ping) => self.handle_ping(now, &sender, packet.hash, &ping),
             Message::Pong(pong) => self.handle_pong(now, &sender, &pong),
-            Message::FindNode(find) => self.handle_find_node(now, &sender, &find),
+            Message::FindNode(find) => self.handle_find_node(now, &sender, &packet.hash, &find),
             Message::Neighbors(neighbors) => self.handle_neighbors(now, &sender, &neighbors),
-            Message::EnrRequest(EnrRequest { .. }) => self.handle_enr_request(now, &sender, packet.hash),
+            Message::EnrRequest(request) => self.handle_enr_request(now, &sender, packet.hash, &request),
             Message::EnrResponse(response) => self.handle_enr_response(now, &sender, response),
         };
         match result {
@@ -133,9 +134,14 @@ impl Discv4 {
         result
     }
 
-    /// Always a pong; a ping back if the sender has not proven itself; whoever waits for this ping can go on.
+    /// Always a pong, unless it is a replay that would move its sender; a ping back if the sender has not proven itself; whoever
+    /// waits for this ping can go on.
     fn handle_ping(&mut self, now: Now, sender: &Sender, hash: [u8; 32], ping: &Ping) -> Result<(), Rejected> {
         let Sender { id, at, .. } = *sender;
+        let seen = PingSeen::new(at, &hash, ping.expiration);
+        if self.bonds.is_replay(now, id, at.ip(), seen) {
+            return Err(Rejected::Replayed);
+        }
         let pong = Message::Pong(Pong {
             to: Endpoint::new(at, ping.from.tcp),
             ping_hash: hash,
@@ -145,7 +151,7 @@ impl Discv4 {
         if !self.reply(at, pong) {
             return Ok(());
         }
-        self.bonds.ping_received(now.monotonic, id, at, ping.from.tcp);
+        self.bonds.ping_received(now.monotonic, id, at, ping.from.tcp, seen);
         self.proof_given(now, id, at.ip());
         if self.bonds.is_proven(now.monotonic, id, at.ip()) {
             self.hear_clock(now, at.ip(), ping.expiration);
@@ -215,11 +221,18 @@ impl Discv4 {
         }
     }
 
-    fn handle_find_node(&mut self, now: Now, sender: &Sender, find: &FindNode) -> Result<(), Rejected> {
+    fn handle_find_node(
+        &mut self,
+        now: Now,
+        sender: &Sender,
+        hash: &[u8; 32],
+        find: &FindNode,
+    ) -> Result<(), Rejected> {
         let Sender { id, at, .. } = *sender;
         if !self.bonds.is_proven(now.monotonic, id, at.ip()) {
             return Err(Rejected::NoEndpointProof);
         }
+        self.replays.note(now, at, hash, find.expiration)?;
         self.welcome(now, sender);
         let target = NodeId::of_target(&find.target);
         // One more, since the asker itself is no news to it.
@@ -297,10 +310,17 @@ impl Discv4 {
         }
     }
 
-    fn handle_enr_request(&mut self, now: Now, sender: &Sender, hash: [u8; 32]) -> Result<(), Rejected> {
+    fn handle_enr_request(
+        &mut self,
+        now: Now,
+        sender: &Sender,
+        hash: [u8; 32],
+        request: &EnrRequest,
+    ) -> Result<(), Rejected> {
         if !self.bonds.is_proven(now.monotonic, sender.id, sender.at.ip()) {
             return Err(Rejected::NoEndpointProof);
         }
+        self.replays.note(now, sender.at, &hash, request.expiration)?;
         if let Some(record) = self.record.clone() {
             self.reply(sender.at, Message::EnrResponse(EnrResponse { request_hash: hash, record }));
         }

@@ -135,6 +135,84 @@ fn a_captured_ping_cannot_move_its_sender() {
     assert_eq!(scene.machine.table().get(&peer.id()).unwrap().record().endpoint(), peer.at);
 }
 
+/// Neither does a flood of pings make us forget whose port is whose, nor a copy that comes first from the right port.
+#[test]
+fn old_pings_move_nobody_whatever_came_between() {
+    let mut scene = Scene::with(|config| {
+        config.limits.stranger_pings = Rate::new(1 << 20, 1);
+        config.limits.all_stranger_pings = Rate::new(1 << 20, 1);
+    });
+    let (peer, stranger) = (scene.bonded("24.0.1.1:30303"), scene.peer("25.0.0.1:30303"));
+    let thief = peer.moved("24.0.1.1:6666");
+    let ping = |scene: &mut Scene, more: u64| {
+        let Message::Ping(ping) = scene.ping(&peer) else { unreachable!() };
+        Message::Ping(Ping { expiration: ping.expiration + more, ..ping })
+    };
+    let (old, new) = (ping(&mut scene, 1), ping(&mut scene, 2));
+    scene.hears_hashed(&peer, [3; 32], old.clone()).unwrap();
+    scene.hears_hashed(&peer, [4; 32], new.clone()).unwrap();
+    scene.hears_hashed(&peer, [3; 32], old.clone()).unwrap();
+    for n in 0..20_000_u32 {
+        let [.., high, low] = n.to_be_bytes();
+        scene.hears_ping(&stranger.moved(&format!("25.{high}.{low}.1:30303"))).unwrap();
+        scene.sent();
+    }
+    assert_eq!(scene.hears_hashed(&thief, [3; 32], old.clone()), Err(Rejected::Replayed));
+    assert_eq!(scene.hears_hashed(&thief, [4; 32], new.clone()), Err(Rejected::Replayed));
+    let endpoint = |scene: &Scene| scene.machine.table().get(&peer.id()).unwrap().record().endpoint();
+    assert_eq!(endpoint(&scene), peer.at);
+
+    // Who really moves writes a new one; then it is the old port that moves nobody.
+    scene.hears_hashed(&thief, [5; 32], new).unwrap();
+    assert_eq!(endpoint(&scene), thief.at);
+    assert_eq!(scene.hears_hashed(&peer, [3; 32], old), Err(Rejected::Replayed));
+    // One that seemed to last for days, before our clock was set back, says nothing.
+    let far = ping(&mut scene, 60);
+    scene.hears_hashed(&thief, [6; 32], far).unwrap();
+    scene.now.wall -= secs(7 * 24 * 3600);
+    scene.hears_ping(&peer).unwrap();
+    assert_eq!(endpoint(&scene), peer.at);
+}
+
+/// False sources, and signatures of nobody who is proven there, make us forget nothing (16,384 questions are remembered).
+#[test]
+fn a_flood_from_a_proven_address_does_not_wash_out_what_was_answered() {
+    let mut scene = Scene::new();
+    let (peer, other) = (scene.bonded("24.0.1.1:30303"), scene.peer("24.0.1.1:30303"));
+    let captured = Message::FindNode(FindNode { target: [1; 64], expiration: scene.expiration() });
+    (0..3).for_each(|_| scene.hears_hashed(&peer, [3; 32], captured.clone()).unwrap());
+    for _ in 0..20_000 {
+        // Admitted, since the address is proven; the signature is nobody's.
+        let (key, hash) = (*other.secret.public(), scene.new_hash());
+        let forged = Packet { from: key, id: key.node_id(), hash, message: captured.clone() };
+        scene.machine.admit(scene.now, peer.at, &forged.header()).unwrap();
+        // Its signature is that of another node.
+        assert_eq!(scene.hears_find_node(&other, [1; 64]), Err(Rejected::NoEndpointProof));
+        assert_eq!(scene.hears_enr_request(&other), Err(Rejected::NoEndpointProof));
+    }
+    assert_eq!(scene.hears_hashed(&peer, [3; 32], captured), Err(Rejected::Replayed));
+}
+
+/// Copies that come together are all admitted before the first of them is looked at.
+#[test]
+fn copies_that_come_together_are_answered_three_times_at_most() {
+    let mut scene = Scene::new();
+    let peer = scene.bonded("24.0.1.1:30303");
+    let (key, expiration) = (*peer.secret.public(), scene.expiration());
+    for (hash, message) in [
+        ([3; 32], Message::FindNode(FindNode { target: [1; 64], expiration })),
+        ([4; 32], Message::EnrRequest(EnrRequest { expiration })),
+    ] {
+        let copy = || Packet { from: key, id: key.node_id(), hash, message: message.clone() };
+        (0..10).for_each(|_| scene.machine.admit(scene.now, peer.at, &copy().header()).unwrap());
+        let answered: Vec<_> = (0..10).map(|_| scene.machine.handle_packet(scene.now, peer.at, copy())).collect();
+        assert!(
+            answered[..3].iter().all(Result::is_ok) && answered[3..].iter().all(|it| *it == Err(Rejected::Replayed))
+        );
+        assert_eq!(scene.machine.admit(scene.now, peer.at, &copy().header()), Err(Rejected::Replayed));
+    }
+}
+
 #[test]
 fn every_refusal_is_counted_by_its_reason() {
     let mut scene = Scene::new();

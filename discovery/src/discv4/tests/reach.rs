@@ -74,7 +74,12 @@ fn bootnodes_seeds_and_the_owners_own_questions_obey_too() {
     let mut scene = Scene::before_refresh(|config| {
         config.reach.public_only = true;
         config.bootnodes.push(node.record());
-        config.seeds.push(Seed { record: node.record(), last_pong: Now::read().wall, find_failures: 0, inbound: false });
+        config.seeds.push(Seed {
+            record: node.record(),
+            last_pong: Now::read().wall,
+            find_failures: 0,
+            inbound: false,
+        });
     });
     assert!(scene.wait(secs(60)).is_empty(), "nobody is left to begin with");
     for request in [
@@ -170,7 +175,12 @@ fn a_stored_proof_is_of_the_endpoint_that_answered() {
         let record = NodeRecord::from_enr_where(enr, |ip| ip.is_ipv6()).unwrap();
         let mut scene = Scene::before_refresh(|config| {
             config.reach.families = families;
-            config.seeds.push(Seed { record, last_pong: SystemTime::UNIX_EPOCH + secs(1_700_000_000), find_failures: 0, inbound: false });
+            config.seeds.push(Seed {
+                record,
+                last_pong: SystemTime::UNIX_EPOCH + secs(1_700_000_000),
+                find_failures: 0,
+                inbound: false,
+            });
         });
         let v4 = peer.moved("24.0.1.1:30303");
         assert_eq!(scene.hears_find_node(&v4, [1; 64]), Err(Rejected::NoEndpointProof), "{families:?}");

@@ -28,7 +28,8 @@ fn seeds_are_of_the_last_five_days() {
     let day = Duration::from_secs(24 * 60 * 60);
     let old = Seed { record: world.node(), last_pong: wall - day * 6, find_failures: 0, inbound: false };
     // The clock was set back: no reason to start with nothing.
-    let future = Seed { record: world.node_at(10, [24, 2, 1, 1]), last_pong: wall + day, find_failures: 0, inbound: false };
+    let future =
+        Seed { record: world.node_at(10, [24, 2, 1, 1]), last_pong: wall + day, find_failures: 0, inbound: false };
     world.table.remember(wall, vec![old, future.clone()]);
     world.finish_refresh();
     let ids: Vec<_> = world.table.entries().map(Entry::id).collect();
@@ -43,7 +44,12 @@ fn seeds_are_checked_at_once() {
     let seeds: Vec<_> = (0..100u8)
         .map(|n| {
             let last_pong = wall - Duration::from_secs(n.into());
-            Seed { record: world.node_at(16 - usize::from(n % 10), [24, 1, n, 1]), last_pong, find_failures: 0, inbound: false }
+            Seed {
+                record: world.node_at(16 - usize::from(n % 10), [24, 1, n, 1]),
+                last_pong,
+                find_failures: 0,
+                inbound: false,
+            }
         })
         .collect();
     world.table.remember(wall, seeds.clone());
@@ -67,7 +73,12 @@ fn seeds_keep_to_the_subnet_limits() {
     let mut world = World::new(TableConfig::default());
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let seeds = (0..100)
-        .map(|n| Seed { record: world.node_at(16 - n % 10, [24, 1, 1, n as u8]), last_pong: wall, find_failures: 0, inbound: false })
+        .map(|n| Seed {
+            record: world.node_at(16 - n % 10, [24, 1, 1, n as u8]),
+            last_pong: wall,
+            find_failures: 0,
+            inbound: false,
+        })
         .collect();
     world.table.remember(wall, seeds);
     world.table.handle_timeout(world.now);
@@ -110,7 +121,12 @@ fn seeds_that_do_not_answer_are_tried_again() {
     let mut world = World::new(TableConfig::default());
     let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     let seeds = (0..10)
-        .map(|n| Seed { record: world.node_at(16 - n, [24, 1, n as u8, 1]), last_pong: wall, find_failures: 0, inbound: false })
+        .map(|n| Seed {
+            record: world.node_at(16 - n, [24, 1, n as u8, 1]),
+            last_pong: wall,
+            find_failures: 0,
+            inbound: false,
+        })
         .collect();
     world.table.remember(wall, seeds);
     let mut tried = 0;
