@@ -53,6 +53,7 @@
 pub use kadwire_discovery as discovery;
 pub use kadwire_wire as wire;
 
+pub mod anchors;
 pub mod book;
 pub mod candidate;
 pub mod config;
@@ -67,5 +68,6 @@ pub mod pex;
 pub mod protocol;
 pub mod router;
 pub mod seed;
+mod state_file;
 pub mod status;
 pub mod visit;

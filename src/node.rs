@@ -39,7 +39,11 @@ mod ethereum;
 mod tendermint;
 mod walk;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use kadwire_discovery::{self as discovery, Discovery, DiscoveryStats};
 use kadwire_wire::{
@@ -47,7 +51,11 @@ use kadwire_wire::{
     transport::{BindError, MemoryError},
 };
 use rand::{TryRng, rngs::SysRng};
-use tokio::{sync::watch, task::JoinSet};
+use tokio::{
+    sync::watch,
+    task::{JoinSet, spawn_blocking},
+};
+use tracing::warn;
 
 pub use builder::NodeBuilder;
 pub use ethereum::Ethereum;
@@ -56,6 +64,7 @@ pub use walk::WalkStats;
 use tendermint::Exchange;
 
 use crate::{
+    anchors::{self, Anchor},
     config::{ConfigError, EthereumConfig, NodeConfig},
     nat::Nat,
     pex,
@@ -65,6 +74,20 @@ use crate::{
 #[expect(clippy::disallowed_methods, reason = "driver: the node's randomness starts here")]
 fn random_seed() -> u64 {
     SysRng.try_next_u64().unwrap_or_else(|_| rand::random())
+}
+
+/// The peers to dial first. A node starts without them if it must.
+async fn load_anchors(file: Option<&Path>, own: PeerId) -> Vec<Anchor> {
+    let Some(file) = file.map(Path::to_owned) else { return Vec::new() };
+    let path = file.clone();
+    let loaded = spawn_blocking(move || anchors::file::load(&path, &own, router::now().wall)).await;
+    match loaded.map_err(io::Error::other).flatten() {
+        Ok(loaded) => loaded.anchors,
+        Err(error) => {
+            warn!(file = %file.display(), %error, "cannot read the anchors");
+            Vec::new()
+        }
+    }
 }
 
 /// A running node. Dropping it ends it too, but without waiting; [`Node::stop`] waits.

@@ -1,16 +1,27 @@
 //! What a node does with files and settings that it cannot use: it says which, or sets them aside and goes on.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
 
 use kadwire::{
-    config::NodeConfig,
+    anchors::{self, Anchor},
+    config::{EthereumConfig, NodeConfig},
     node::{Node, StartError},
+    protocol::{PeerStream, Protocol, ProtocolError},
+    router::PeerEvent,
 };
+use kadwire_discovery::SecretKey;
 use kadwire_wire::{
     tendermint::key::NodeKey,
     transport::{ChannelSpec, MemoryNetwork},
 };
 use tokio::time::timeout;
+
+/// Generous: all is over within a second, unless the machine is very busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn config(n: u8) -> NodeConfig {
     let laddr = "127.0.0.1:0".parse().unwrap();
@@ -108,4 +119,60 @@ async fn a_node_in_memory_takes_no_port() {
     assert!(matches!(Node::builder(config(1)).start_in(&network).await, Err(StartError::Memory(_))), "the id is taken");
     node.stop().await;
     Node::builder(config(1)).start_in(&network).await.unwrap().stop().await;
+}
+
+/// Where a node of both wires keeps its anchors.
+fn anchor_files(folder: &Path) -> [PathBuf; 2] {
+    ["anchors-tendermint.json", "anchors-rlpx.json"].map(|name| folder.join(name))
+}
+
+/// A node of both wires that knows nobody but its anchors.
+async fn with_anchors(n: u8, folder: &Path) -> Node {
+    let [tendermint, ethereum] = anchor_files(folder).map(Some);
+    let mut builder = Node::builder(NodeConfig { anchors_file: tendermint, ..config(n) });
+    let key = SecretKey::from_bytes(&[n; 32]).unwrap();
+    let listen = Some("127.0.0.1:0".parse().unwrap());
+    builder.with_ethereum(EthereumConfig { anchors_file: ethereum, ..EthereumConfig::new(key, listen) });
+    let listener = |mut stream: PeerStream| async move {
+        while stream.recv().await.is_some() {}
+        Ok::<_, ProtocolError>(())
+    };
+    builder.with_protocol(Protocol::new("silence", 1, 1, listener).unwrap());
+    builder.start().await.unwrap()
+}
+
+#[tokio::test]
+async fn the_peers_of_the_last_run_are_dialed_without_anybody_elses_word() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let first = with_anchors(1, folders[0].path()).await;
+    let addresses = [first.tendermint().unwrap().local_address(), first.ethereum().unwrap().local_address()];
+    for (file, address) in anchor_files(folders[1].path()).iter().zip(addresses) {
+        let anchor = Anchor { address: address.unwrap().clone(), since: SystemTime::UNIX_EPOCH };
+        anchors::file::write(file, &[anchor]).unwrap();
+    }
+    let second = with_anchors(2, folders[1].path()).await;
+    for (router, address) in
+        [second.tendermint().unwrap().router(), second.ethereum().unwrap().router()].iter().zip(addresses)
+    {
+        let mut events = router.peer_events();
+        let up = timeout(PATIENCE, events.next()).await.expect("it is dialed");
+        assert!(matches!(up, Some(PeerEvent::Up(peer)) if peer.id == address.unwrap().id()));
+        let stats = router.stats().await.unwrap().dials;
+        assert_eq!((stats.anchors_dialed, stats.anchors_reached), (1, 1));
+    }
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn torn_anchors_are_set_aside_and_ones_that_cannot_be_opened_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let [torn, closed] = anchor_files(folder.path());
+    fs::write(&torn, b"{\"version\": 1, \"anch").unwrap();
+    fs::create_dir(&closed).unwrap();
+    with_anchors(1, folder.path()).await.stop().await;
+    let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().any(|name| name.starts_with("anchors-tendermint.json.corrupt-")), "{names:?}");
+    assert!(fs::read_to_string(&torn).unwrap().contains("\"anchors\": []"), "a new one is written at the end");
+    assert!(closed.is_dir());
 }

@@ -7,12 +7,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{self, Read, Write},
+    fs::File,
+    io::{self, Read},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 
 use jiff::Timestamp;
@@ -26,6 +26,7 @@ use super::{
     entry::{Entry, Kind, Origin},
     slots::Chunk,
 };
+use crate::state_file::{self, Readers};
 
 /// The longest file read, in bytes: a full book is about 8 MB.
 const MAX_FILE: u64 = 64 << 20;
@@ -73,20 +74,11 @@ pub fn load(path: &Path, config: BookConfig, now: SystemTime) -> io::Result<Load
             Ok(Loaded { book, left_out: left_out + unreadable, set_aside: None })
         }
         Err(error) => {
-            let aside = set_aside(path, now)?;
+            let aside = state_file::set_aside(path, now)?;
             tracing::warn!(%error, file = %path.display(), kept = %aside.display(), "address book unreadable, starting with an empty one");
             Ok(Loaded { book: Book::new(config), left_out: 0, set_aside: Some(aside) })
         }
     }
-}
-
-fn set_aside(path: &Path, now: SystemTime) -> io::Result<PathBuf> {
-    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".corrupt-{seconds}"));
-    let aside = PathBuf::from(name);
-    fs::rename(path, &aside)?;
-    Ok(aside)
 }
 
 /// Why a file is not an address book.
@@ -135,20 +127,7 @@ impl Snapshot {
     /// Writes the file so that at any moment either the old or the new one is there, whole.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let bytes = self.to_json().map_err(io::Error::other)?;
-        let mut name = path.as_os_str().to_owned();
-        name.push(".tmp");
-        let temporary = PathBuf::from(name);
-        let mut file = File::create(&temporary)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        // The rename itself must survive a power cut too; not every system can sync a directory.
-        if let Some(folder) = path.parent()
-            && let Ok(folder) = File::open(folder)
-        {
-            let _ = folder.sync_all();
-        }
-        Ok(())
+        state_file::write(path, &bytes, Readers::Default)
     }
 }
 

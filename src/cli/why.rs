@@ -113,6 +113,11 @@ impl Page {
                 wire.waiting, wire.wanted
             ),
         );
+        if wire.anchors + wire.anchors_dialed > 0 {
+            let (dialed, reached) = (wire.anchors_dialed, wire.anchors_reached);
+            let now = wire.anchors;
+            self.row("  anchors", format!("{reached} of {dialed} reached at the start; {now} for the next one"));
+        }
         let (dials, connected) = (wire.dials, wire.dials_connected);
         self.row(
             "  dials",

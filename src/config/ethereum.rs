@@ -1,6 +1,6 @@
 //! What a node must be told to have Ethereum peers: [`EthereumConfig`], with go-ethereum's names and defaults (`p2p/config.go`).
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::PathBuf};
 
 use ipnet::IpNet;
 use kadwire_discovery::{PublicKey, SecretKey, is_public};
@@ -33,6 +33,8 @@ pub struct EthereumConfig {
     pub static_nodes: Vec<PeerAddress>,
     /// Peers that are let in when all places are taken (`TrustedNodes`).
     pub trusted_nodes: Vec<PeerId>,
+    /// Where the peers to dial first after a restart are kept ([`anchors`](crate::anchors)); without, they are forgotten at the end.
+    pub anchors_file: Option<PathBuf>,
     /// If not empty, nobody outside these networks is dialed or let in (`NetRestrict`).
     pub netrestrict: Vec<IpNet>,
     /// Only public addresses are dialed, also where a name leads to another one; whoever dials us from one is let in.
@@ -62,6 +64,7 @@ impl EthereumConfig {
             bootnode_fallback: false,
             static_nodes: Vec::new(),
             trusted_nodes: Vec::new(),
+            anchors_file: None,
             netrestrict: Vec::new(),
             public_only: false,
             message_events: false,

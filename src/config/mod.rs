@@ -75,6 +75,8 @@ pub struct NodeConfig {
     pub persistent_peers_max_dial_period: Duration,
     /// Where the address book is kept, in CometBFT's format (`addr_book_file`); without, it is forgotten at the end.
     pub addr_book_file: Option<PathBuf>,
+    /// Where the peers to dial first after a restart are kept ([`anchors`](crate::anchors)); without, they are forgotten at the end.
+    pub anchors_file: Option<PathBuf>,
     /// Only publicly routable addresses enter the book (`addr_book_strict`). Off for networks on private addresses or loopback.
     pub addr_book_strict: bool,
     /// If not empty, nobody outside these networks is dialed or let in (go-ethereum `--netrestrict`).
@@ -137,6 +139,7 @@ impl NodeConfig {
             allow_duplicate_ip: false,
             persistent_peers_max_dial_period: Duration::ZERO,
             addr_book_file: None,
+            anchors_file: None,
             addr_book_strict: true,
             netrestrict: Vec::new(),
             public_only: false,

@@ -196,9 +196,10 @@ impl NodeBuilder {
             Some((config, transport)) => Some(Tendermint::new(config, self.channels, self.pex, transport).await?),
             None => None,
         };
-        let ethereum = self.ethereum.zip(ethereum);
-        let mut ethereum =
-            ethereum.map(|(config, transport)| EthereumSetup::new(config, self.peers, self.protocols, transport));
+        let mut ethereum = match self.ethereum.zip(ethereum) {
+            Some((config, transport)) => Some(EthereumSetup::new(config, self.peers, self.protocols, transport).await),
+            None => None,
+        };
 
         let mut nat = None;
         let discovery = match self.discovery {

@@ -12,8 +12,9 @@ use kadwire_wire::{
     transport::{Endpoint, MemoryNetwork, MemoryRlpxConfig, MemoryTransport, RlpxConfig, RlpxTransport, Transport},
 };
 
-use super::{StartError, Wire, random_seed};
+use super::{StartError, Wire, load_anchors, random_seed};
 use crate::{
+    anchors::Anchor,
     book::{Book, BookConfig},
     candidate::{Candidate, Source},
     config::{ConfigError, EthereumConfig},
@@ -136,12 +137,14 @@ pub(super) struct EthereumSetup<T> {
     pub(super) setup: router::Setup,
     protocols: Vec<Arc<Protocol>>,
     transport: T,
+    anchors: Vec<Anchor>,
     /// The nodes that discovery begins with, as peers.
     bootnodes: Vec<PeerAddress>,
 }
 
 impl<T: Transport> EthereumSetup<T> {
-    pub(super) fn new(
+    /// Reads the anchors.
+    pub(super) async fn new(
         config: EthereumConfig,
         mut setup: router::Setup,
         protocols: Vec<Protocol>,
@@ -150,7 +153,8 @@ impl<T: Transport> EthereumSetup<T> {
         let protocols: Vec<_> = protocols.into_iter().map(Arc::new).collect();
         let teller = config.message_events.then(|| setup.teller());
         setup.serve(protocol::serve(protocols.clone(), teller));
-        EthereumSetup { config, setup, protocols, transport, bootnodes: Vec::new() }
+        let anchors = load_anchors(config.anchors_file.as_deref(), config.id()).await;
+        EthereumSetup { config, setup, protocols, transport, anchors, bootnodes: Vec::new() }
     }
 
     /// Where it listens, if it does.
@@ -169,7 +173,7 @@ impl<T: Transport> EthereumSetup<T> {
     /// Starts the router.
     pub(super) fn start(self, discovery: Option<&Discovery>) -> Result<Ethereum, ConfigError> {
         let bound = self.bound();
-        let EthereumSetup { config, mut setup, protocols, transport, bootnodes } = self;
+        let EthereumSetup { config, mut setup, protocols, transport, anchors, bootnodes } = self;
         let own = transport.local();
         let (local, listen) = match bound {
             // Within this process an id is enough to be dialed.
@@ -189,13 +193,14 @@ impl<T: Transport> EthereumSetup<T> {
             }
         };
         let own = local.as_ref().and_then(PeerAddress::socket_addr).into_iter().chain(bound);
-        let policy = policy(&config, own, bootnodes);
+        let policy = peers::Config { anchors, ..policy(&config, own, bootnodes) };
         if let Some(discovery) = discovery.cloned() {
             setup.resolve(Box::new(move |peer| Box::pin(find(discovery.clone(), peer))));
         }
         // Ethereum peers do not tell of others: the book is for those that we reached.
         let book = Book::new(BookConfig { strict: false, seed: policy.seed, ..BookConfig::default() });
-        let router = setup.start(router::Config::default(), transport, PeerManager::new(policy, book));
+        let router_config = router::Config { anchors_file: config.anchors_file.clone(), ..router::Config::default() };
+        let router = setup.start(router_config, transport, PeerManager::new(policy, book));
         Ok(Ethereum {
             wire: Wire { id: config.id(), local, router },
             listen,

@@ -18,8 +18,9 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{StartError, Wire, random_seed};
+use super::{StartError, Wire, load_anchors, random_seed};
 use crate::{
+    anchors::Anchor,
     book::{self, Book, BookConfig},
     config::{ConfigError, NodeConfig},
     dial,
@@ -35,11 +36,12 @@ pub(super) struct Tendermint<T> {
     pub(super) pex: Option<Channel>,
     pub(super) transport: T,
     pub(super) book: Book,
+    anchors: Vec<Anchor>,
     pub(super) seed: u64,
 }
 
 impl<T: Transport> Tendermint<T> {
-    /// Reads the address book.
+    /// Reads the address book and the anchors.
     pub(super) async fn new(
         config: NodeConfig,
         setup: router::Setup,
@@ -48,7 +50,8 @@ impl<T: Transport> Tendermint<T> {
     ) -> Result<Self, StartError> {
         let seed = config.random_seed.unwrap_or_else(random_seed);
         let book = load_book(&config, seed).await?;
-        Ok(Tendermint { config, setup, pex, transport, book, seed })
+        let anchors = load_anchors(config.anchors_file.as_deref(), config.id()).await;
+        Ok(Tendermint { config, setup, pex, transport, book, anchors, seed })
     }
 
     /// Where it listens.
@@ -74,7 +77,7 @@ impl<T: Transport> Tendermint<T> {
     /// Starts the router, and peer exchange if there is a channel for it.
     pub(super) fn start(self, discovery: Option<&Discovery>) -> Result<(Wire, Option<Exchange>), ConfigError> {
         let bound = self.bound();
-        let Tendermint { config, setup, pex, transport, book, seed } = self;
+        let Tendermint { config, setup, pex, transport, book, anchors, seed } = self;
         let local = match public(&config, bound) {
             None => PeerAddress::memory(config.node_key.id()),
             Some(public) => {
@@ -88,9 +91,10 @@ impl<T: Transport> Tendermint<T> {
             }
         };
         let id = config.id();
-        let policy = policy(&config, local.socket_addr().into_iter().chain(bound), seed);
+        let own = local.socket_addr().into_iter().chain(bound);
+        let policy = peers::Config { anchors, ..policy(&config, own, seed) };
         let handle = setup.handle();
-        let router_config = router::Config { book_file: config.addr_book_file };
+        let router_config = router::Config { book_file: config.addr_book_file, anchors_file: config.anchors_file };
         let router = setup.start(router_config, transport, PeerManager::new(policy, book));
         let pex = pex.map(|channel| {
             let (published, stats) = watch::channel(pex::Stats::default());

@@ -128,7 +128,12 @@ impl PeerManager {
         }
         let subnet_of = |remote: Option<SocketAddr>| Subnet::limited(remote.map(|remote| remote.ip()), self.limit_lan);
         let subnet = subnet_of(remote).filter(|_| direction == Direction::Inbound);
-        let newcomer = Newcomer { direction, score: self.score(&peer), subnet };
+        // An anchor that is being dialed has its place until it is known whether it comes; the operator's peers go first all the same.
+        let kept = match direction == Direction::Outbound && !self.dialer.is_persistent(&peer) {
+            true => self.anchors.places_kept_from(&peer),
+            false => 0,
+        };
+        let newcomer = Newcomer { direction, score: self.score(&peer), subnet, kept };
         let place = eviction::place(&self.set, &self.slots, newcomer, score_of, |other| subnet_of(other.remote))?;
         let leaving = match place {
             Place::Free if is_full => return Err(WhyNot::NoSlots),

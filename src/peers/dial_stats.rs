@@ -31,6 +31,12 @@ pub struct DialStats {
     pub operators_connected: usize,
     /// The operator's seeds, asked when nobody else is known.
     pub seeds: usize,
+    /// Peers to dial first after a restart: as they were chosen last.
+    pub anchors: usize,
+    /// Such peers of the last run that were dialed so far.
+    pub anchors_dialed: usize,
+    /// Those of them that became peers.
+    pub anchors_reached: usize,
     /// Dials wanted now: twice the free outbound places, less those under way, and never more than may be under way.
     pub wanted: usize,
     /// Candidates asked of discovery now: the same, less those that wait for their turn.
@@ -73,6 +79,9 @@ impl PeerManager {
             operators: operators.len(),
             operators_connected: operators.iter().filter(|id| self.set.standing(id).is_some()).count(),
             seeds: self.dialer.seeds(),
+            anchors: self.anchors.kept().len(),
+            anchors_dialed: self.anchors.dialed(),
+            anchors_reached: self.anchors.reached(),
             wanted: self.dialer.room(self.outbound_taken()),
             candidates_wanted: self.wanted(),
             candidates_waiting: self.dialer.queued(),

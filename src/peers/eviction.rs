@@ -95,6 +95,8 @@ pub(crate) struct Newcomer {
     pub(crate) score: Score,
     /// Its network, if it dialed us and is limited by it.
     pub(crate) subnet: Option<Subnet>,
+    /// Free places that are kept for others.
+    pub(crate) kept: usize,
 }
 
 /// How a newcomer is let in.
@@ -120,7 +122,7 @@ pub(crate) fn place(
         return Err(WhyNot::NoSlots);
     }
     if taken.staying < places {
-        return Ok(Place::Free);
+        return if taken.staying + newcomer.kept < places { Ok(Place::Free) } else { Err(WhyNot::NoSlots) };
     }
     if let Some((lowest, connection)) = lowest(set, direction, &score_of)
         && lowest < newcomer.score

@@ -21,6 +21,7 @@ use super::{
     set::PeerSet,
 };
 use crate::{
+    anchors::Anchors,
     book::{Added, Book, Origin},
     candidate::{Candidate, Source, SourceKind},
     dial::{DialConfig, Dialer, Kind, Places, WhyNot},
@@ -48,6 +49,7 @@ pub struct PeerManager {
     pub(super) limit_lan: bool,
     pub(super) book: Book,
     pub(super) dialer: Dialer,
+    pub(super) anchors: Anchors,
     pub(super) set: PeerSet,
     pub(super) incoming: Incoming,
     pub(super) declared: Declared,
@@ -102,6 +104,7 @@ impl PeerManager {
             limit_lan: config.limit_lan,
             book,
             dialer,
+            anchors: Anchors::new(config.anchors, config.slots.of(Direction::Outbound) / 2),
             set: PeerSet::default(),
             incoming: Incoming::new(config.attempts_per_ip, config.throttle, config.limit_lan),
             declared: Declared::default(),

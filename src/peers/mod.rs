@@ -19,6 +19,7 @@
 //! `handle_dial_failed`; each connection taken ends with one `handle_closed`.
 
 mod admission;
+mod anchors;
 mod crossing;
 mod declared;
 mod dial_stats;
@@ -52,7 +53,7 @@ pub(crate) use declared::Declared;
 pub(crate) use incoming::Incoming;
 pub(crate) use set::host;
 
-use crate::book::NotAdded;
+use crate::{anchors::Anchor, book::NotAdded};
 
 /// What the peer policy must be told once.
 #[derive(Clone, Debug)]
@@ -71,6 +72,8 @@ pub struct Config {
     pub places: Places,
     /// Whom to ask when nobody else is known.
     pub seeds: Vec<PeerAddress>,
+    /// Whom to dial before others: peers of the last run ([`anchors::file`](crate::anchors::file)). They get at most half of the dialed places.
+    pub anchors: Vec<Anchor>,
     /// If given, `seeds` are bootnodes with a TCP port, which are dialed in turn, as peers to keep, once there has been no peer for this
     /// time. go-ethereum 1.8: [`FALLBACK`]; today's has no such fallback.
     pub fallback: Option<Duration>,
@@ -109,6 +112,7 @@ impl Config {
             unconditional: BTreeSet::new(),
             places: Places::Strangers,
             seeds: Vec::new(),
+            anchors: Vec::new(),
             fallback: None,
             resolve: false,
             netrestrict: Vec::new(),

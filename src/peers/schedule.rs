@@ -34,7 +34,8 @@ impl PeerManager {
         self.actions.push_back(Action::Dial(address));
     }
 
-    /// Starts every dial that is due: the operator's peers, then discovered candidates and the book in turns, then seeds, then upgrades.
+    /// Starts every dial that is due: the operator's peers, then those of the last run, discovered candidates and the book in turns, seeds,
+    /// upgrades.
     pub(super) fn schedule(&mut self, now: Now) {
         self.dialer.expire(now);
         if self.book.need_more() {
@@ -45,6 +46,7 @@ impl PeerManager {
         self.shed(Direction::Inbound);
         self.shed(Direction::Outbound);
         self.start_persistent(now);
+        self.start_anchors(now);
         let falls_back = self.falls_back(now);
         if falls_back {
             self.start_seed(now);

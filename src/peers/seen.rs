@@ -105,6 +105,7 @@ impl PeerManager {
             self.book.mark_reached(now.wall, proven.as_ref().unwrap_or(address));
         }
         let admitted = self.admit(now, connection, address.id(), remote, Some(address.clone()));
+        self.anchors.finish(&address.id(), admitted.is_ok());
         match admitted {
             Ok(()) => self.counted.succeeded += 1,
             Err(_) => drop(self.counted.failed.count(WhyFailed::RefusedByUs)),
@@ -117,8 +118,10 @@ impl PeerManager {
         self.stats.dials_failed += 1;
         self.counted.failed.count(why);
         self.book.mark_attempt(now.wall, address);
+        self.anchors.finish(&address.id(), false);
         if self.dialer.failed(now, address, why.blame()).is_some() {
             self.book.remove(address);
+            self.anchors.forget(&address.id());
         }
         // It may be elsewhere by now.
         if self.resolve && why.is_unreached() && self.dialer.may_resolve(now, &address.id()) {

@@ -62,6 +62,8 @@ const COMMANDS: usize = 256;
 pub struct Config {
     /// Where the address book is written every two minutes and at the end.
     pub book_file: Option<PathBuf>,
+    /// Where the anchors are written then ([`anchors`](crate::anchors)).
+    pub anchors_file: Option<PathBuf>,
 }
 
 /// A router that does not run yet: its channels are opened first, because their ids are part of the first handshake.

@@ -40,11 +40,12 @@ use super::{
     session::Serve,
 };
 use crate::{
+    anchors,
     candidate::Candidate,
     peers::{Action, Because, ConnectionId, Event, PeerManager},
 };
 
-/// Between two writes of the address book (CometBFT `dumpAddressInterval`).
+/// Between two writes of the address book (CometBFT `dumpAddressInterval`) and of the anchors.
 const SAVE_INTERVAL: Duration = Duration::from_secs(120);
 
 /// Between two feelers (Bitcoin Core, `FEELER_INTERVAL`).
@@ -281,23 +282,34 @@ impl<T: Transport> Router<T> {
 
     // The end.
 
-    /// Writes a copy of the book, beside the router's work.
+    /// Writes a copy of the book and of the anchors, beside the router's work.
     fn save(&mut self) {
-        let Some(file) = self.config.book_file.clone() else { return };
         if !self.tasks.saves.is_empty() {
-            warn!(file = %file.display(), "the address book is still being written");
+            warn!("the address book and the anchors are still being written");
             return;
         }
-        let snapshot = self.peers.book().snapshot();
-        self.tasks.saves.spawn_blocking(move || {
-            if let Err(error) = snapshot.write(&file) {
-                warn!(file = %file.display(), %error, "cannot write the address book");
-            }
-        });
+        if let Some(file) = self.config.book_file.clone() {
+            let snapshot = self.peers.book().snapshot();
+            self.tasks.saves.spawn_blocking(move || {
+                if let Err(error) = snapshot.write(&file) {
+                    warn!(file = %file.display(), %error, "cannot write the address book");
+                }
+            });
+        }
+        if let Some(file) = self.config.anchors_file.clone() {
+            let anchors = self.peers.choose_anchors(now());
+            self.tasks.saves.spawn_blocking(move || {
+                if let Err(error) = anchors::file::write(&file, &anchors) {
+                    warn!(file = %file.display(), %error, "cannot write the anchors");
+                }
+            });
+        }
     }
 
     async fn shut_down(mut self, from: Sources, mut helpers: JoinSet<()>) {
         self.stopping = true;
+        // While everybody is still there.
+        self.peers.choose_anchors(now());
         self.transport.close();
         // Streams that nobody looked at, and commands that nobody will carry out. Senders that wait are released.
         drop(from);

@@ -118,9 +118,9 @@ fn node(status: &Status, findings: &mut Findings) {
         );
         findings.add(Cause::NotDialing, says, "Allow outbound peers, or see to it that others can reach our TCP port.");
     }
-    let book: usize = status.wires.iter().map(|wire| wire.book).sum();
+    let known: usize = status.wires.iter().map(|wire| wire.book + wire.anchors_dialed).sum();
     let begins_with = status.discovery.as_ref().map_or(0, |discovery| discovery.bootnodes + discovery.table);
-    if begins_with + configured + book == 0 {
+    if begins_with + configured + known == 0 {
         let own = status.wires.iter().any(|wire| of(&wire.refused, "self") > 0);
         let says = match own {
             true => "We know nobody but ourselves: of the seeds and peers by name none is another node.",

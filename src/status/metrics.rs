@@ -97,6 +97,12 @@ fn wires(page: &mut Page, wires: &[Wire]) {
     page.each(wires, Gauge, "kadwire_dials_active", "Dials under way.", |wire| wire.dialing as u64);
     page.each(wires, Gauge, "kadwire_dials_wanted", "Dials wanted.", |wire| wire.wanted as u64);
     page.each(wires, Gauge, "kadwire_book_addresses", "Addresses in the book.", |wire| wire.book as u64);
+    let help = "Peers to dial first after a restart.";
+    page.each(wires, Gauge, "kadwire_anchors", help, |wire| wire.anchors as u64);
+    let help = "Such peers of the last run that were dialed.";
+    page.each(wires, Counter, "kadwire_anchors_dialed", help, |wire| wire.anchors_dialed as u64);
+    let help = "Those of them that became peers.";
+    page.each(wires, Counter, "kadwire_anchors_reached", help, |wire| wire.anchors_reached as u64);
     page.each(wires, Counter, "kadwire_peers_evicted", "Peers closed for better ones.", |wire| wire.evicted);
     page.each(wires, Counter, "kadwire_peers_banned", "Peers banned.", |wire| wire.banned);
     page.each_by(wires, Counter, "kadwire_dials_failed", "Dials that failed, by cause.", "cause", |wire| {

@@ -145,6 +145,12 @@ pub struct Wire {
     pub dialing: usize,
     /// Addresses in the book.
     pub book: usize,
+    /// Peers to dial first after a restart ([`anchors`](crate::anchors)), as they were last chosen.
+    pub anchors: usize,
+    /// Such peers of the last run that were dialed.
+    pub anchors_dialed: usize,
+    /// Those of them that became peers.
+    pub anchors_reached: usize,
     /// What discovery's walk found, before it is known whether it fits.
     pub found: Found,
     /// Candidates told to the dial scheduler, by source.

@@ -76,7 +76,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     home: Option<PathBuf>,
 
-    /// Where keys, the node database and the address book are kept; without it and --home, nothing is
+    /// Where keys, the node database, the address book and the anchors (peers to dial first after a restart) are kept; without it and --home, nothing is
     #[arg(long, value_name = "DIR")]
     datadir: Option<PathBuf>,
 
@@ -168,7 +168,7 @@ async fn serve(
 impl Args {
     /// The discovery side, whose bootnodes are still to come.
     fn discovery(&self) -> Result<kadwire_discovery::Config, Failure> {
-        let datadir = self.datadir.clone().or_else(|| self.home.as_ref().map(|home| home.join("data")));
+        let datadir = self.datadir();
         let key = match self.key.key()? {
             Some(key) => key,
             None => kept_key(datadir.as_deref())?,
@@ -178,6 +178,11 @@ impl Args {
         discovery.public_only = self.reach.public_only;
         discovery.node_db = datadir.map(|dir| dir.join("nodes.db"));
         Ok(discovery)
+    }
+
+    /// Where what is not CometBFT's is kept, if it is.
+    fn datadir(&self) -> Option<PathBuf> {
+        self.datadir.clone().or_else(|| self.home.as_ref().map(|home| home.join("data")))
     }
 
     /// Tendermint's wire is spoken unless the other one is and nothing asks for this one.
@@ -190,6 +195,7 @@ impl Args {
         let Some(mut ethereum) = self.rlpx.config(key, self.addr)? else { return Ok(None) };
         ethereum.netrestrict.clone_from(&self.reach.netrestrict.0);
         ethereum.public_only = self.reach.public_only;
+        ethereum.anchors_file = self.datadir().map(|dir| dir.join("anchors-rlpx.json"));
         ethereum.validate().map_err(|error| Failure::Usage(error.to_string()))?;
         Ok(Some(ethereum))
     }
@@ -214,6 +220,7 @@ impl Args {
         }
         node.netrestrict.clone_from(&self.reach.netrestrict.0);
         node.public_only = self.reach.public_only;
+        node.anchors_file = self.datadir().map(|dir| dir.join("anchors-tendermint.json"));
         if self.home.is_none() && self.p2p.addr_book_strict.is_none() {
             let own = node.external_address.unwrap_or(node.laddr);
             node.addr_book_strict = !is_private(own.ip());

@@ -1,5 +1,6 @@
 //! The peer policy as a whole, as tables of rounds.
 
+mod anchors;
 mod answers;
 mod calls;
 mod counters;

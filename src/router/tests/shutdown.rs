@@ -7,7 +7,10 @@ async fn stopping_tells_the_peers_and_the_reactors_and_writes_the_book() {
     let world = World::default();
     let folder = tempfile::tempdir().unwrap();
     let book_file = folder.path().join("addrbook.json");
-    let mut one = world.node(1, Change { config: Config { book_file: Some(book_file.clone()) }, ..Change::default() });
+    let mut one = world.node(
+        1,
+        Change { config: Config { book_file: Some(book_file.clone()), ..Config::default() }, ..Change::default() },
+    );
     let two = world.dialing(2, [1]);
     let three = world.dialing(3, [1]);
     sleep(SOON).await;
@@ -47,7 +50,10 @@ async fn the_end_comes_in_order() {
     let world = World::default();
     let folder = tempfile::tempdir().unwrap();
     let book_file = folder.path().join("addrbook.json");
-    let mut one = world.node(1, Change { config: Config { book_file: Some(book_file.clone()) }, ..Change::default() });
+    let mut one = world.node(
+        1,
+        Change { config: Config { book_file: Some(book_file.clone()), ..Config::default() }, ..Change::default() },
+    );
     let (two, three, four) = (world.dialing(2, []), world.dialing(3, [1]), world.dialing(4, []));
     assert_eq!(one.router.handle().dial(address(2)).await, Some(Ok(())));
     sleep(SOON).await;
@@ -103,7 +109,7 @@ async fn the_book_is_written_every_two_minutes() {
     let world = World::default();
     let folder = tempfile::tempdir().unwrap();
     let book_file = folder.path().join("addrbook.json");
-    let config = Config { book_file: Some(book_file.clone()) };
+    let config = Config { book_file: Some(book_file.clone()), ..Config::default() };
     let _one = world.node(1, Change { config, persistent: vec![2], ..Change::default() });
     let _two = world.dialing(2, []);
     sleep(Duration::from_secs(119)).await;
@@ -115,4 +121,33 @@ async fn the_book_is_written_every_two_minutes() {
     }
     let written = std::fs::read_to_string(&book_file).unwrap();
     assert!(written.contains(&id(2).to_string()), "the peer that we reached: {written}");
+}
+
+/// Nobody need stop the node well: it may be killed after two minutes.
+#[tokio::test(start_paused = true)]
+async fn the_anchors_are_written_every_two_minutes_and_at_the_end() {
+    let world = World::default();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("anchors.json");
+    let config = Config { anchors_file: Some(file.clone()), ..Config::default() };
+    let one = world.node(1, Change { config, ..Change::default() });
+    let (two, three) = (world.dialing(2, []), world.dialing(3, []));
+    assert_eq!(one.router.handle().dial(address(2)).await, Some(Ok(())));
+    sleep(Duration::from_secs(121)).await;
+    while !file.exists() {
+        tokio::task::yield_now().await;
+    }
+    let anchors = || -> Vec<_> {
+        let loaded = crate::anchors::file::load(&file, &id(1), now().wall).unwrap();
+        loaded.anchors.into_iter().map(|anchor| anchor.address).collect()
+    };
+    assert_eq!(anchors(), [address(2)]);
+    // One more, and one that has gone: the end is well told.
+    assert_eq!(one.router.handle().dial(address(3)).await, Some(Ok(())));
+    sleep(Duration::from_secs(106)).await;
+    two.router.stop().await;
+    sleep(SOON).await;
+    one.router.stop().await;
+    assert_eq!(anchors(), [address(3), address(2)]);
+    three.router.stop().await;
 }
