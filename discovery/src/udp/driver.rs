@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use rand::{Rng, rngs::StdRng};
@@ -21,6 +21,7 @@ use super::{
     pong_queue::PongQueue,
     signers::Signers,
     socket,
+    store::Store,
     workers::{Class, Done, Received, Workers},
 };
 use crate::{
@@ -30,7 +31,7 @@ use crate::{
         message::Kind,
         packet::{MAX_DATAGRAM, Unverified},
     },
-    node_db::{NodeDb, Remembered, StoredNode},
+    node_db::StoredNode,
     table::{Prefer, Seed},
 };
 
@@ -46,9 +47,6 @@ const REST: Duration = Duration::from_millis(2);
 /// Datagrams that come to nothing within one [`REST`] from which on the driver rests for as long: a flood of 4,000 a second.
 /// Reading it in handfuls costs half, and delays an honest datagram less than any network does.
 const FLOOD: usize = 8;
-
-/// Pause between two sweeps of the node database (go-ethereum `nodeDBCleanupCycle`).
-const EXPIRE_EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// What is asked of one node.
 #[derive(Debug)]
@@ -88,8 +86,7 @@ pub(super) struct Driver {
     events: broadcast::Sender<DiscoveryEvent>,
     local_record: watch::Sender<NodeRecord>,
     publisher: Publisher,
-    db: Option<NodeDb>,
-    next_expiry: Instant,
+    store: Store,
     requests: BTreeMap<RequestId, Waiter>,
     lookups: BTreeMap<LookupId, Finder>,
     pongs: PongQueue,
@@ -120,7 +117,7 @@ impl Driver {
         let outlet = Arc::new(socket.try_clone().and_then(Outlet::new).map_err(in_use)?);
         let inlet = Inlet::new(socket).map_err(in_use)?;
 
-        let (db, remembered) = open_db(&config, now.wall).await?;
+        let (store, remembered) = Store::open(&config, now).await?;
         let seed = |StoredNode { record, last_pong, find_failures, inbound, .. }| Seed {
             record,
             last_pong,
@@ -135,9 +132,7 @@ impl Driver {
         let mut publisher = Publisher::new(config.key.clone(), config.pairs.clone(), remembered.local_record);
         let record = publisher.publish(machine.local_content(), now.wall)?;
         machine.set_local_record(record.clone());
-        if let Some(db) = &db {
-            db.store_local(record.clone());
-        }
+        store.local_record(&record);
         let (local_record, published) = watch::channel(as_node(&record)?);
 
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -152,8 +147,7 @@ impl Driver {
             events,
             local_record,
             publisher,
-            db,
-            next_expiry: now.after(EXPIRE_EVERY).monotonic,
+            store,
             requests: BTreeMap::new(),
             lookups: BTreeMap::new(),
             pongs: PongQueue::default(),
@@ -168,7 +162,7 @@ impl Driver {
     /// Runs until it is closed or nobody has a handle any more.
     pub(super) async fn run(mut self) {
         let closed_by = loop {
-            let is_busy = match self.round() {
+            let is_busy = match self.round(Now::read()) {
                 Round::Busy => true,
                 Round::Idle => false,
                 Round::Close(reply) => break reply,
@@ -194,7 +188,8 @@ impl Driver {
 
     /// Whether datagrams are to wake us, and until when to wait for whatever comes.
     fn await_what(&mut self) -> Instant {
-        let timeout = self.machine.poll_timeout().map_or(self.next_expiry, |due| due.min(self.next_expiry));
+        let sweep = self.store.poll_timeout();
+        let timeout = self.machine.poll_timeout().map_or(sweep, |due| due.min(sweep));
         let (now, is_flooded) = (Now::read(), self.useless >= FLOOD);
         if self.useless_until <= now.monotonic {
             (self.useless, self.useless_until) = (0, now.after(REST).monotonic);
@@ -214,8 +209,7 @@ impl Driver {
     }
 
     /// A bounded share of everything that is ready.
-    fn round(&mut self) -> Round {
-        let now = Now::read();
+    fn round(&mut self, now: Now) -> Round {
         let mut is_busy = false;
         for taken in 1..=COMMANDS_PER_ROUND {
             match self.commands.try_recv() {
@@ -238,10 +232,7 @@ impl Driver {
         }
         is_busy |= self.receive(now);
         self.hand_out(now);
-        if self.next_expiry <= now.monotonic {
-            self.next_expiry = now.after(EXPIRE_EVERY).monotonic;
-            self.db.iter().for_each(|db| db.expire(now.wall));
-        }
+        self.store.handle_timeout(now);
         if is_busy { Round::Busy } else { Round::Idle }
     }
 
@@ -349,12 +340,9 @@ impl Driver {
                 Event::LookupDone { lookup, closest } => {
                     self.lookups.remove(&lookup).into_iter().for_each(|waiter| _ = waiter.send(Ok(closest.clone())));
                 }
-                Event::FindFailures { id, ip, failures } => {
-                    self.db.iter().for_each(|db| db.store_find_failures(id, ip, failures));
-                }
+                Event::FindFailures { id, ip, failures } => self.store.find_failures(id, ip, failures),
                 Event::Store { record, checks, find_failures, inbound } => {
-                    let node = StoredNode { record, last_pong: now.wall, checks, find_failures, inbound };
-                    self.db.iter().for_each(|db| db.store(node.clone()));
+                    self.store.node(StoredNode { record, last_pong: now.wall, checks, find_failures, inbound });
                 }
                 Event::LocalRecordChanged(content) => self.publish(now, &content),
                 Event::ClockOff { ahead } => {
@@ -375,7 +363,7 @@ impl Driver {
         });
         match published {
             Ok((record, node)) => {
-                self.db.iter().for_each(|db| db.store_local(record.clone()));
+                self.store.local_record(&record);
                 self.machine.set_local_record(record);
                 if self.local_record.send_if_modified(|last| std::mem::replace(last, node.clone()) != node) {
                     tracing::info!(record = %node, "own record changed");
@@ -438,7 +426,7 @@ impl Driver {
         DiscoveryStats {
             udp: self.outlet.stats(self.stats),
             discv4: *self.machine.stats(),
-            node_db: self.db.as_ref().map(NodeDb::stats).unwrap_or_default(),
+            node_db: self.store.stats(),
             table_nodes: table.len(),
             table_live: table.entries().filter(|entry| entry.is_live()).count(),
             bootnodes: table.bootnodes().len(),
@@ -451,7 +439,7 @@ impl Driver {
     }
 
     async fn close(self, closed_by: Option<oneshot::Sender<()>>) {
-        let Self { workers, db, inlet, outlet, mut commands, requests, lookups, .. } = self;
+        let Self { workers, store, inlet, outlet, mut commands, requests, lookups, .. } = self;
         // Whoever waits for anything learns now that nothing will come. A sender that has its place in the queue already
         // is waited for: what it put into a dropped queue would stay there, and its answer would be awaited for ever.
         drop((requests, lookups, inlet));
@@ -461,7 +449,7 @@ impl Driver {
         }
         let joined = tokio::task::spawn_blocking(move || {
             workers.join();
-            db.into_iter().for_each(NodeDb::close);
+            store.close();
         });
         if joined.await.is_err() {
             tracing::error!("discovery did not close cleanly");
@@ -479,11 +467,36 @@ enum Round {
     Close(Option<oneshot::Sender<()>>),
 }
 
-/// Opening reads the file, which may take long.
-async fn open_db(config: &Config, now: SystemTime) -> Result<(Option<NodeDb>, Remembered), BindError> {
-    let Some(path) = config.node_db.clone() else { return Ok((None, Remembered::default())) };
-    let local = config.key.public().node_id();
-    let opened = tokio::task::spawn_blocking(move || NodeDb::open(&path, local, now));
-    let (db, remembered) = opened.await.map_err(|error| BindError::Thread(error.into()))??;
-    Ok((Some(db), remembered))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{SecretKey, node_db::NodeDb};
+
+    /// The schedule is the store's; that the loop keeps it shows here.
+    #[tokio::test]
+    async fn a_round_after_an_hour_sweeps_the_database() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, start) = (folder.path().join("nodes.db"), Now::read());
+        let key = |number| SecretKey::from_bytes(&[number; 32]).unwrap();
+        let hour = Duration::from_secs(60 * 60);
+        let node = |number, last_pong| {
+            let record = NodeRecord::new(*key(number).public(), [127, 220, 2, number].into(), 9, 0).unwrap();
+            StoredNode { record, last_pong, checks: 6, find_failures: 0, inbound: false }
+        };
+        for (later, left) in [(hour / 2, 2), (hour + Duration::from_secs(1), 1)] {
+            let (db, _) = NodeDb::open(&path, key(1).public().node_id(), start.wall).unwrap();
+            db.store(node(2, start.wall - 24 * hour));
+            db.store(node(3, start.wall));
+            db.close();
+            let config = Config { node_db: Some(path.clone()), ..Config::new(key(1), ([127, 220, 2, 1], 0).into()) };
+            let (_commands, queue) = mpsc::channel(1);
+            let (mut driver, ..) = Driver::new(config, queue, broadcast::channel(1).0).await.unwrap();
+            assert!(driver.await_what() <= start.after(hour + Duration::from_secs(1)).monotonic);
+            driver.round(Now::read().after(later));
+            driver.close(None).await;
+            let (db, remembered) = NodeDb::open(&path, key(1).public().node_id(), start.wall).unwrap();
+            db.close();
+            assert_eq!(remembered.seeds.len(), left, "after {later:?}");
+        }
+    }
 }

@@ -23,6 +23,7 @@ mod signed_answers;
 mod signers;
 mod socket;
 mod stats;
+mod store;
 #[cfg(test)]
 mod tests;
 mod workers;
