@@ -4,8 +4,11 @@ use rand::rngs::StdRng;
 use rand::{Rng, RngExt, SeedableRng};
 
 use super::*;
-use crate::SecretKey;
-use std::net::Ipv4Addr;
+use crate::{
+    SecretKey,
+    table::{FRESHEST_SEEDS, SEED_COUNT},
+};
+use std::{fs, net::Ipv4Addr, time::UNIX_EPOCH};
 
 const LOCAL: NodeId = NodeId([0; 32]);
 
