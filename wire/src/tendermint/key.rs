@@ -9,7 +9,7 @@ use std::{
 use data_encoding::BASE64;
 use ed25519_dalek::{Signer, SigningKey, VerifyingKey};
 use rand::CryptoRng;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -23,8 +23,9 @@ pub struct NodeKey {
 /// The type tag of the file (CometBFT `crypto/ed25519.PrivKeyName`).
 const KEY_TYPE: &str = "tendermint/PrivKeyEd25519";
 
-/// A key file has about 150 bytes; nothing larger is read.
-const MAX_FILE: u64 = 4096;
+/// A key file has about 150 bytes; nothing larger is read. There is room for so much from the start: a text that grows leaves copies behind,
+/// which nobody wipes.
+const MAX_FILE: usize = 4096;
 
 impl NodeKey {
     /// A new key.
@@ -43,8 +44,8 @@ impl NodeKey {
     pub fn load(path: impl AsRef<Path>) -> Result<Self, KeyFileError> {
         let file = File::open(path)?;
         refuse_exposed(&file)?;
-        let mut text = Zeroizing::new(String::new());
-        file.take(MAX_FILE).read_to_string(&mut text)?;
+        let mut text = Zeroizing::new(String::with_capacity(MAX_FILE));
+        file.take(MAX_FILE as u64).read_to_string(&mut text)?;
         Self::from_json(&text)
     }
 
@@ -75,9 +76,10 @@ impl NodeKey {
     /// The JSON of `node_key.json`.
     pub fn from_json(text: &str) -> Result<Self, KeyFileError> {
         let file: KeyFile = serde_json::from_str(text).map_err(|error| KeyFileError::Json(error.to_string()))?;
-        let value = Zeroizing::new(file.priv_key.value);
-        if file.priv_key.key_type != KEY_TYPE {
-            return Err(KeyFileError::Type(file.priv_key.key_type));
+        let PrivKey { key_type, value } = file.priv_key;
+        let value = Zeroizing::new(value);
+        if key_type != KEY_TYPE {
+            return Err(KeyFileError::Type(key_type));
         }
         let bytes = Zeroizing::new(BASE64.decode(value.as_bytes()).map_err(|_| KeyFileError::Base64)?);
         let bytes: &[u8; 64] = bytes.as_slice().try_into().map_err(|_| KeyFileError::Length(bytes.len()))?;
@@ -88,10 +90,12 @@ impl NodeKey {
     /// What [`from_json`](Self::from_json) reads.
     pub fn to_json(&self) -> Zeroizing<String> {
         let pair = Zeroizing::new(self.signing.to_keypair_bytes());
-        let priv_key = PrivKey { key_type: KEY_TYPE.to_owned(), value: BASE64.encode(pair.as_slice()) };
-        let file = KeyFile { priv_key };
-        // Two strings always serialize.
-        Zeroizing::new(serde_json::to_string(&file).unwrap_or_default())
+        let value = Zeroizing::new(BASE64.encode(pair.as_slice()));
+        let mut text = Zeroizing::new(String::with_capacity(MAX_FILE));
+        for part in [r#"{"priv_key":{"type":""#, KEY_TYPE, r#"","value":""#, value.as_str(), r#""}}"#] {
+            text.push_str(part);
+        }
+        text
     }
 
     /// The public key, 32 bytes.
@@ -154,13 +158,13 @@ fn refuse_exposed(_: &File) -> Result<(), KeyFileError> {
     Ok(())
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct KeyFile {
     // Tendermint v0.35 adds an "id", which follows from the key.
     priv_key: PrivKey,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct PrivKey {
     #[serde(rename = "type")]
     key_type: String,

@@ -207,32 +207,22 @@ struct Dialing {
     answer: oneshot::Sender<Answer>,
 }
 
-/// What comes back: what the acceptor says of itself and, unless it refused, the dialer's end.
-#[derive(Debug)]
-struct Answer {
-    info: PeerInfo,
-    link: Option<Arc<Link>>,
-}
+/// What comes back: the dialer's end, which is closed if nobody takes it; or, if the acceptor refused, what it says of itself.
+type Answer = Result<Connection, PeerInfo>;
 
 impl Transport for MemoryTransport {
     async fn dial(&self, address: &PeerAddress) -> Result<Connection, DialError> {
         self.local.counters.begun(Direction::Outbound);
         self.local.check_wire(address)?;
-        let (dialers, remote) = self.find(address)?;
+        let (_, dialers) = self.find(address)?;
         let (answer, answered) = oneshot::channel();
         let dialing = Dialing { from: self.local.clone(), answer };
         let handshake = async {
             dialers.send(dialing).await.map_err(|_| HandshakeError::Closed)?;
-            let Answer { info, link } = answered.await.map_err(|_| HandshakeError::Closed)?;
-            let refuse = |error: HandshakeError| {
-                if let Some(link) = &link {
-                    link.close(CloseReason::requested(error.to_string()));
-                }
-                error
-            };
-            self.local.check(Some(address.id()), &info).map_err(refuse)?;
-            let link = link.ok_or(HandshakeError::Closed)?;
-            Ok(Connection::new(info, remote, Direction::Outbound, link))
+            let answer = answered.await.map_err(|_| HandshakeError::Closed)?;
+            let info = answer.as_ref().map_or_else(|info| info, |connection| &connection.info);
+            self.local.check(Some(address.id()), info)?;
+            answer.map_err(|_| HandshakeError::Closed)
         };
         let done = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await;
         let result = done.unwrap_or(Err(HandshakeError::Timeout(HANDSHAKE_TIMEOUT)));
@@ -242,13 +232,7 @@ impl Transport for MemoryTransport {
 
     async fn probe(&self, address: &PeerAddress) -> Result<(), DialError> {
         self.local.check_wire(address)?;
-        let (_, remote) = self.find(address)?;
-        let nodes = lock(&self.network.nodes);
-        let there = nodes.iter().find(|(id, node)| match remote {
-            Endpoint::Memory(at) => **id == at,
-            Endpoint::Socket(_) => node.address == remote.socket_addr(),
-        });
-        let proven = there.map(|(id, _)| *id).ok_or(DialError::Connect(std::io::ErrorKind::ConnectionRefused))?;
+        let (proven, _) = self.find(address)?;
         Ok(check_id(address.id(), proven)?)
     }
 
@@ -290,21 +274,16 @@ impl Transport for MemoryTransport {
 }
 
 impl MemoryTransport {
-    fn find(&self, address: &PeerAddress) -> Result<(mpsc::Sender<Dialing>, Endpoint), DialError> {
+    /// Who is there, and where it takes dials.
+    fn find(&self, address: &PeerAddress) -> Result<(PeerId, mpsc::Sender<Dialing>), DialError> {
         let nodes = lock(&self.network.nodes);
-        let refused = DialError::Connect(std::io::ErrorKind::ConnectionRefused);
-        match address.host() {
-            Host::Memory => {
-                let node = nodes.get(&address.id()).ok_or(refused)?;
-                Ok((node.dialers.clone(), node.address.map_or(Endpoint::Memory(address.id()), Endpoint::Socket)))
-            }
-            Host::Ip(ip) => {
-                let socket = SocketAddr::new(*ip, address.port());
-                let node = nodes.values().find(|node| node.address == Some(socket)).ok_or(refused)?;
-                Ok((node.dialers.clone(), Endpoint::Socket(socket)))
-            }
-            Host::Name(_) => Err(DialError::Resolve(std::io::ErrorKind::NotFound)),
-        }
+        let found = match address.host() {
+            Host::Memory => nodes.get_key_value(&address.id()),
+            Host::Ip(_) => nodes.iter().find(|(_, node)| node.address == address.socket_addr()),
+            Host::Name(_) => return Err(DialError::Resolve(std::io::ErrorKind::NotFound)),
+        };
+        let (id, node) = found.ok_or(DialError::Connect(std::io::ErrorKind::ConnectionRefused))?;
+        Ok((*id, node.dialers.clone()))
     }
 }
 
@@ -331,17 +310,16 @@ impl MemoryIncoming {
 
     fn meet(self, remote: Endpoint) -> Result<Connection, HandshakeError> {
         let MemoryIncoming { local, dialing: Dialing { from, answer } } = self;
-        let info = local.info.clone();
         if let Err(error) = local.check(None, &from.info) {
             // The dialer does its own checks, and sees the stream closed if it finds nothing wrong.
-            let _ = answer.send(Answer { info, link: None });
+            let _ = answer.send(Err(local.info.clone()));
             return Err(error);
         }
         let (ours, dialers) = (local.speaks.link(&from.info)?, from.speaks.link(&local.info)?);
         tokio::spawn(carry(ours.clone(), dialers.clone()));
         tokio::spawn(carry(dialers.clone(), ours.clone()));
-        if answer.send(Answer { info, link: Some(dialers.clone()) }).is_err() {
-            dialers.close(CloseReason::Dropped);
+        let theirs = Connection::new(local.info.clone(), local.endpoint(), Direction::Outbound, dialers);
+        if answer.send(Ok(theirs)).is_err() {
             ours.close(CloseReason::Remote);
             return Err(HandshakeError::Closed);
         }

@@ -68,6 +68,25 @@ async fn a_socket_address_is_dialed_and_the_id_there_is_checked() {
     accept.abort();
 }
 
+/// Over TCP the stream ends with the dial.
+#[tokio::test(start_paused = true)]
+async fn a_dial_that_is_dropped_when_it_was_answered_leaves_nobody_connected() {
+    let network = MemoryNetwork::new();
+    let (a, b) = (node(&network, 1), node(&network, 2));
+    let address = PeerAddress::memory(b.id());
+    let mut dial = Box::pin(a.dial(&address));
+    let knocked = tokio::select! {
+        biased;
+        _ = &mut dial => false,
+        () = std::future::ready(()) => true,
+    };
+    assert!(knocked, "nobody has answered yet");
+    let accepted = b.accept().await.unwrap().handshake().await.unwrap();
+    drop(dial);
+    let closed = tokio::time::timeout(Duration::from_secs(1), accepted.closed()).await;
+    assert_eq!(closed, Ok(CloseReason::Remote));
+}
+
 #[tokio::test]
 async fn a_probe_proves_who_is_there_and_connects_nobody() {
     let network = MemoryNetwork::new();
