@@ -70,4 +70,5 @@ pub mod router;
 pub mod seed;
 mod state_file;
 pub mod status;
+mod time;
 pub mod visit;

@@ -48,6 +48,11 @@ impl Bans {
         self.banned.get(id).is_some_and(|ban| ban.until > now)
     }
 
+    /// When the peer's ban ends.
+    pub(crate) fn end_of(&self, id: &PeerId) -> Option<SystemTime> {
+        self.banned.get(id).map(|ban| ban.until)
+    }
+
     /// Ends the bans that are over, and hands out the addresses that were kept.
     pub(crate) fn end(&mut self, now: SystemTime) -> Vec<Entry> {
         if self.first_end.is_none_or(|first| first > now) {

@@ -31,6 +31,8 @@ pub use entry::Origin;
 pub use file::Snapshot;
 pub use group::Group;
 
+use crate::time::FOR_EVER;
+
 use bans::Bans;
 use buckets::{Buckets, MAX_BUCKETS_PER_ADDRESS, Placement};
 use entry::{Entry, Kind};
@@ -192,7 +194,7 @@ impl Book {
 
     /// Keeps a peer away for a time; an earlier ban that ends later stays. Its address is tried again afterwards.
     pub fn mark_bad(&mut self, now: SystemTime, id: &PeerId, time: Duration) {
-        let until = now.checked_add(time).unwrap_or(now);
+        let until = now + time.min(FOR_EVER);
         let mut entry = self.buckets.remove(id);
         if let Some(entry) = &mut entry {
             entry.last_ban = Some(until);
@@ -204,6 +206,11 @@ impl Book {
     /// Whether a peer is kept away now.
     pub fn is_banned(&self, now: SystemTime, id: &PeerId) -> bool {
         self.bans.contains(now, id)
+    }
+
+    /// For how long a peer is kept away from now on, if it is.
+    pub(crate) fn banned_for(&self, now: SystemTime, id: &PeerId) -> Option<Duration> {
+        self.bans.end_of(id)?.duration_since(now).ok().filter(|left| !left.is_zero())
     }
 
     /// How many peers are kept away, or were until a moment ago.

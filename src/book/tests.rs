@@ -266,6 +266,16 @@ fn a_ban_holds_for_its_time_and_then_the_address_is_new_again() {
 }
 
 #[test]
+fn a_ban_for_ever_does_not_end_at_once_nor_with_the_process() {
+    let mut book = book();
+    book.mark_bad(now(), &id(1), Duration::MAX);
+    assert!(book.is_banned(now() + 1_000 * DAY, &id(1)));
+    let (saved, unreadable) = Snapshot::parse(&book.snapshot().to_json().unwrap()).unwrap();
+    let (book, _) = Book::restore(BookConfig::default(), now(), saved);
+    assert!(unreadable == 0 && book.is_banned(now() + 1_000 * DAY, &id(1)));
+}
+
+#[test]
 fn bans_are_bounded_and_the_shortest_ends_first() {
     let mut book = book();
     for n in 0..5_000 {

@@ -9,6 +9,8 @@ use std::{
 use kadwire_wire::address::{PeerAddress, PeerId};
 use rand::{RngExt, rngs::StdRng};
 
+use crate::time::FOR_EVER;
+
 /// The first failure costs 2 s and every further one doubles it (CometBFT: 2^attempts seconds).
 const BASE: Duration = Duration::from_secs(2);
 
@@ -56,7 +58,7 @@ impl Backoff {
         {
             self.clear(&first);
         }
-        let retry_at = now + delay;
+        let retry_at = now + delay.min(FOR_EVER);
         self.order.insert((retry_at, address.clone()));
         self.failing.insert(address.clone(), Failing { failures, retry_at });
         let total = self.by_id.entry(address.id()).or_default();

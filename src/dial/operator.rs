@@ -1,6 +1,9 @@
 //! Whom the operator named: persistent (static) peers, and seeds (bootnodes) to ask when nobody else is known.
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use kadwire_discovery::Now;
 use kadwire_wire::address::{PeerAddress, PeerId};
@@ -11,6 +14,7 @@ use super::{Dialer, Kind, WhyNot};
 impl Dialer {
     /// Dials this address before all others and for as long as it takes.
     pub fn add_persistent(&mut self, address: PeerAddress) {
+        self.unplaced.remove(&address.id());
         if !self.persistent.contains(&address) {
             self.persistent.push(address);
         }
@@ -38,7 +42,6 @@ impl Dialer {
         let found = found.filter(|address| address.id() == *id);
         self.resolving.answered(now.monotonic, id, found.is_some());
         let Some(found) = found.filter(|_| self.is_persistent(id) || self.unplaced.contains(id)) else { return };
-        self.unplaced.remove(id);
         self.persistent.retain(|address| address.id() != *id || address.ip().is_none());
         self.add_persistent(found.clone());
     }
@@ -118,14 +121,21 @@ impl Dialer {
         self.seeds.len()
     }
 
-    /// When one of the operator's peers (or, if asked for, a seed) that must wait now may be dialed.
-    pub(crate) fn next_ready(&self, now: Now, seeds: bool) -> Option<Instant> {
+    /// When one of the operator's peers (or, if asked for, a seed) that must wait now may be dialed. `banned_for` says for how long a peer is
+    /// kept away.
+    pub(crate) fn next_ready(
+        &self,
+        now: Now,
+        seeds: bool,
+        banned_for: impl Fn(&PeerId) -> Option<Duration>,
+    ) -> Option<Instant> {
         let seeds = self.seeds.iter().filter(|_| seeds);
         let later = self.persistent.iter().chain(seeds).filter_map(|address| {
             let waits = [
                 self.history.deadline(address),
                 self.cooling.deadline(&address.id()),
                 self.backoff.waits_until(now.monotonic, address),
+                banned_for(&address.id()).map(|left| now.monotonic + left),
             ];
             waits.into_iter().flatten().max().filter(|at| *at > now.monotonic)
         });

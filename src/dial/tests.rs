@@ -132,7 +132,7 @@ fn a_persistent_peer_waits_five_minutes_at_most_and_is_never_given_up() {
         assert_eq!(dialer.next_persistent(now, nobody), Some(address(1)), "round {round}");
         dialer.start(now, address(1), Kind::Persistent);
         assert_eq!(dialer.failed(now, &address(1), Blame::Local), None);
-        let ready = dialer.next_ready(now, false).expect("it waits");
+        let ready = dialer.next_ready(now, false, |_| None).expect("it waits");
         assert!(ready <= now.monotonic + secs(301), "{:?}", ready - now.monotonic);
         now = now.after(ready - now.monotonic);
     }
@@ -147,6 +147,14 @@ fn the_operators_addresses_are_told_from_all_others() {
     let named: Vec<_> = (1..=3).map(|n| dialer.is_configured(&address(n))).collect();
     assert_eq!(named, [true, true, false]);
     assert!(!dialer.is_configured(&peer_at(1, "1.2.3.4:5")), "the same peer elsewhere is somebody's claim");
+}
+
+#[test]
+fn discovery_is_not_asked_for_a_peer_whose_address_the_operator_gave_later() {
+    let (now, mut dialer) = (Now::read(), dialer(|_| {}));
+    dialer.add_unplaced(id(1));
+    dialer.add_persistent(address(1));
+    assert_eq!(dialer.next_to_resolve(now), None);
 }
 
 #[test]

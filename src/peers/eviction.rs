@@ -118,7 +118,7 @@ pub(crate) fn place(
 ) -> Result<Place, WhyNot> {
     let direction = newcomer.direction;
     let (taken, places) = (set.taken(direction), slots.of(direction));
-    if taken.open >= places + slots.upgrade {
+    if taken.open >= places.saturating_add(slots.upgrade) {
         return Err(WhyNot::NoSlots);
     }
     if taken.staying < places {

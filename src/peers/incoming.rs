@@ -13,7 +13,10 @@ use super::{
     eviction::Slots,
     set::{ConnectionId, host},
 };
-use crate::dial::{Expiring, WhyNot, is_lan};
+use crate::{
+    dial::{Expiring, WhyNot, is_lan},
+    time::FOR_EVER,
+};
 
 /// Attempts of one IP are counted over this time.
 const WINDOW: Duration = Duration::from_secs(10);
@@ -81,7 +84,7 @@ impl Incoming {
             if self.recent.contains(now, &ip) {
                 return Err(WhyNot::Throttled);
             }
-            self.recent.insert(ip, now + throttle);
+            self.recent.insert(ip, now + throttle.min(FOR_EVER));
         }
         if let Some(ip) = limited {
             let half_open = self.per_ip.get(&ip).copied().unwrap_or(0);

@@ -69,9 +69,12 @@ impl PeerManager {
         self.upgrade(now);
         let room = self.dialer.room(connected) > 0;
         self.wake = [
-            self.dialer.next_ready(now, ask_seeds),
+            self.dialer.next_ready(now, ask_seeds, |id| self.book.banned_for(now.wall, id)),
             self.set.next_held(),
-            self.lonely_since.zip(self.fallback).map(|(since, after)| since + after).filter(|at| *at > now.monotonic),
+            self.lonely_since
+                .zip(self.fallback)
+                .and_then(|(since, after)| since.checked_add(after))
+                .filter(|at| *at > now.monotonic),
             (room && !self.book.is_empty()).then(|| now.monotonic + PICK_INTERVAL),
             room.then(|| self.dialer.pace_allows_at(now)).flatten(),
             room.then(|| self.book.next_reinstatement(now.wall)).flatten().map(|after| now.monotonic + after),

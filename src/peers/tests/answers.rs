@@ -196,6 +196,21 @@ fn what_failed_is_tried_again_after_its_pause_without_being_told_of_anew() {
         .expect_dials([2]);
 }
 
+/// With no free outbound place nothing else would make the scheduler look again.
+#[test]
+fn a_persistent_peer_whose_ban_is_over_is_dialed_at_that_moment() {
+    Rounds::new(Slots { outbound: 0, ..Slots::default() })
+        .persistent([1])
+        .dialed([1])
+        .expect_dials([1])
+        .then(|manager, now| manager.ban(now, &id(1), secs(86_400)))
+        .closed([1])
+        .after(secs(86_399))
+        .expect_dials([])
+        .after(secs(2))
+        .expect_dials([1]);
+}
+
 #[test]
 fn whose_ban_is_over_is_dialed_again() {
     let day = secs(24 * 60 * 60);

@@ -9,6 +9,7 @@ mod crossing_orders;
 mod ethereum;
 mod incoming;
 mod interleavings;
+mod limits;
 mod network;
 mod patience;
 mod rounds;
