@@ -92,3 +92,11 @@ async fn it_reaches_answers_once_hangs_up_visits_the_guest_and_saves() {
         "nobody listens there any more"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_status_at_every_moment_is_as_often_as_can_be() {
+    let config = Config::new(PeerId::Tendermint([SEED; 20]));
+    let chain = Chain { config, book: Book::new(BookConfig::default()), book_file: None, status_every: Duration::ZERO };
+    let running = seed::start(listen(&MemoryNetwork::new(), SEED, "chain"), chain);
+    assert!(running.handle().status().await.is_some());
+}

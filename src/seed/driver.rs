@@ -50,7 +50,7 @@ pub struct Chain {
     pub book: Book,
     /// Where the book is written, every two minutes and at the end.
     pub book_file: Option<PathBuf>,
-    /// How often the status is published.
+    /// How often the status is published, a thousand times a second at most.
     pub status_every: Duration,
 }
 
@@ -181,7 +181,7 @@ impl<T: Transport> Driver<T> {
         let mut listening = JoinSet::new();
         listening.spawn(listen::run(self.transport.clone(), incoming));
         let mut save = interval(SAVE_INTERVAL);
-        let mut report = interval(status_every);
+        let mut report = interval(status_every.max(Duration::from_millis(1)));
         save.set_missed_tick_behavior(MissedTickBehavior::Delay);
         report.set_missed_tick_behavior(MissedTickBehavior::Skip);
         // The first tick is at once, and there is nothing to save or to say yet.

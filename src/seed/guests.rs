@@ -106,7 +106,7 @@ impl Guests {
             return Err(WhyNot::AlreadyConnected);
         }
         let places = self.slots.inbound.max(1);
-        if self.here.len() >= places + MAX_LEAVING {
+        if self.here.len() >= places.saturating_add(MAX_LEAVING) {
             return Err(WhyNot::NoSlots);
         }
         let mut staying = self.here.iter().filter(|(_, guest)| guest.state != State::Leaving);

@@ -47,6 +47,7 @@ use crate::{
     book::Book,
     dial::{Backoff, Expiring},
     peers::{ConnectionId, Declared, Slots},
+    time::FOR_EVER,
 };
 
 use guests::Guests;
@@ -173,7 +174,8 @@ impl std::fmt::Display for Why {
 
 impl Seed {
     /// A seed with what it knows from before. Nothing of it is served until it was reached again: those reached last time are visited first.
-    pub fn new(now: Now, config: Config, book: Book) -> Self {
+    pub fn new(now: Now, mut config: Config, book: Book) -> Self {
+        config.recheck_after = config.recheck_after.min(FOR_EVER);
         let mut seed = Seed {
             schedule: Schedule::new(config.parallel),
             served: Served::default(),

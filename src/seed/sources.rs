@@ -28,6 +28,8 @@ struct Source {
     bad: u32,
     /// It stands in one of the rings.
     has_turn: bool,
+    /// It is no peer any more, and is forgotten with its last address here.
+    is_gone: bool,
 }
 
 impl Source {
@@ -63,7 +65,9 @@ impl Sources {
     }
 
     pub(super) fn put(&mut self, source: PeerId, address: PeerAddress) {
-        self.sources.entry(source).or_default().waiting.push_back(address);
+        let known = self.sources.entry(source).or_default();
+        known.waiting.push_back(address);
+        known.is_gone = false;
         self.waiting += 1;
         self.line_up(source);
     }
@@ -98,7 +102,9 @@ impl Sources {
             source.good /= 2;
             source.bad /= 2;
         }
-        self.line_up(*id);
+        if source.is_gone {
+            self.forget(id);
+        }
     }
 
     fn line_up(&mut self, id: PeerId) {
@@ -111,9 +117,11 @@ impl Sources {
         }
     }
 
-    /// Forgets what a source's word is worth, unless it still has addresses here.
+    /// Forgets what a source's word is worth, as soon as it has no more addresses here.
     pub(super) fn forget(&mut self, id: &PeerId) {
-        if self.sources.get(id).is_some_and(|source| source.waiting.is_empty() && source.in_flight == 0) {
+        let Some(source) = self.sources.get_mut(id) else { return };
+        source.is_gone = true;
+        if source.waiting.is_empty() && source.in_flight == 0 {
             self.sources.remove(id);
         }
     }
@@ -132,5 +140,37 @@ impl Sources {
         assert_eq!(in_rings, self.trusted.len() + self.doubtful.len());
         let stuck = |source: &Source| source.waiting.is_empty() == source.has_turn;
         assert!(!self.sources.values().any(stuck));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dial::tests::{address, id};
+
+    /// Identities are free: what is known of those who told of addresses must not pile up when they are gone.
+    #[test]
+    fn a_source_that_is_gone_is_forgotten_with_its_last_address() {
+        let (mut sources, liar) = (Sources::default(), id(1));
+        for visited in [Some(false), None] {
+            [2, 3].into_iter().for_each(|n| sources.put(liar, address(n)));
+            let first = sources.take(true).unwrap();
+            sources.forget(&liar);
+            assert_eq!(sources.take(true).unwrap().address, address(3), "what it told of is visited all the same");
+            sources.judge(&first.source, visited);
+            assert_eq!(sources.sources.len(), 1, "one visit is under way");
+            sources.judge(&liar, visited);
+            assert!(sources.sources.is_empty());
+        }
+        // Who is back before that stays known for what it told.
+        sources.put(liar, address(2));
+        sources.take(true).unwrap();
+        sources.forget(&liar);
+        sources.put(liar, address(3));
+        sources.judge(&liar, Some(false));
+        sources.take(true).unwrap();
+        sources.judge(&liar, None);
+        assert_eq!(sources.sources[&liar].bad, 1);
+        sources.assert_bounds();
     }
 }

@@ -245,3 +245,14 @@ fn a_seed_that_is_not_there_yet_is_tried_again_and_again() {
     world.run(secs(32));
     assert_eq!(world.served([0]), [0]);
 }
+
+#[test]
+fn who_is_never_to_be_checked_again_is_served_for_ever() {
+    let mut world = World::new(|config| {
+        config.seeds = vec![peer(1)];
+        config.recheck_after = Duration::MAX;
+    })
+    .hosts([1]);
+    world.run(secs(3_600));
+    assert_eq!((world.served([1]), world.visits.len()), (vec![1], 1));
+}
