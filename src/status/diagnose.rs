@@ -6,7 +6,7 @@
 use super::{
     Cause, Chain, Counts, Discovery, Finding, Role, Status, Wire,
     advice::{on_failed_dial, on_refused},
-    of, total,
+    of, sum, total,
 };
 
 /// Before that nothing is certain: discovery waits for answers, and dials for their time-outs.
@@ -16,7 +16,7 @@ const YOUNG_SECONDS: u64 = 30;
 const SILENCE_SECONDS: u64 = 5;
 
 /// The clocks may differ by what go-ethereum gives a packet to live; farther off, every packet is expired.
-const CLOCK_SECONDS: i64 = 20;
+const CLOCK_SECONDS: u64 = 20;
 
 /// Others come to a node with an open port in less time.
 const INBOUND_SECONDS: u64 = 10 * 60;
@@ -69,8 +69,8 @@ fn has_peers(status: &Status) -> String {
     let peers = status.peers();
     match status.role {
         Role::Node => {
-            let (inbound, outbound) =
-                status.wires.iter().fold((0, 0), |(i, o), wire| (i + wire.inbound, o + wire.outbound));
+            let all = |of: fn(&Wire) -> usize| sum(status.wires.iter().map(of));
+            let (inbound, outbound) = (all(|wire| wire.inbound), all(|wire| wire.outbound));
             let without = status.wires.iter().filter(|wire| wire.connected() == 0);
             let none: String = without.map(|wire| format!(" None on {}.", wire.name)).collect();
             format!("{}: {outbound} that we dialed, {inbound} that dialed us.{none}", number(peers, "peer"))
@@ -94,11 +94,10 @@ fn young(status: &Status, findings: &mut Findings) {
 // A node: settings, discovery, then each wire.
 
 fn node(status: &Status, findings: &mut Findings) {
-    let max = |of: fn(&Wire) -> usize| status.wires.iter().map(of).sum::<usize>();
-    let (max_inbound, max_outbound, configured) =
-        (max(|wire| wire.max_inbound), max(|wire| wire.max_outbound), max(beyond_places));
-    if max_inbound + max_outbound + configured == 0 {
-        let says = match max(|wire| wire.configured) {
+    let all = |of: fn(&Wire) -> usize| sum(status.wires.iter().map(of));
+    let [max_outbound, configured] = [all(|wire| wire.max_outbound), all(|wire| wire.configured)];
+    if sum([all(|wire| wire.max_inbound), max_outbound, all(beyond_places)]) == 0 {
+        let says = match configured {
             0 => "The limits are 0 inbound and 0 outbound peers, and no peer is named.",
             _ => "The limits are 0 inbound and 0 outbound peers, and static peers need a place like all others.",
         };
@@ -110,17 +109,15 @@ fn node(status: &Status, findings: &mut Findings) {
         );
         return;
     }
-    let configured = max(|wire| wire.configured);
-    if max_outbound + configured == 0 {
+    if sum([max_outbound, configured]) == 0 {
         let says = format!(
             "We dial nobody (0 outbound peers, or --no-dial), and of those that dialed us, {} came through.",
-            status.wires.iter().map(|wire| wire.accepts_connected).sum::<u64>()
+            status.wires.iter().fold(0, |sum, wire| wire.accepts_connected.saturating_add(sum))
         );
         findings.add(Cause::NotDialing, says, "Allow outbound peers, or see to it that others can reach our TCP port.");
     }
-    let known: usize = status.wires.iter().map(|wire| wire.book + wire.anchors_dialed).sum();
-    let begins_with = status.discovery.as_ref().map_or(0, |discovery| discovery.bootnodes + discovery.table);
-    if begins_with + configured + known == 0 {
+    let begins_with = status.discovery.as_ref().map_or(0, |discovery| sum([discovery.bootnodes, discovery.table]));
+    if sum([begins_with, configured, all(|wire| wire.book), all(|wire| wire.anchors_dialed)]) == 0 {
         let own = status.wires.iter().any(|wire| of(&wire.refused, "self") > 0);
         let says = match own {
             true => "We know nobody but ourselves: of the seeds and peers by name none is another node.",
@@ -156,7 +153,7 @@ fn beyond_places(wire: &Wire) -> usize {
 /// Discovery from datagrams to live nodes. Says nothing while there are live nodes.
 fn udp(status: &Status, discovery: &Discovery, findings: &mut Findings) {
     let Discovery { received, sent, send_errors, .. } = *discovery;
-    if let Some(ahead) = discovery.clock_ahead_seconds.filter(|ahead| ahead.abs() > CLOCK_SECONDS) {
+    if let Some(ahead) = discovery.clock_ahead_seconds.filter(|ahead| ahead.unsigned_abs() > CLOCK_SECONDS) {
         let (by, way) = (ahead.unsigned_abs(), if ahead > 0 { "ahead of" } else { "behind" });
         clock(format!("Our clock is {by} s {way} that of most nodes: packets are taken for expired."), findings);
     }
@@ -319,7 +316,7 @@ fn candidates(status: &Status, wire: &Wire, findings: &mut Findings) {
         }
     }
     // Without candidates it was those who dialed us that were refused, or the operator's peers before anything began.
-    if wire.dials == 0 && (told > 0 || wire.configured > 0) && wire.max_outbound + wire.configured > 0 {
+    if wire.dials == 0 && (told > 0 || wire.configured > 0) && sum([wire.max_outbound, wire.configured]) > 0 {
         let reasons = by_count(&wire.refused).into_iter().filter(|(reason, _)| told > 0 || *reason == "net_restricted");
         let known =
             reasons.filter_map(|(reason, count)| Some((reason, count, on_refused(reason)?))).take(MAX_DIAL_CAUSES);
@@ -347,7 +344,7 @@ fn dials(started: u64, connected: u64, dialing: usize, failed: &Counts, on: &str
 
 /// There were connections, and there are none.
 fn lost(status: &Status, wire: &Wire, findings: &mut Findings) {
-    let made = wire.dials_connected + wire.accepts_connected;
+    let made = wire.dials_connected.saturating_add(wire.accepts_connected);
     if made > 0 {
         let on = on_wire(status, wire);
         let says =
@@ -391,7 +388,7 @@ fn bootnode(status: &Status, findings: &mut Findings) {
 fn seed(status: &Status, findings: &mut Findings) {
     for chain in &status.chains {
         let Chain { id, seeds, known, unchecked, unreachable, .. } = chain;
-        if seeds + known == 0 {
+        if sum([*seeds, *known]) == 0 {
             let says = format!("{id}: the seed knows nobody, and nobody came.");
             findings.add(Cause::NobodyToAsk, says, "Name peers to begin with: --seeds id@host:port.");
         }

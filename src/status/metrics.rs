@@ -77,13 +77,15 @@ fn wires(page: &mut Page, wires: &[Wire]) {
     page.each(wires, Gauge, "p2p_peers_outbound", "Peers that we dialed.", |wire| wire.outbound as u64);
     page.each(wires, Counter, "p2p_dials", "Dials started.", |wire| wire.dials);
     page.each(wires, Counter, "p2p_dials_success", "Dials that became connections.", |wire| wire.dials_connected);
-    let among = |wire: &Wire, causes: &[&str]| causes.iter().map(|cause| of(&wire.dials_failed, cause)).sum::<u64>();
+    let among = |wire: &Wire, causes: &[&str]| {
+        causes.iter().fold(0, |sum: u64, cause| sum.saturating_add(of(&wire.dials_failed, cause)))
+    };
     for (name, causes) in DIAL_ERRORS {
         let (name, help) = (format!("p2p_dials_error_{name}"), format!("Failed dials: {}.", causes.join(", ")));
         page.each(wires, Counter, &name, &help, |wire| among(wire, causes));
     }
     page.each(wires, Counter, "p2p_dials_error_other", "Failed dials of any other cause.", |wire| {
-        let known = DIAL_ERRORS.iter().map(|(_, causes)| among(wire, causes)).sum();
+        let known = DIAL_ERRORS.iter().fold(0, |sum: u64, (_, causes)| sum.saturating_add(among(wire, causes)));
         total(&wire.dials_failed).saturating_sub(known)
     });
     page.each(wires, Counter, "p2p_serves", "Connections that others opened.", |wire| wire.accepted);

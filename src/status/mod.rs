@@ -258,9 +258,9 @@ impl Status {
     /// How many peers there are: connections of a node, live nodes of a bootnode's table, addresses that a seed reached.
     pub fn peers(&self) -> usize {
         match self.role {
-            Role::Node => self.wires.iter().map(Wire::connected).sum(),
+            Role::Node => sum(self.wires.iter().map(Wire::connected)),
             Role::Bootnode => self.discovery.as_ref().map_or(0, |discovery| discovery.live),
-            Role::Seed => self.chains.iter().map(|chain| chain.reachable).sum(),
+            Role::Seed => sum(self.chains.iter().map(|chain| chain.reachable)),
         }
     }
 }
@@ -268,8 +268,13 @@ impl Status {
 impl Wire {
     /// Peers of both directions.
     pub fn connected(&self) -> usize {
-        self.inbound + self.outbound
+        self.inbound.saturating_add(self.outbound)
     }
+}
+
+/// The sum of figures that may have come over the network.
+fn sum(figures: impl IntoIterator<Item = usize>) -> usize {
+    figures.into_iter().fold(0, usize::saturating_add)
 }
 
 /// The sum of all counts.

@@ -470,3 +470,37 @@ fn a_status_survives_json_and_readers_of_other_versions() {
         serde_json::from_str(r#"{"role":"node","novel":1,"wires":[{"name":"rlpx","inbound":2}]}"#).unwrap();
     assert_eq!(sparse.peers(), 2);
 }
+
+/// A status comes over the network: none of its figures need be true.
+#[test]
+fn figures_beyond_all_reason_are_diagnosed_all_the_same() {
+    use serde_json::Value;
+
+    fn exaggerate(key: &str, value: &mut Value) {
+        match value {
+            Value::Number(_) if key == "clock_ahead_seconds" => *value = i64::MIN.into(),
+            Value::Number(_) => *value = u64::MAX.into(),
+            Value::Array(members) => {
+                members.extend(members.clone());
+                members.iter_mut().for_each(|member| exaggerate(key, member));
+            }
+            Value::Object(fields) => fields.iter_mut().for_each(|(key, value)| exaggerate(key, value)),
+            _ => {}
+        }
+    }
+
+    for (what, status, ..) in rows() {
+        for has_no_peers in [false, true] {
+            let mut value = serde_json::to_value(&status).unwrap();
+            exaggerate("", &mut value);
+            let mut status: Status = serde_json::from_value(value).unwrap();
+            if has_no_peers {
+                // Without peers, the other way through.
+                status.wires.iter_mut().for_each(|wire| (wire.inbound, wire.outbound) = (0, 0));
+                status.chains.iter_mut().for_each(|chain| chain.reachable = 0);
+                status.discovery.iter_mut().for_each(|discovery| discovery.live = 0);
+            }
+            assert!(!diagnose(&status).is_empty() && metrics(&status).ends_with('\n'), "{what}");
+        }
+    }
+}
