@@ -37,6 +37,15 @@ pub struct NodeBuilder {
     nat: Option<Plan>,
 }
 
+impl std::fmt::Debug for NodeBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let NodeBuilder { tendermint, channels, ethereum, protocols, .. } = self;
+        let mut builder = f.debug_struct("NodeBuilder");
+        builder.field("tendermint", tendermint).field("channels", &channels.specs());
+        builder.field("ethereum", ethereum).field("protocols", protocols).finish_non_exhaustive()
+    }
+}
+
 impl NodeBuilder {
     pub(super) fn new(tendermint: Option<NodeConfig>, ethereum: Option<EthereumConfig>) -> Self {
         NodeBuilder {

@@ -152,7 +152,11 @@ impl Walk {
             self.outlets.are_wanted().await;
             tokio::select! {
                 biased;
-                Some(Ok((record, enr))) = self.asking.join_next() => self.learn(record, enr),
+                Some(asked) = self.asking.join_next() => {
+                    if let Ok((record, enr)) = asked {
+                        self.learn(record, enr);
+                    }
+                }
                 record = self.walk.next(), if self.asking.len() < ASKING => match record {
                     Some(record) => self.look_at(record),
                     None => return,

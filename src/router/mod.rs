@@ -105,6 +105,12 @@ impl Default for Setup {
     }
 }
 
+impl std::fmt::Debug for Setup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Setup").field("specs", &self.specs).finish_non_exhaustive()
+    }
+}
+
 impl Setup {
     /// Opens a channel for a reactor. Of two channels with the same id only the last receives; [`Setup::specs`] shows both, and
     /// whoever validates them refuses.
