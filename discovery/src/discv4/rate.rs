@@ -16,28 +16,31 @@ use super::Rejected;
 pub struct Rate {
     /// Tokens at first, and the most that gather.
     pub burst: u32,
-    /// Time for one more token.
+    /// Time for one more token. What is longer than a hundred years is never.
     pub period: Duration,
 }
 
+/// Time for one more token where there is to be none: a hundred years, which every clock can count.
+const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 impl Rate {
-    /// `per_second` tokens a second, at most `burst` at once.
+    /// `per_second` tokens a second, at most `burst` at once. With 0 a second, those of the first burst are all.
     pub const fn new(burst: u32, per_second: u32) -> Rate {
         let period = match 1_000_000_000_u64.checked_div(per_second as u64) {
             Some(nanos) => Duration::from_nanos(nanos),
-            None => Duration::MAX,
+            None => NEVER,
         };
         Rate { burst, period }
     }
 
     /// Takes a token; `until` is the state: when the bucket will be full again.
     fn take(&self, until: &mut Instant, now: Instant) -> bool {
-        let full_at = (*until).max(now);
-        let tolerance = self.period.saturating_mul(self.burst.saturating_sub(1));
+        let (full_at, period) = ((*until).max(now), self.period.min(NEVER));
+        let tolerance = period.saturating_mul(self.burst.saturating_sub(1));
         if self.burst == 0 || full_at.saturating_duration_since(now) > tolerance {
             return false;
         }
-        *until = full_at.checked_add(self.period).unwrap_or(full_at);
+        *until = full_at.checked_add(period).unwrap_or(full_at);
         true
     }
 
@@ -48,7 +51,7 @@ impl Rate {
 
     /// Gives a token back.
     fn refund(&self, until: &mut Instant) {
-        *until = until.checked_sub(self.period).unwrap_or(*until);
+        *until = until.checked_sub(self.period.min(NEVER)).unwrap_or(*until);
     }
 }
 
@@ -202,6 +205,17 @@ mod tests {
         assert_eq!(taken(&mut state, start + Duration::from_millis(500)), 1);
         assert_eq!(taken(&mut state, start + Duration::from_secs(2)), 3);
         assert_eq!(taken(&mut state, start + Duration::from_secs(3600)), 10, "never more than the burst");
+    }
+
+    #[test]
+    fn a_rate_of_none_a_second_is_a_burst_and_nothing_after() {
+        let start = Now::read().monotonic;
+        for rate in [Rate::new(3, 0), Rate { burst: 3, period: Duration::MAX }] {
+            let mut state = start;
+            let taken = (0..100).filter(|n| rate.take(&mut state, start + Duration::from_secs(n * 3600))).count();
+            assert_eq!(taken, 3, "{rate:?}");
+        }
+        assert!(!Rate::new(0, 0).take(&mut start.clone(), start));
     }
 
     #[test]
