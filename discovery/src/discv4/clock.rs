@@ -60,7 +60,8 @@ pub(crate) struct Drift {
     /// Seconds that the packets of an address have left.
     votes: VecDeque<(IpAddr, i64)>,
     told: Option<Instant>,
-    is_off: bool,
+    /// Since it went off.
+    is_told: bool,
 }
 
 impl Drift {
@@ -75,9 +76,9 @@ impl Drift {
             self.votes.pop_front();
         }
         let ahead = self.ahead();
-        let was_off = std::mem::replace(&mut self.is_off, ahead.is_some());
         let may_tell = self.told.is_none_or(|told| now.monotonic.saturating_duration_since(told) >= TELL_AGAIN);
-        let tell = ahead.filter(|_| !was_off && may_tell);
+        let tell = ahead.filter(|_| !self.is_told && may_tell);
+        self.is_told = ahead.is_some() && (self.is_told || may_tell);
         if tell.is_some() {
             self.told = Some(now.monotonic);
         }
@@ -147,6 +148,9 @@ mod tests {
         (0..9).for_each(|n| assert_eq!(drift.vote(now, address(n), honest), None));
         assert_eq!(drift.ahead(), None);
         assert_eq!((0..9).find_map(|n| drift.vote(now, address(n), slow)), None, "not twice in ten minutes");
+        let later = Now { monotonic: now.monotonic + TELL_AGAIN, ..now };
+        assert_eq!(drift.vote(later, address(1), slow), Some(-2 * HOUR), "but then, if it is still off");
+        let now = later;
         (0..9).for_each(|n| _ = drift.vote(now, address(n), honest));
         let later = Now { monotonic: now.monotonic + TELL_AGAIN, ..now };
         assert_eq!((0..9).find_map(|n| drift.vote(later, address(n), slow)), Some(-2 * HOUR));
