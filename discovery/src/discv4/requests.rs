@@ -149,12 +149,14 @@ impl Requests {
     }
 
     /// The machine stood still: nobody is to be blamed for an answer that is missing, and what is overdue gets `more` time,
-    /// since its answer may be here and unread.
+    /// since its answer may be here and unread. Once: where the machine is late each time, requests end all the same.
     pub(crate) fn excuse(&mut self, now: Instant, more: Duration) {
-        self.all.values_mut().for_each(|request| request.is_excused = true);
-        let overdue: Vec<_> = self.by_deadline.range(..=(now, RequestId(u64::MAX))).map(|(_, id)| *id).collect();
+        let overdue = self.by_deadline.range(..=(now, RequestId(u64::MAX))).map(|(_, id)| *id);
+        let first_time = |id: &RequestId| self.all.get(id).is_some_and(|request| !request.is_excused);
+        let overdue: Vec<_> = overdue.filter(first_time).collect();
         let deadline = now.checked_add(more).unwrap_or(now);
         overdue.into_iter().for_each(|id| self.set_deadline(id, deadline));
+        self.all.values_mut().for_each(|request| request.is_excused = true);
     }
 
     /// Moves the deadline; see also [`Requests::get_mut`], which must not.

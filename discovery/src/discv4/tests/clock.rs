@@ -341,3 +341,17 @@ fn a_peer_with_a_fast_clock_is_refused_and_counted() {
     assert_eq!(crowd.scene.machine.stats().rejected.get(Rejected::TooFarAhead), 50);
     assert_eq!(crowd.told(), None);
 }
+
+/// On a machine that is stopped again and again nobody waits for ever.
+#[test]
+fn requests_end_though_the_machine_is_late_each_time() {
+    let mut scene = Scene::new();
+    let peer = scene.peer("24.0.1.1:30303");
+    scene.machine.ping(scene.now, &peer.record()).unwrap();
+    for _ in 0..10 {
+        scene.sent();
+        scene.now = scene.now.after(secs(3));
+        scene.machine.handle_timeout(scene.now);
+    }
+    assert_eq!(scene.outcome(), Some(Err(RequestError::Interrupted)));
+}
