@@ -127,7 +127,8 @@ pub struct PingReply {
 #[derive(Clone, Debug)]
 pub struct Discovery {
     commands: mpsc::Sender<Command>,
-    events: broadcast::Sender<DiscoveryEvent>,
+    /// Weak: listeners hear that the service has ended, whoever still has a handle.
+    events: broadcast::WeakSender<DiscoveryEvent>,
     local_record: watch::Receiver<NodeRecord>,
     local_address: SocketAddr,
 }
@@ -138,6 +139,7 @@ impl Discovery {
         let (commands, queue) = mpsc::channel(MAX_COMMANDS);
         let (events, _) = broadcast::channel(MAX_EVENTS);
         let (driver, local_record, local_address) = Driver::new(config, queue, events.clone()).await?;
+        let events = events.downgrade();
         tracing::info!(address = %local_address, "discovery listens");
         tokio::spawn(driver.run());
         Ok(Self { commands, events, local_record, local_address })
@@ -209,9 +211,11 @@ impl Discovery {
         self.command(|reply| Command::SetExternal { endpoints, reply }).await
     }
 
-    /// What changes from now on. A listener that lags more than 1,024 events behind misses some, and is told how many.
+    /// What changes from now on. A listener that lags more than 1,024 events behind misses some, and is told how many. It ends with
+    /// the service.
     pub fn events(&self) -> broadcast::Receiver<DiscoveryEvent> {
-        self.events.subscribe()
+        // Without the service, those of nobody.
+        self.events.upgrade().unwrap_or_else(|| broadcast::Sender::new(1)).subscribe()
     }
 
     /// The nodes in the table now.

@@ -27,7 +27,7 @@ pub struct DiscoveryStats {
     pub public_only: bool,
     /// Requests of ours under way.
     pub requests: usize,
-    /// Endpoint proofs remembered.
+    /// Pairs of node and address whose endpoint proofs are remembered, theirs or ours.
     pub bonds: usize,
     /// Seconds by which our wall clock is ahead of most nodes' (negative: behind), if they agree that it is wrong.
     pub clock_ahead: Option<i64>,

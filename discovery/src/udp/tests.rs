@@ -407,8 +407,14 @@ async fn nothing_is_left_when_it_closes() {
     let other = node.clone();
     let mut walk = node.random_walk();
     let waiting = tokio::spawn(async move { walk.next().await });
+    let events = node.events();
     node.close().await;
     assert_eq!(waiting.await.unwrap(), None);
+    // Listeners are told, though there are handles left.
+    for mut events in [events, other.events()] {
+        let end = async { while events.recv().await.is_ok() {} };
+        tokio::time::timeout(PATIENCE, end).await.expect("no listener waits for ever");
+    }
     assert_eq!(other.stats().await.unwrap_err(), DiscoveryError::Closed);
     other.close().await;
     UdpSocket::bind(address).expect("the address is free again");
