@@ -219,6 +219,7 @@ impl Driver {
         for _ in 0..DATAGRAMS_PER_ROUND {
             match self.inlet.try_recv_from(&mut buffer) {
                 Ok((length, from)) => {
+                    self.outlet.heard(from);
                     let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                     self.datagram(now, from, buffer.get(..length).unwrap_or_default());
                 }

@@ -19,6 +19,7 @@ mod local_record;
 mod outlet;
 mod pong_queue;
 mod random_walk;
+mod scopes;
 mod signed_answers;
 mod signers;
 mod socket;

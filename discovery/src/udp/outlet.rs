@@ -6,13 +6,14 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::UdpStats;
+use super::{UdpStats, scopes::Scopes};
 
 /// Sends without ever blocking: a full socket buffer loses the datagram, as the network might.
 #[derive(Debug)]
 pub(super) struct Outlet {
     socket: UdpSocket,
     is_ipv6: bool,
+    scopes: Scopes,
     sent: AtomicU64,
     sent_bytes: AtomicU64,
     errors: AtomicU64,
@@ -22,14 +23,20 @@ impl Outlet {
     /// `socket` must be in non-blocking mode.
     pub(super) fn new(socket: UdpSocket) -> io::Result<Self> {
         let is_ipv6 = socket.local_addr()?.is_ipv6();
-        Ok(Self { socket, is_ipv6, sent: AtomicU64::new(0), sent_bytes: AtomicU64::new(0), errors: AtomicU64::new(0) })
+        let [sent, sent_bytes, errors] = [0; 3].map(AtomicU64::new);
+        Ok(Self { socket, is_ipv6, scopes: Scopes::default(), sent, sent_bytes, errors })
+    }
+
+    /// A datagram came from there, as the system says it.
+    pub(super) fn heard(&self, from: SocketAddr) {
+        self.scopes.learn(from);
     }
 
     pub(super) fn send(&self, to: SocketAddr, datagram: &[u8]) {
         let to = match to {
             // A socket of both families names IPv4 hosts by their mapped addresses.
             SocketAddr::V4(v4) if self.is_ipv6 => (v4.ip().to_ipv6_mapped(), v4.port()).into(),
-            to => to,
+            to => self.scopes.with_scope(to),
         };
         match self.socket.send_to(datagram, to) {
             Ok(bytes) => {
