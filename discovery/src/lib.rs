@@ -57,7 +57,7 @@ pub use key::{KeyError, NodeId, PublicKey, SecretKey};
 pub use key_file::KeyFileError;
 pub use record::{NodeRecord, RecordError};
 pub use rlp_list::RlpError;
-pub use time::Now;
+pub use time::{Now, Watched};
 pub use udp::{
     BindError, Config, Discovery, DiscoveryError, DiscoveryEvent, DiscoveryStats, MalformedStats, PingReply,
     RandomWalk, UdpStats,

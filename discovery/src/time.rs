@@ -35,6 +35,33 @@ impl Now {
     }
 }
 
+/// Later than this, or this far from the other clock, and the machine stood still or a clock was set: answers may have come
+/// and gone meanwhile.
+const STOOD_STILL: Duration = Duration::from_secs(2);
+
+/// The moment up to which both clocks have been watched: shows whether the machine slept, or a clock was set. On most systems
+/// monotonic clocks, and with them timers, stand still while a machine is suspended; the wall clock does not.
+#[derive(Debug)]
+pub struct Watched(Now);
+
+impl Watched {
+    /// Watches from now on.
+    pub fn new(now: Now) -> Watched {
+        Watched(now)
+    }
+
+    /// Whether time went on without this machine, or one clock without the other, since the last call. `due` is when the
+    /// machine had asked to be woken.
+    pub fn has_jumped(&mut self, now: Now, due: Option<Instant>) -> bool {
+        let before = std::mem::replace(&mut self.0, now);
+        let passed = now.monotonic.saturating_duration_since(before.monotonic);
+        let expected = before.wall.checked_add(passed).unwrap_or(before.wall);
+        let off = now.wall.duration_since(expected).unwrap_or_else(|error| error.duration());
+        let late = due.map_or(Duration::ZERO, |due| now.monotonic.saturating_duration_since(due));
+        off > STOOD_STILL || late > STOOD_STILL
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +80,20 @@ mod tests {
         let now = Now::read();
         assert_eq!(now.after(Duration::MAX).wall, now.wall);
         assert_eq!(Now { wall: UNIX_EPOCH - Duration::from_secs(5), ..now }.unix_seconds(), 0);
+    }
+
+    #[test]
+    fn standing_still_and_being_set_are_noticed_and_time_that_passes_is_not() {
+        let start = Now::read();
+        let mut watched = Watched::new(start);
+        let mut now = start.after(Duration::from_secs(3600));
+        assert!(!watched.has_jumped(now, Some(now.monotonic)), "woken when it wanted to be");
+        assert!(watched.has_jumped(now.after(Duration::from_secs(3)), Some(now.monotonic)), "three seconds late");
+        now = now.after(Duration::from_secs(3));
+        for wall in [now.wall + Duration::from_secs(60), start.wall, UNIX_EPOCH] {
+            now.wall = wall;
+            assert!(watched.has_jumped(now, None));
+            assert!(!watched.has_jumped(now, None), "once");
+        }
     }
 }

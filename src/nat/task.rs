@@ -47,7 +47,7 @@ impl Nat {
         }
         let (stop, stopped) = watch::channel(false);
         let ports = Ports { udp: discovery.local_address().port(), tcp };
-        let now = Now::read().monotonic;
+        let now = Now::read();
         let askers = methods.into_iter().map(|method| Asker::new(method, now)).collect();
         let publisher = Publisher { discovery, published: Vec::new() };
         let task = tokio::spawn(Task { askers, ports, publisher, attempts: JoinSet::new(), stopped }.run());
@@ -80,7 +80,7 @@ struct Asker {
 }
 
 impl Asker {
-    fn new(method: Method, now: Instant) -> Self {
+    fn new(method: Method, now: Now) -> Self {
         let source = Some(Source { method: method.clone(), gateway: None });
         Asker { method, keeper: Keeper::new(now), source }
     }
@@ -211,15 +211,16 @@ impl Task {
     async fn run(mut self) {
         let mut stopped = self.stopped.clone();
         loop {
-            let now = Now::read().monotonic;
+            let now = Now::read();
             for asker in &mut self.askers {
                 if asker.keeper.handle_timeout(now) {
                     warn!(nat = %asker.method, "the external address is forgotten: nobody has confirmed it for a lease's time");
                 }
             }
             self.publisher.publish(self.askers.iter().filter_map(|asker| asker.keeper.external()).collect()).await;
-            self.ask(now);
-            let due = self.poll_timeout();
+            self.ask(now.monotonic);
+            // Who asks nobody is not started.
+            let due = self.askers.iter().map(|asker| asker.keeper.poll_timeout()).min();
             tokio::select! {
                 biased;
                 // Also when the handle is gone.
@@ -228,7 +229,7 @@ impl Task {
                     Ok((number, source, outcome)) => self.answered(number, source, outcome),
                     Err(problem) => error!(%problem, "an attempt to map a port failed badly; that method is not tried again"),
                 },
-                () = sleep_until(due.unwrap_or(now).into()), if due.is_some() => {}
+                () = sleep_until(due.unwrap_or(now.monotonic).into()), if due.is_some() => {}
             }
         }
         if *stopped.borrow() && timeout(STOP_TIMEOUT, self.release()).await.is_err() {
@@ -239,7 +240,7 @@ impl Task {
     /// Begins the attempts that are due.
     fn ask(&mut self, now: Instant) {
         for (number, asker) in self.askers.iter_mut().enumerate() {
-            if asker.keeper.poll_timeout() <= now
+            if asker.keeper.poll_ask(now)
                 && let Some(mut source) = asker.source.take()
             {
                 let (ports, mut stopped) = (self.ports, self.stopped.clone());
@@ -252,15 +253,6 @@ impl Task {
                 });
             }
         }
-    }
-
-    /// When there is something to do besides what is under way.
-    fn poll_timeout(&self) -> Option<Instant> {
-        let next = |asker: &Asker| {
-            let due = asker.source.as_ref().map(|_| asker.keeper.poll_timeout());
-            due.into_iter().chain(asker.keeper.poll_lease_end()).min()
-        };
-        self.askers.iter().filter_map(next).min()
     }
 
     fn answered(&mut self, number: usize, source: Source, outcome: Option<Result<Answer, Trouble>>) {

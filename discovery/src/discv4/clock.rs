@@ -1,5 +1,4 @@
-//! The two clocks of this machine, as far as they can be doubted: whether it stood still, and whether its wall clock is
-//! that of the others.
+//! Whether our wall clock is that of the others.
 //!
 //! go-ethereum asks an NTP server after 32 time-outs in a row. Here nobody else is asked: every packet carries the time at
 //! which it expires, and honest nodes write much the same.
@@ -9,31 +8,6 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::Now;
-
-/// Later than this, or this far from the other clock, and the machine stood still or a clock was set: answers may have come
-/// and gone meanwhile.
-const STOOD_STILL: Duration = Duration::from_secs(2);
-
-/// The moment up to which both clocks have been watched.
-#[derive(Debug)]
-pub(crate) struct Watched(Now);
-
-impl Watched {
-    pub(crate) fn new(now: Now) -> Watched {
-        Watched(now)
-    }
-
-    /// Whether time went on without this machine, or one clock without the other, since the last call. `due` is when the
-    /// machine had asked to be woken.
-    pub(crate) fn has_jumped(&mut self, now: Now, due: Option<Instant>) -> bool {
-        let before = std::mem::replace(&mut self.0, now);
-        let passed = now.monotonic.saturating_duration_since(before.monotonic);
-        let expected = before.wall.checked_add(passed).unwrap_or(before.wall);
-        let off = now.wall.duration_since(expected).unwrap_or_else(|error| error.duration());
-        let late = due.map_or(Duration::ZERO, |due| now.monotonic.saturating_duration_since(due));
-        off > STOOD_STILL || late > STOOD_STILL
-    }
-}
 
 /// Seconds from now to the expiration of an honest packet: go-ethereum writes 20, Besu 60, we up to 52; and a little for
 /// the way and for clocks that are nearly right.
@@ -161,21 +135,6 @@ mod tests {
         let mut drift = Drift::default();
         for (n, expiration) in [0, 1, u64::MAX, u64::MAX / 2, 1 << 63].into_iter().cycle().take(200).enumerate() {
             _ = drift.vote(written(0).0, address(n as u8), expiration);
-        }
-    }
-
-    #[test]
-    fn standing_still_and_being_set_are_noticed_and_time_that_passes_is_not() {
-        let start = Now::read();
-        let mut watched = Watched::new(start);
-        let mut now = start.after(Duration::from_secs(3600));
-        assert!(!watched.has_jumped(now, Some(now.monotonic)), "woken when it wanted to be");
-        assert!(watched.has_jumped(now.after(Duration::from_secs(3)), Some(now.monotonic)), "three seconds late");
-        now = now.after(Duration::from_secs(3));
-        for wall in [now.wall + Duration::from_secs(60), start.wall, std::time::UNIX_EPOCH] {
-            now.wall = wall;
-            assert!(watched.has_jumped(now, None));
-            assert!(!watched.has_jumped(now, None), "once");
         }
     }
 }

@@ -50,7 +50,7 @@ pub use self::reach::{Families, OutOfReach, Reach};
 pub use self::rejected::Rejected;
 
 use self::bonds::Bonds;
-use self::clock::{Drift, Watched};
+use self::clock::Drift;
 use self::echoes::Echoes;
 use self::external_ip::ExternalIp;
 use self::local::Local;
@@ -62,7 +62,7 @@ use self::round_trip::RoundTrip;
 use self::search::{Resolving, Search};
 use self::stats::Stats;
 use crate::table::{Seed, Table, TableConfig};
-use crate::{Enr, NodeId, NodeRecord, Now, PublicKey, TendermintEntry};
+use crate::{Enr, NodeId, NodeRecord, Now, PublicKey, TendermintEntry, Watched};
 
 /// How long an answer is waited for (go-ethereum `respTimeout`).
 const TIMEOUT: Duration = Duration::from_millis(500);
