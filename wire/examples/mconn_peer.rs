@@ -13,8 +13,9 @@
 //!
 //! Also: `--network NAME` (interop-test), `--channels ID[:PRIORITY],…` (0x30; `--channel ID` for one), `--payload BYTES` (1024),
 //! `--source IP`, `--key FILE` (node_key.json), `--ping MS` and `--pong MS` (60,000 and 45,000), `--rate BYTES` a second (no limit),
-//! `--delay MS` (a slow reader: before each message it takes). A listener prints `id@ip:port` first, then a JSON line for each peer
-//! that leaves; a dialer prints one JSON line. Messages are protobuf BytesValues, so that a peer that decodes them is content.
+//! `--delay MS` (a slow reader: before each message it takes), `--report N` (a JSON line after every N messages that it took). A listener prints
+//! `id@ip:port` first, then a JSON line for each peer that leaves; a dialer prints one JSON line. Messages are protobuf BytesValues, so that
+//! a peer that decodes them is content.
 //!
 //! In an echo check every channel sends `--count` messages (or the `--sizes`) at the same time as the others, and wants them back in order.
 

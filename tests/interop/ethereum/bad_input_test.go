@@ -102,9 +102,9 @@ func (s *stranger) answered(hash []byte, within time.Duration) bool {
 	})
 }
 
-// isServed pings, up to three times: a datagram may be lost.
+// isServed pings, up to ten times: a datagram may be lost, or late on a busy machine.
 func (s *stranger) isServed() bool {
-	for try := range 3 {
+	for try := range 10 {
 		datagram, hash := s.encode(s.ping(time.Now().Add(20*time.Second + time.Duration(try)*time.Second)))
 		s.send(datagram)
 		if s.answered(hash, 3*time.Second) {
@@ -265,7 +265,7 @@ func TestCorruptNodeDatabaseIsSetAside(t *testing.T) {
 	key, _ := newKey(t)
 	first, _, _ := startBootnode(t, "127.35.3.1", "--nodekey", key, "--datadir", dir)
 	first.Interrupt()
-	if code := first.Exited(10 * time.Second); code != 0 {
+	if code := first.Exited(startup); code != 0 {
 		t.Errorf("SIGINT: exit %d, want 0", code)
 	}
 	spoiled := spoilDatabases(t, dir)
@@ -282,9 +282,7 @@ func TestCorruptNodeDatabaseIsSetAside(t *testing.T) {
 			t.Errorf("%s was not set aside: %v", path, aside)
 		}
 	}
-	if !strings.Contains(second.Stderr(), "corrupt") {
-		t.Errorf("no warning on stderr:\n%s", second.Stderr())
-	}
+	eventually(t, startup, "a warning on stderr", func() (bool, string) { return strings.Contains(second.Stderr(), "corrupt"), second.Stderr() })
 }
 
 // spoilDatabases overwrites every SQLite file under dir and gives their paths.
@@ -326,7 +324,7 @@ func TestBadFlagsExitWith2AndOneLine(t *testing.T) {
 		{"no-such-command"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
-			got := harness.Run(t, 20*time.Second, "kadwire", harness.Kadwire(t), args...)
+			got := harness.Run(t, startup, "kadwire", harness.Kadwire(t), args...)
 			if got.Code != 2 {
 				t.Errorf("exit %d, want 2", got.Code)
 			}

@@ -21,7 +21,8 @@ import (
 	"kadwire/interop/harness"
 )
 
-const startup = 20 * time.Second
+// startup is the longest wait for what takes a moment, unless the machine is very busy.
+const startup = time.Minute
 
 func TestMain(m *testing.M) {
 	gethnet.Quiet()
@@ -78,10 +79,22 @@ func TestBootnodePrintsItsEnodeThenItsRecord(t *testing.T) {
 	}
 }
 
+// devp2p runs go-ethereum's tool, which waits half a second for a datagram. On a busy machine one may take longer, so it has three tries.
+func devp2p(t *testing.T, args ...string) (got harness.Result) {
+	t.Helper()
+	for range 3 {
+		got = harness.Run(t, startup, "devp2p "+strings.Join(args[:2], " "), harness.Devp2p(t), args...)
+		if got.Code == 0 {
+			break
+		}
+		t.Logf("devp2p %s: exit %d: %s", strings.Join(args, " "), got.Code, got.Stderr)
+	}
+	return got
+}
+
 func TestDevp2pPingIsAnswered(t *testing.T) {
 	_, url, _ := startBootnode(t, "127.31.2.1")
-	got := harness.Run(t, time.Minute, "devp2p discv4 ping", harness.Devp2p(t),
-		"discv4", "ping", "--bootnodes", "", "--addr", "127.31.2.2:0", url.URLv4())
+	got := devp2p(t, "discv4", "ping", "--bootnodes", "", "--addr", "127.31.2.2:0", url.URLv4())
 	if got.Code != 0 || !strings.Contains(got.Stdout, "node responded to ping") {
 		t.Fatalf("exit %d: %s %s", got.Code, got.Stdout, got.Stderr)
 	}
@@ -90,8 +103,7 @@ func TestDevp2pPingIsAnswered(t *testing.T) {
 
 func TestDevp2pRequestENRGivesThePrintedRecord(t *testing.T) {
 	_, url, record := startBootnode(t, "127.31.3.1")
-	got := harness.Run(t, time.Minute, "devp2p discv4 requestenr", harness.Devp2p(t),
-		"discv4", "requestenr", "--bootnodes", "", "--addr", "127.31.3.2:0", url.URLv4())
+	got := devp2p(t, "discv4", "requestenr", "--bootnodes", "", "--addr", "127.31.3.2:0", url.URLv4())
 	if got.Code != 0 || strings.TrimSpace(got.Stdout) != record.String() {
 		t.Fatalf("exit %d: got %s, want %s\n%s", got.Code, got.Stdout, record, got.Stderr)
 	}
@@ -103,21 +115,36 @@ const conformanceGoal = 15
 // suiteRuns is how often the suite must pass in a row: five times against one bootnode, then against a new one each time.
 const suiteRuns = 10
 
+// suitePatience is how long the suite waits for an answer, at most. A run that fails while the bootnode was ready to run and waited longer for
+// a processor says nothing of it, and is repeated; so many in all.
+const (
+	suitePatience = 300 * time.Millisecond
+	suiteRepeats  = 20
+)
+
 func TestDevp2pDiscv4Suite(t *testing.T) {
 	t.Parallel()
-	_, url, _ := startBootnode(t, "127.31.4.1")
+	boot, url, _ := startBootnode(t, "127.31.4.1")
+	repeats := 0
 	for run := 1; run <= suiteRuns; run++ {
 		if run > suiteRuns/2 {
-			_, url, _ = startBootnode(t, fmt.Sprintf("127.31.4.%d", run))
+			boot, url, _ = startBootnode(t, fmt.Sprintf("127.31.4.%d", run+repeats))
 		}
+		before := boot.Waited()
 		got := harness.Run(t, 5*time.Minute, "devp2p discv4 test", harness.Devp2p(t), "discv4", "test", "--tap", "--remote", url.URLv4(),
-			"--listen1", fmt.Sprintf("127.31.5.%d", run), "--listen2", fmt.Sprintf("127.31.6.%d", run))
+			"--listen1", fmt.Sprintf("127.31.5.%d", run+repeats), "--listen2", fmt.Sprintf("127.31.6.%d", run+repeats))
 		passed := len(regexp.MustCompile(`(?m)^ok `).FindAllString(got.Stdout, -1))
 		failed := len(regexp.MustCompile(`(?m)^not ok `).FindAllString(got.Stdout, -1))
-		t.Logf("go-ethereum's discv4 suite, run %d: %d passed, %d failed, in %.1f s", run, passed, failed, got.Took.Seconds())
-		if passed < conformanceGoal || failed > 0 {
-			t.Errorf("want %d passed:\n%s", conformanceGoal, got.Stdout)
+		waited := boot.Waited() - before
+		t.Logf("go-ethereum's discv4 suite, run %d: %d passed, %d failed, in %.1f s; the bootnode waited %v for a processor", run, passed, failed,
+			got.Took.Seconds(), waited.Round(time.Millisecond))
+		if passed == conformanceGoal && failed == 0 {
+			continue
 		}
+		if waited <= suitePatience || repeats == suiteRepeats {
+			t.Fatalf("want %d passed:\n%s", conformanceGoal, got.Stdout)
+		}
+		repeats, run = repeats+1, run-1
 	}
 }
 
@@ -142,9 +169,9 @@ func TestGethNodesFindEachOtherThroughUs(t *testing.T) {
 				continue
 			}
 			for !contains(node.LookupPubkey(other.Self().Pubkey()), other.Self().ID()) {
-				if time.Since(start) > time.Minute {
+				if time.Since(start) > 3*time.Minute {
 					all, live := node.Live()
-					t.Fatalf("node %d does not find node %d after a minute; its table has %d nodes, %d of them live", i, j, all, live)
+					t.Fatalf("node %d does not find node %d after three minutes; its table has %d nodes, %d of them live", i, j, all, live)
 				}
 				time.Sleep(200 * time.Millisecond)
 			}

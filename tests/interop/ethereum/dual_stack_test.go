@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ethereum/go-ethereum/p2p/enode"
 	"github.com/ethereum/go-ethereum/p2p/enr"
@@ -48,8 +47,7 @@ func TestBothFamiliesForGoEthereum(t *testing.T) {
 	for from, to := range map[string]string{"[::1]:0": "[::1]", "127.61.9.2:0": "127.0.0.1"} {
 		url := fmt.Sprintf("enode://%s@%s:30361", publicKey(record), to)
 		for _, command := range []string{"ping", "requestenr"} {
-			got := harness.Run(t, time.Minute, "devp2p discv4 "+command, harness.Devp2p(t),
-				"discv4", command, "--bootnodes", "", "--addr", from, url)
+			got := devp2p(t, "discv4", command, "--bootnodes", "", "--addr", from, url)
 			if got.Code != 0 {
 				t.Errorf("%s %s: exit %d: %s %s", command, url, got.Code, got.Stdout, got.Stderr)
 			}

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/ethereum/go-ethereum/p2p/enode"
 
@@ -20,11 +19,14 @@ func (l *natLab) record(ns string, of *enode.Node, endpoint string) *enode.Node 
 	l.t.Helper()
 	at := netip.MustParseAddrPort(endpoint)
 	url := fmt.Sprintf("enode://%s@%s:0?discport=%d", publicKey(of), at.Addr(), at.Port())
-	got := l.run(ns, harness.Devp2p(l.t), "discv4", "requestenr", "--bootnodes", "", "--addr", "0.0.0.0:0", url)
-	if got.Code != 0 {
-		l.t.Fatalf("requestenr %s: exit %d: %s %s", url, got.Code, got.Stdout, got.Stderr)
+	var got harness.Result
+	for range 3 { // it waits half a second for a datagram, which may take longer on a busy machine
+		if got = l.run(ns, harness.Devp2p(l.t), "discv4", "requestenr", "--bootnodes", "", "--addr", "0.0.0.0:0", url); got.Code == 0 {
+			return mustParse(l.t, strings.TrimSpace(got.Stdout))
+		}
 	}
-	return mustParse(l.t, strings.TrimSpace(got.Stdout))
+	l.t.Fatalf("requestenr %s: exit %d: %s %s", url, got.Code, got.Stdout, got.Stderr)
+	return nil
 }
 
 // publicKey is the node's key as in its enode URL: 128 hex digits.
@@ -39,15 +41,9 @@ func (l *natLab) bootnode(port string, nat ...string) (*harness.Process, *enode.
 	for _, method := range nat {
 		args = append(args, "--nat", method)
 	}
-	began := time.Now()
 	p := l.start(l.lan, args...)
 	_ = p.Line(startup)
-	record := mustParse(l.t, p.Line(startup))
-	// It looks for one for 5 s.
-	if took := time.Since(began); took > 4*time.Second {
-		l.t.Errorf("the start waited for the gateway: %v", took)
-	}
-	return p, record
+	return p, mustParse(l.t, p.Line(startup))
 }
 
 // endpoint is what a record says over IPv4.
@@ -65,12 +61,12 @@ func TestGatewayMapsTheBootnodesPort(t *testing.T) {
 		port := fmt.Sprint(30301 + i)
 		p, node := l.bootnode(port, method)
 		mapping := "UDP:" + port + ":" + lanIP + ":" + port
-		within(t, 10*time.Second, method+": "+mapping, func() bool { return slices.Contains(l.leases(), mapping) })
+		within(t, startup, method+": "+mapping, func() bool { return slices.Contains(l.leases(), mapping) })
 		if !l.isMapped(port) {
 			t.Errorf("%s: no rule forwards port %s", method, port)
 		}
 		outside := externalIP + ":" + port
-		within(t, 5*time.Second, method+": the external address is found", func() bool {
+		within(t, startup, method+": the external address is found", func() bool {
 			return strings.Contains(p.Stderr(), "external address found")
 		})
 		record := l.record(l.internet, node, outside)
@@ -93,7 +89,7 @@ func TestGatewayGivesAnotherPort(t *testing.T) {
 	for _, method := range []string{"upnp", "pmp"} {
 		p, node := l.bootnode("30301", method)
 		var outside string
-		within(t, 10*time.Second, method+": a mapping", func() bool {
+		within(t, startup, method+": a mapping", func() bool {
 			for _, lease := range l.leases() {
 				if parts := strings.Split(lease, ":"); parts[2] == lanIP {
 					outside = externalIP + ":" + parts[1]
@@ -130,7 +126,7 @@ func TestGatewayMapsTheNodesPorts(t *testing.T) {
 	p := l.start(l.lan, harness.Kadwire(t), "node", "--json", "--chain-id", "nat", "--home", home, "--addr", ":30303")
 	listening := p.Until(startup, "listening", func(e harness.Event) bool { return e.Text("event") == "listening" })
 	node := mustParse(t, listening.Text("enr"))
-	within(t, 10*time.Second, "both mappings", func() bool {
+	within(t, startup, "both mappings", func() bool {
 		return len(l.leases()) == 3 && strings.Contains(p.Stderr(), "external address found")
 	})
 	var tcp string
@@ -158,11 +154,11 @@ func TestGatewayMapsTheNodesPorts(t *testing.T) {
 func TestStunServerSaysWhereWeAre(t *testing.T) {
 	l := newNatLab(t)
 	l.start(l.internet, program(t, "stund", "stun-server"), "-h", stunIP, "-a", stunOther)
-	within(t, 10*time.Second, "stund listens", func() bool {
+	within(t, startup, "stund listens", func() bool {
 		return strings.Contains(l.run(l.internet, "cat", "/proc/net/udp").Stdout, ":0D96 ") // 3478
 	})
 	p, node := l.bootnode("30301", "stun:"+stunIP)
-	within(t, 10*time.Second, "an answer", func() bool { return strings.Contains(p.Stderr(), "external address found") })
+	within(t, startup, "an answer", func() bool { return strings.Contains(p.Stderr(), "external address found") })
 	record := l.record(l.lan, node, lanIP+":30301")
 	if want := externalIP + ":30301"; endpoint(record) != want {
 		t.Errorf("the record says %s, want %s", endpoint(record), want)
@@ -174,7 +170,11 @@ func TestStunServerSaysWhereWeAre(t *testing.T) {
 func TestNoGatewayIsNoFailure(t *testing.T) {
 	l := newNatLab(t)
 	p, node := l.bootnode("30301", "pmp", "extip:2a00:61::1")
-	within(t, 15*time.Second, "the trouble is named", func() bool { return strings.Contains(p.Stderr(), "--nat extip:IP") })
+	// It looks for one for 5 s.
+	if strings.Contains(p.Stderr(), "--nat extip:IP") {
+		t.Error("the start waited for the gateway")
+	}
+	within(t, startup, "the trouble is named", func() bool { return strings.Contains(p.Stderr(), "--nat extip:IP") })
 	record := l.record(l.lan, node, lanIP+":30301")
 	if ip6, err := ip6Of(record); err != nil || ip6 != "2a00:61::1" {
 		t.Errorf("ip6 %s (%v), want the one that was given", ip6, err)

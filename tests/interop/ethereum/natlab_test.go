@@ -129,7 +129,7 @@ func (l *natLab) must(ns string, args ...string) {
 
 func (l *natLab) run(ns string, args ...string) harness.Result {
 	l.t.Helper()
-	return harness.Run(l.t, 20*time.Second, args[0], program(l.t, "ip", "iproute2"), append([]string{"netns", "exec", ns}, args...)...)
+	return harness.Run(l.t, startup, args[0], program(l.t, "ip", "iproute2"), append([]string{"netns", "exec", ns}, args...)...)
 }
 
 // start starts a program in a namespace. `ip netns exec` becomes the program, so that signals reach it.
@@ -149,7 +149,7 @@ func (l *natLab) openGateway() {
 	}, "\n"))
 	l.write(l.leaseFile(), "")
 	p := l.start(l.gateway, daemon, "-d", "-f", conf, "-P", filepath.Join(l.dir, "miniupnpd.pid"))
-	within(l.t, 10*time.Second, "miniupnpd listens", func() bool {
+	within(l.t, startup, "miniupnpd listens", func() bool {
 		return strings.Contains(p.Stderr(), "Listening for NAT-PMP")
 	})
 }
@@ -195,7 +195,7 @@ func within(t *testing.T, limit time.Duration, what string, is func() bool) {
 func terminate(t *testing.T, p *harness.Process) {
 	t.Helper()
 	syscall.Kill(p.Pid(), syscall.SIGTERM)
-	if code := p.Exited(15 * time.Second); code != 0 {
+	if code := p.Exited(startup); code != 0 {
 		t.Fatalf("exit code %d after SIGTERM: %s", code, p.Stderr())
 	}
 }

@@ -42,7 +42,7 @@ func TestBothWires(t *testing.T) {
 		}
 		return found
 	}
-	eventually(t, time.Minute, "it has three peers on each wire", func() (bool, string) {
+	eventually(t, 2*time.Minute, "it has three peers on each wire", func() (bool, string) {
 		return len(peers("127.142.1.")) == len(servers) && len(peers("127.142.2.")) == len(mconns), fmt.Sprint(both.Said())
 	})
 	t.Logf("three peers on each wire after %.1f s", time.Since(begin).Seconds())

@@ -31,6 +31,8 @@ const (
 	target   = everyone / 3
 	// redial is how long go-ethereum, and we, leave a node alone after having dialed it.
 	redial = 35 * time.Second
+	// lateness is by how much a busy machine may be late to note a dial.
+	lateness = 3 * time.Second
 )
 
 // serversArg makes this test binary a process of p2p.Servers instead, which can be killed.
@@ -267,7 +269,7 @@ func TestNetworkOfFifty(t *testing.T) {
 		n.ours[ip] = startRLPx(t, ip, "--bootnodes", boot.URLv4(), "--max-peers", fmt.Sprint(everyone))
 		n.members = append(n.members, &member{ip: ip, ours: true})
 	}
-	geth, own := n.reached(begin, 2*time.Minute)
+	geth, own := n.reached(begin, 4*time.Minute)
 	t.Logf("%d nodes from one bootnode: each has dialed %d; go-ethereum's after %.1f s, ours after %.1f s", len(n.members), target, geth.Seconds(), own.Seconds())
 	n.logPlaces()
 
@@ -285,7 +287,7 @@ func TestNetworkOfFifty(t *testing.T) {
 	for _, m := range n.members[geths : geths+killed] {
 		n.grave(m.ip)
 	}
-	geth, own = n.reached(died, time.Minute)
+	geth, own = n.reached(died, 4*time.Minute)
 	t.Logf("%d of them killed: each of the others has dialed %d again; go-ethereum's after %.1f s, ours after %.1f s", killed, target, geth.Seconds(), own.Seconds())
 	n.logPlaces()
 
@@ -347,7 +349,7 @@ func (n *fifty) checkDials() {
 			if shortest[kind] == 0 || gap < shortest[kind] {
 				shortest[kind] = gap
 			}
-			if gap < redial-time.Second {
+			if gap < redial-lateness {
 				n.t.Errorf("%s (%s) dialed %s twice within %.1f s", pair[0], who(kind), pair[1], gap.Seconds())
 			}
 		}

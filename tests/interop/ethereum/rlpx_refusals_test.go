@@ -438,13 +438,13 @@ func TestEndings(t *testing.T) {
 		select {
 		case <-joined:
 			t.Logf("our node is back %.1f s after its static peer", time.Since(begin).Seconds())
-		case <-time.After(50 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Errorf("our node does not come back: %v", again.Incidents(""))
 		}
 	})
 }
 
-// TestSilentStreams: whoever opens streams and says nothing is closed within RLPx's five seconds, and does not keep a peer out.
+// TestSilentStreams: whoever opens streams and says nothing is closed, after RLPx's five seconds, and does not keep a peer out.
 func TestSilentStreams(t *testing.T) {
 	t.Parallel()
 	node := startRLPx(t, "127.139.10.1")
@@ -463,11 +463,11 @@ func TestSilentStreams(t *testing.T) {
 	server.AddPeer(node.url)
 	next(t, joined)
 	for i, fd := range silent {
-		fd.SetReadDeadline(begin.Add(15 * time.Second))
+		fd.SetReadDeadline(begin.Add(startup))
 		if _, err := fd.Read(make([]byte, 1)); err == nil {
 			t.Fatalf("stream %d: it talks to who says nothing", i)
 		} else if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
-			t.Fatalf("stream %d is open after 15 s", i)
+			t.Fatalf("stream %d is open after %v", i, startup)
 		}
 	}
 	t.Logf("200 silent streams were closed within %.1f s", time.Since(begin).Seconds())
@@ -482,29 +482,33 @@ func TestADeadStaticNodeIsLeftAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer listener.Close()
+	dials, over := map[string][]time.Time{}, make(chan struct{})
+	go func() { // listening before they dial, so that no dial is noted late
+		defer close(over)
+		for {
+			stream, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			from, _, _ := net.SplitHostPort(stream.RemoteAddr().String())
+			dials[from] = append(dials[from], time.Now())
+			stream.(*net.TCPConn).SetLinger(0)
+			stream.Close()
+		}
+	}()
 	gone := enodeOf(&genKey(t).PublicKey, "127.139.11.1")
 	node := startRLPx(t, "127.139.11.2", staticNodes(gone)...)
 	server, _ := kad(t, "127.139.11.3", p2p.Config{})
 	server.AddPeer(gone)
-
-	dials := map[string][]time.Time{}
-	listener.(*net.TCPListener).SetDeadline(time.Now().Add(redial + redial/2)) // long enough for a second dial, too short for a third
-	for {
-		stream, err := listener.Accept()
-		if err != nil {
-			break
-		}
-		from, _, _ := net.SplitHostPort(stream.RemoteAddr().String())
-		dials[from] = append(dials[from], time.Now())
-		stream.(*net.TCPConn).SetLinger(0)
-		stream.Close()
-	}
+	time.Sleep(redial + redial/2) // long enough for a second dial, too short for a third
+	listener.Close()
+	<-over
 	for who, ip := range map[string]string{"go-ethereum": server.IP.String(), "kadwire": node.ip} {
 		var gaps []string
 		for i := 1; i < len(dials[ip]); i++ {
 			gap := dials[ip][i].Sub(dials[ip][i-1])
 			gaps = append(gaps, fmt.Sprintf("%.1f s", gap.Seconds()))
-			if gap < redial-time.Second {
+			if gap < redial-lateness {
 				t.Errorf("%s dials who is not there twice within %.1f s", who, gap.Seconds())
 			}
 		}

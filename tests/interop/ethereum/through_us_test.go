@@ -60,7 +60,7 @@ func TestGethNodesFillTheirTablesThroughUs(t *testing.T) {
 		}
 		return sparse, known, fit
 	}
-	eventually(t, time.Minute, "each go-ethereum node has three quarters of the nodes that its table has room for, and all together 19 of 20", func() (bool, string) {
+	eventually(t, 3*time.Minute, "each go-ethereum node has three quarters of the nodes that its table has room for, and all together 19 of 20", func() (bool, string) {
 		sparse, known, fit := state()
 		return sparse == 0 && known*20 >= fit*19, percent(known, fit) + " entries; " + percent(nodes-sparse, nodes) + " nodes are content"
 	})
@@ -103,7 +103,7 @@ func TestGethNodesFillTheirTablesThroughUs(t *testing.T) {
 		for i, node := range []*gethnet.Node{network.Nodes[0], network.Nodes[nodes-1]} {
 			want := node.Self()
 			nameless, _, _ := strings.Cut(want.URLv4(), "@") // its key, and no address
-			got := harness.Run(t, time.Minute, "devp2p discv4 resolve", harness.Devp2p(t), "discv4", "resolve",
+			got := devp2p(t, "discv4", "resolve",
 				"--bootnodes", url.URLv4(), "--addr", gethnet.Offset(loopback, 63<<16+10<<8+3+i).String()+":0", nameless)
 			if got.Code != 0 || strings.TrimSpace(got.Stdout) != want.String() {
 				t.Errorf("exit %d: got %s, want %s\n%s", got.Code, got.Stdout, want, got.Stderr)

@@ -7,9 +7,11 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -173,6 +175,18 @@ func (p *Process) Interrupt() { syscall.Kill(p.cmd.Process.Pid, syscall.SIGINT) 
 
 // Pid is the process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
+
+// Waited is how long its threads have been ready to run, and were not: the machine did other things. 0 where Linux does not say.
+func (p *Process) Waited() (waited time.Duration) {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", p.Pid()))
+	for _, thread := range threads {
+		raw, _ := os.ReadFile(thread)
+		var ran, waits time.Duration
+		fmt.Sscan(string(raw), &ran, &waits)
+		waited += waits
+	}
+	return waited
+}
 
 // Write gives one line to the process's stdin.
 func (p *Process) Write(line string) {

@@ -51,6 +51,13 @@ func StartProxy(t testing.TB, at, target string) *Proxy {
 	return p
 }
 
+// Streams is how many it has open.
+func (p *Proxy) Streams() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.open) / 2
+}
+
 // Address is where it listens.
 func (p *Proxy) Address() string { return p.listener.Addr().String() }
 
@@ -81,12 +88,21 @@ func (p *Proxy) set(change func()) {
 	p.wake.Broadcast()
 }
 
+// A limited line that had bytes waiting and was woken late, as on a busy machine, makes up for that; not so one that waited for bytes, or
+// was held up.
+const waited, heldUp = 5 * time.Millisecond, time.Second
+
 func (p *Proxy) carry(from, to net.Conn) {
 	defer from.Close()
 	defer to.Close()
 	buffer := make([]byte, 16<<10)
+	var free time.Time // when what was carried has gone over the line
 	for {
+		asked := time.Now()
 		n, err := from.Read(buffer)
+		if now := time.Now(); now.Sub(asked) > waited || now.Sub(free) > heldUp {
+			free = now
+		}
 		p.mu.Lock()
 		for p.frozen {
 			p.wake.Wait()
@@ -102,7 +118,8 @@ func (p *Proxy) carry(from, to net.Conn) {
 			return
 		}
 		if rate > 0 {
-			time.Sleep(time.Duration(n) * time.Second / time.Duration(rate))
+			free = free.Add(time.Duration(n) * time.Second / time.Duration(rate))
+			time.Sleep(time.Until(free))
 		}
 	}
 }

@@ -10,12 +10,8 @@ import (
 	"kadwire/interop/tendermint/comet"
 )
 
-const (
-	// networkSize is the number of real CometBFT switches that are crawled.
-	networkSize = 100
-	// crawlWithin is what a crawl of them may take on a busy machine. A quiet one needs less than 3 s: benches/versus.
-	crawlWithin = 20 * time.Second
-)
+// networkSize is the number of real CometBFT switches that are crawled. How fast is benches/versus' question.
+const networkSize = 100
 
 // TestCrawlFindsEverySwitchBehindAHub: one switch knows all, the others found each other through it.
 func TestCrawlFindsEverySwitchBehindAHub(t *testing.T) { crawlBehindOne(t, false) }
@@ -29,7 +25,8 @@ func crawlBehindOne(t *testing.T, seedMode bool) {
 		t.Fatal(err)
 	}
 	t.Cleanup(switches.Stop)
-	waitForBook(t, switches.Switches[0], networkSize-1, time.Minute)
+	waitForBook(t, switches.Switches[0], networkSize-1, startup)
+	waitUntilKnown(t, switches)
 	crawl(t, switches, switches.Switches[0])
 }
 
@@ -40,9 +37,7 @@ func TestCrawlFindsEverySwitchOfATree(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(switches.Stop)
-	for i, s := range switches.Switches {
-		waitUntil(t, time.Minute, fmt.Sprintf("switch %d has a peer", i), func() bool { return len(s.Connected()) > 0 })
-	}
+	waitUntilKnown(t, switches)
 	crawl(t, switches, switches.Switches[networkSize-1])
 }
 
@@ -94,8 +89,25 @@ func crawl(t *testing.T, switches *comet.Network, start *comet.Switch) {
 	if len(found) != networkSize {
 		t.Errorf("found %d of %d", len(found), networkSize)
 	}
-	if got.Took > crawlWithin {
-		t.Errorf("took %v", got.Took)
+}
+
+// namers is how many books must have a switch before it counts as one that can be found: an answer is a sample of 32 of some 65 addresses, and
+// three samples of each of so many books pass it over once in 10^9 times.
+const namers = 10
+
+// waitUntilKnown waits until each switch but the first, whom others may know as their seed only, is in so many of the others' books.
+func waitUntilKnown(t *testing.T, switches *comet.Network) {
+	t.Helper()
+	for i, s := range switches.Switches[1:] {
+		waitUntil(t, startup, fmt.Sprintf("switch %d is in %d books", 1+i, namers), func() bool {
+			in := 0
+			for _, other := range switches.Switches {
+				if other.Book.HasAddress(s.Address) {
+					in++
+				}
+			}
+			return in >= namers
+		})
 	}
 }
 

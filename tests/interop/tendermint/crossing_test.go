@@ -2,6 +2,7 @@ package tendermint
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -41,13 +42,17 @@ func TestCrossedDials(t *testing.T) {
 			_ = s.Dial(mconn[:41] + toNode.Address())
 		}()
 	}
-	// CometBFT gives a handshake three seconds.
-	time.Sleep(500 * time.Millisecond)
+	// CometBFT gives a handshake three seconds, half of which are left for the handshakes if a busy machine takes so long to dial.
+	for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		if toNode.Streams() == pairs && !slices.ContainsFunc(lines[:pairs], func(line *harness.Proxy) bool { return line.Streams() == 0 }) {
+			break
+		}
+	}
 	for _, line := range lines {
 		line.Thaw()
 	}
 	dials.Wait()
-	time.Sleep(4 * time.Second)
+	waitUntil(t, startup, "each switch has one connection, for three seconds", func() bool { return lasting(switches, 3*time.Second) })
 
 	inbound := 0
 	for i, s := range switches {

@@ -42,7 +42,7 @@ func TestHomeOfCometBFT(t *testing.T) {
 		t.Fatalf("it is %v, CometBFT would be %v", mconn, want)
 	}
 	s := start(t, comet.Config{Listen: "127.0.0.1:0", Network: network, Moniker: "comet", Persistent: []string{mconn}})
-	waitUntil(t, 30*time.Second, "it is a peer of CometBFT's", func() bool { return s.Peers().Size() == 1 })
+	waitUntil(t, startup, "each is the other's peer", func() bool { return s.Peers().Size() == 1 && peersUp(node) == 1 })
 	if moniker := s.Peers().Get(key.ID()).NodeInfo().(p2p.DefaultNodeInfo).Moniker; moniker != "made by CometBFT" {
 		t.Fatalf("the moniker is %q", moniker)
 	}
@@ -108,7 +108,7 @@ func TestHomesOfATestnet(t *testing.T) {
 		started = append(started, node)
 	}
 	for _, node := range started {
-		waitUntil(t, 30*time.Second, "it has all others", func() bool { return peersUp(node) >= nodes-2 })
+		waitUntil(t, startup, "it has all others", func() bool { return peersUp(node) >= nodes-2 })
 		if !node.Running() {
 			t.Fatal("it ended")
 		}

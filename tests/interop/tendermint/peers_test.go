@@ -26,7 +26,8 @@ import (
 )
 
 const (
-	startup = 20 * time.Second
+	// startup is the longest wait for what takes a moment, unless the machine is very busy.
+	startup = time.Minute
 	network = "interop-test"
 	// unlimited is a rate that nothing reaches, bytes a second.
 	unlimited = 1 << 40
@@ -84,6 +85,18 @@ func nextPeer(t *testing.T, s *comet.Switch, within time.Duration) p2p.Peer {
 	case <-time.After(within):
 		t.Fatalf("no peer in %v", within)
 		return nil
+	}
+}
+
+// nextGone waits for the end of the switch's next peer, and gives CometBFT's reason.
+func nextGone(t *testing.T, s *comet.Switch) (reason string) {
+	t.Helper()
+	select {
+	case reason = <-s.Gone():
+		return reason
+	case <-time.After(startup):
+		t.Fatalf("no peer has gone in %v", startup)
+		return ""
 	}
 }
 

