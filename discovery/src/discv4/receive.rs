@@ -134,21 +134,20 @@ impl Discv4 {
         result
     }
 
-    /// Always a pong, unless it is a replay that would move its sender; a ping back if the sender has not proven itself; whoever
-    /// waits for this ping can go on.
+    /// Always a pong; a ping back if the sender has not proven itself; whoever waits for this ping can go on. What may be a replay
+    /// that would move its sender moves nobody: only a pong, since it may also be its true sender, that has moved and whose last
+    /// ping said that it lasts longer.
     fn handle_ping(&mut self, now: Now, sender: &Sender, hash: [u8; 32], ping: &Ping) -> Result<(), Rejected> {
         let Sender { id, at, .. } = *sender;
         let seen = PingSeen::new(at, &hash, ping.expiration);
-        if self.bonds.is_replay(now, id, at.ip(), seen) {
-            return Err(Rejected::Replayed);
-        }
+        let is_replay = self.bonds.is_replay(now, id, at.ip(), seen);
         let pong = Message::Pong(Pong {
             to: Endpoint::new(at, ping.from.tcp),
             ping_hash: hash,
             expiration: Discv4::expiration(now),
             enr_seq: self.our_seq(),
         });
-        if !self.reply(at, pong) {
+        if !self.reply(at, pong) || is_replay {
             return Ok(());
         }
         self.bonds.ping_received(now.monotonic, id, at, ping.from.tcp, seen);
