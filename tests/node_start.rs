@@ -147,7 +147,8 @@ async fn the_peers_of_the_last_run_are_dialed_without_anybody_elses_word() {
     let first = with_anchors(1, folders[0].path()).await;
     let addresses = [first.tendermint().unwrap().local_address(), first.ethereum().unwrap().local_address()];
     for (file, address) in anchor_files(folders[1].path()).iter().zip(addresses) {
-        let anchor = Anchor { address: address.unwrap().clone(), since: SystemTime::UNIX_EPOCH };
+        let [since, seen] = [SystemTime::UNIX_EPOCH; 2];
+        let anchor = Anchor { address: address.unwrap().clone(), since, seen };
         anchors::file::write(file, &[anchor]).unwrap();
     }
     let second = with_anchors(2, folders[1].path()).await;

@@ -4,7 +4,7 @@
 //! {
 //!   "version": 1,
 //!   "anchors": [
-//!     { "address": "mconn://0707…07@1.2.3.4:26656", "since": "2026-11-22T04:12:05Z" }
+//!     { "address": "mconn://0707…07@1.2.3.4:26656", "since": "2026-11-20T21:30:00Z", "seen": "2026-11-22T04:12:05Z" }
 //!   ]
 //! }
 //! ```
@@ -30,7 +30,7 @@ use crate::state_file::{self, Readers};
 /// Of the file's form.
 const VERSION: u32 = 1;
 
-/// The longest file read, in bytes: four anchors have about 1,000.
+/// The longest file read, in bytes: eight anchors have about 2,500.
 const MAX_FILE: u64 = 64 << 10;
 
 /// What was on disk.
@@ -55,7 +55,9 @@ pub fn load(path: &Path, own: &PeerId, now: SystemTime) -> io::Result<Loaded> {
     match parse(&bytes, own) {
         Ok(mut anchors) => {
             // A clock that was wrong then must not make a peer younger than any other for years.
-            anchors.iter_mut().for_each(|anchor| anchor.since = anchor.since.min(now));
+            for anchor in &mut anchors {
+                (anchor.since, anchor.seen) = (anchor.since.min(now), anchor.seen.min(now));
+            }
             Ok(Loaded { anchors, set_aside: None })
         }
         Err(error) => {
@@ -124,24 +126,34 @@ struct FileJson {
 struct AnchorJson {
     address: PeerAddress,
     since: String,
+    seen: String,
 }
 
 impl AnchorJson {
     fn of(anchor: &Anchor) -> Self {
-        let seconds = anchor.since.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let since = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-        AnchorJson { address: anchor.address.clone(), since: since.unwrap_or_default().to_string() }
+        let Anchor { address, since, seen } = anchor;
+        AnchorJson { address: address.clone(), since: print_time(*since), seen: print_time(*seen) }
     }
 
     fn anchor(self, own: &PeerId) -> Result<Anchor, FileError> {
-        let AnchorJson { address, since } = self;
+        let AnchorJson { address, since, seen } = self;
         if discriminant(&address.id()) != discriminant(own) {
             return Err(FileError::OtherWire(address));
         }
         if address.ip().is_none() {
             return Err(FileError::Name(address));
         }
-        let time: Result<Timestamp, _> = since.parse();
-        time.map(|time| Anchor { address, since: time.into() }).map_err(|_| FileError::Time(since))
+        Ok(Anchor { address, since: parse_time(since)?, seen: parse_time(seen)? })
     }
+}
+
+/// To the second.
+fn print_time(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let time = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    time.unwrap_or_default().to_string()
+}
+
+fn parse_time(text: String) -> Result<SystemTime, FileError> {
+    text.parse::<Timestamp>().map(SystemTime::from).map_err(|_| FileError::Time(text))
 }

@@ -46,5 +46,5 @@ fn anchor(now: Now, peer: &Connected) -> Option<Anchor> {
     let socket = peer.remote.or(peer.dialed.as_ref()?.socket_addr())?;
     let address = PeerAddress::from_socket(peer.peer, socket).ok()?;
     let since = now.wall.checked_sub(now.monotonic.saturating_duration_since(peer.since))?;
-    Some(Anchor { address, since })
+    Some(Anchor { address, since, seen: now.wall })
 }

@@ -104,7 +104,7 @@ impl PeerManager {
             limit_lan: config.limit_lan,
             book,
             dialer,
-            anchors: Anchors::new(config.anchors, config.slots.of(Direction::Outbound) / 2),
+            anchors: Anchors::new(config.anchors, config.slots.of(Direction::Outbound)),
             set: PeerSet::default(),
             incoming: Incoming::new(config.attempts_per_ip, config.throttle, config.limit_lan),
             declared: Declared::default(),

@@ -72,7 +72,7 @@ pub struct Config {
     pub places: Places,
     /// Whom to ask when nobody else is known.
     pub seeds: Vec<PeerAddress>,
-    /// Whom to dial before others: peers of the last run ([`anchors::file`](crate::anchors::file)). They get at most half of the dialed places.
+    /// Whom to dial before others: peers of the last run ([`anchors::file`](crate::anchors::file)). They get a quarter of the dialed places.
     pub anchors: Vec<Anchor>,
     /// If given, `seeds` are bootnodes with a TCP port, which are dialed in turn, as peers to keep, once there has been no peer for this
     /// time. go-ethereum 1.8: [`FALLBACK`]; today's has no such fallback.

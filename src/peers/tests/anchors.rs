@@ -23,7 +23,8 @@ fn outbound(outbound: usize) -> Slots {
 const FAR: [u32; 6] = [0x100, 0x200, 0x300, 0x400, 0x500, 0x600];
 
 fn at(address: PeerAddress) -> Anchor {
-    Anchor { address, since: UNIX_EPOCH + secs(1_600_000_000) }
+    let then = UNIX_EPOCH + secs(1_600_000_000);
+    Anchor { address, since: then, seen: then }
 }
 
 fn anchors<const N: usize>(peers: [u32; N]) -> impl FnOnce(&mut Config) {
@@ -41,7 +42,7 @@ fn they_are_dialed_after_the_operators_peers_and_before_all_others() {
         anchors([1, 2])(config);
         config.persistent = vec![address(9)];
     };
-    Rounds::with(outbound(4), with_both).expect_dials([9, 1, 2]).discovered([3]).expect_dials([3]);
+    Rounds::with(outbound(5), with_both).expect_dials([9, 1, 2]).discovered([3]).expect_dials([3]);
     let ethereum_one = |config: &mut Config| {
         config.anchors = vec![at(ethereum(1))];
         config.persistent = vec![ethereum(9)];
@@ -50,32 +51,39 @@ fn they_are_dialed_after_the_operators_peers_and_before_all_others() {
 }
 
 #[test]
-fn they_are_at_most_half_of_the_dialed_places_and_four() {
-    for (places, dialed) in [(0, 0), (1, 0), (2, 1), (5, 2), (10, 4), (40, 4)] {
-        Rounds::with(outbound(places), anchors([1, 2, 3, 4, 5, 6])).expect_dial_count(dialed);
+fn they_get_a_quarter_of_the_dialed_places() {
+    for (places, dialed) in [(0, 0), (1, 0), (2, 1), (10, 3), (16, 4)] {
+        Rounds::with(outbound(places), anchors([1, 2, 3, 4, 5, 6, 7, 8, 9])).expect_dial_count(dialed);
     }
 }
 
 /// Others are nearer, and their dials end first.
 #[test]
 fn their_places_are_kept_while_they_are_dialed_and_no_longer() {
-    Rounds::with(outbound(4), anchors([1, 2]))
-        .discovered([3, 4, 5, 6])
-        .dialed([3, 4])
-        .expect_peers([3, 4])
-        .dialed([5])
-        .expect_refused(WhyNot::NoSlots)
-        // One of the two is dead: its place is anybody's.
-        .failed([1])
-        .dialed([6])
+    Rounds::with(outbound(5), anchors([1, 2, 3]))
+        .expect_dials([1, 2])
+        .discovered([4, 5, 6, 7, 8])
+        .expect_dials([4, 5, 6, 7, 8])
+        .dialed([4, 5, 6])
         .expect_taken()
-        .expect_peers([3, 4, 6])
+        .dialed([7])
+        .expect_refused(WhyNot::NoSlots)
+        // One of the two is dead, and the third has its turn at once.
+        .failed([1])
+        .expect_dials([3])
         .dialed([2])
         .expect_taken()
-        .expect_peers([2, 3, 4, 6])
+        .dialed([8])
+        .expect_refused(WhyNot::NoSlots)
+        .failed([3])
+        // Nobody is left: its place is anybody's.
+        .discovered([9])
+        .dialed([9])
+        .expect_taken()
+        .expect_peers([2, 4, 5, 6, 9])
         .then(|manager, _| {
             let stats = manager.dial_stats();
-            assert_eq!((stats.anchors_dialed, stats.anchors_reached), (2, 1));
+            assert_eq!((stats.anchors_dialed, stats.anchors_reached), (3, 1));
         });
 }
 
@@ -107,7 +115,7 @@ fn one_that_is_dead_is_not_dialed_again() {
 
 #[test]
 fn whoever_is_somebody_else_by_now_is_forgotten() {
-    Rounds::with(outbound(4), anchors([1, 2]))
+    Rounds::with(outbound(5), anchors([1, 2]))
         .failed_by([1], Blame::Incompatible)
         .failed([2])
         .then(|manager, now| assert_eq!(chosen(manager, now), [address(2)]));
