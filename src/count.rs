@@ -19,7 +19,7 @@ macro_rules! reasons {
             pub const ALL: &'static [$reason] = &[$($reason::$variant),*];
 
             /// A short name for metrics: lower case, words joined by `_`.
-            pub fn name(self) -> &'static str {
+            pub const fn name(self) -> &'static str {
                 match self { $($reason::$variant => $name,)* }
             }
         }

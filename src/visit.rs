@@ -7,79 +7,72 @@ use bytes::Bytes;
 use kadwire_wire::{
     PeerAddress,
     tendermint::{
-        node_info::Incompatibility,
-        pex_message::{MAX_PEX_MESSAGE_SIZE, PEX_CHANNEL, PexMessage},
+        node_info::{Incompatibility, NodeInfo},
+        pex_message::{MAX_PEX_ADDRESSES, MAX_PEX_ADDRESSES_V2, MAX_PEX_MESSAGE_SIZE, PEX_CHANNEL, PexMessage},
     },
     transport::{ChannelSpec, Connection, DialError, HandshakeError, SendError},
 };
 use tokio::time::timeout;
 
-/// The only channel that a visitor's transport needs.
+use crate::count::reasons;
+
+/// The channel of peer exchange, the only one that a visitor's transport needs: priority 1, 10 messages waiting, 64,000 bytes (CometBFT
+/// `pex_reactor.go`, `GetChannels`).
 pub fn channel() -> ChannelSpec {
-    ChannelSpec { id: PEX_CHANNEL, priority: 1, send_queue: 10, max_message_size: MAX_PEX_MESSAGE_SIZE }
+    ChannelSpec { send_queue: 10, max_message_size: MAX_PEX_MESSAGE_SIZE, ..ChannelSpec::new(PEX_CHANNEL) }
 }
 
-/// Declares [`Trouble`], its list and its names from one table, so that none can be forgotten.
-macro_rules! troubles {
-    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
-        /// What went wrong on a visit.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[non_exhaustive]
-        pub enum Trouble {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl Trouble {
-            /// Every one, in a fixed order.
-            pub const ALL: &'static [Trouble] = &[$(Trouble::$variant),*];
-
-            /// A short name for files and logs: lower case, words joined by `_`.
-            pub const fn name(self) -> &'static str {
-                match self { $(Trouble::$variant => $name,)* }
-            }
-        }
-    };
+/// The most addresses that a node takes in one answer: Tendermint v0.35 hangs up on whoever sends it more than 100 (`maxAddresses`), in either
+/// version of the messages, and does not say which it is but in its own version.
+pub(crate) fn most_addresses(node_info: &NodeInfo) -> usize {
+    if node_info.version.starts_with("0.35.") { MAX_PEX_ADDRESSES_V2 } else { MAX_PEX_ADDRESSES }
 }
 
-troubles! {
-    /// No transport of ours reaches such an address.
-    Unsupported = "unsupported",
-    /// We were told not to dial there.
-    NotAllowed = "not_allowed",
-    /// The host name has no address.
-    Resolve = "resolve",
-    /// No stream in time.
-    Timeout = "timeout",
-    /// Nobody listens there.
-    Refused = "refused",
-    /// No way there.
-    Unreachable = "unreachable",
-    /// No stream, for another reason.
-    Connect = "connect",
-    /// A stream, but no handshake in time.
-    HandshakeTimeout = "handshake_timeout",
-    /// Hung up on during the handshake: no room for us, as a rule.
-    HandshakeClosed = "handshake_closed",
-    /// Whoever is there proves another identity.
-    WrongId = "wrong_id",
-    /// It says of itself what no node may say.
-    BadNodeInfo = "bad_node_info",
-    /// It is ourselves.
-    OurselvesThere = "self",
-    /// It belongs to another chain.
-    WrongNetwork = "wrong_network",
-    /// It does no peer exchange.
-    NoPex = "no_pex",
-    /// It speaks another version of the protocol.
-    Incompatible = "incompatible",
-    /// The secret connection failed: what is there does not speak the protocol, or cheats.
-    Authentication = "handshake",
-    /// Hung up on before it answered.
-    Closed = "closed",
-    /// Connected, but no answer in time.
-    Unanswered = "answer_timeout",
-    /// Its answer cannot be read.
-    BadPex = "bad_pex",
+reasons! {
+    /// What went wrong on a visit.
+    Trouble, counted by
+    /// How often each trouble was met.
+    Troubles,
+    {
+        /// No transport of ours reaches such an address.
+        Unsupported = "unsupported",
+        /// We were told not to dial there.
+        NotAllowed = "not_allowed",
+        /// The host name has no address.
+        Resolve = "resolve",
+        /// No stream in time.
+        Timeout = "timeout",
+        /// Nobody listens there.
+        Refused = "refused",
+        /// No way there.
+        Unreachable = "unreachable",
+        /// No stream, for another reason.
+        Connect = "connect",
+        /// A stream, but no handshake in time.
+        HandshakeTimeout = "handshake_timeout",
+        /// Hung up on during the handshake: no room for us, as a rule.
+        HandshakeClosed = "handshake_closed",
+        /// Whoever is there proves another identity.
+        WrongId = "wrong_id",
+        /// It says of itself what no node may say.
+        BadNodeInfo = "bad_node_info",
+        /// It is ourselves.
+        OurselvesThere = "self",
+        /// It belongs to another chain.
+        WrongNetwork = "wrong_network",
+        /// It does no peer exchange.
+        NoPex = "no_pex",
+        /// It speaks another version of the protocol.
+        Incompatible = "incompatible",
+        /// The secret connection failed: what is there does not speak the protocol, or cheats.
+        Authentication = "handshake",
+        /// Hung up on before it answered.
+        Closed = "closed",
+        /// Connected, but no answer in time.
+        Unanswered = "answer_timeout",
+        /// Its answer cannot be read.
+        BadPex = "bad_pex",
+    }
 }
 
 impl Trouble {
@@ -92,12 +85,6 @@ impl Trouble {
             self,
             Timeout | Connect | HandshakeTimeout | HandshakeClosed | Authentication | Closed | Unanswered | BadPex
         )
-    }
-}
-
-impl std::fmt::Display for Trouble {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
     }
 }
 

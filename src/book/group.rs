@@ -89,11 +89,11 @@ pub(crate) fn host(ip: IpAddr) -> IpAddr {
 
 /// The IPv4 address inside an IPv6 one: NAT64 (RFC 6052), stateless translation (RFC 6145), 6to4 (RFC 3964), Teredo (RFC 4380).
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let [a, b, c, d, e, f, .., w, x, y, z] = ip.octets();
+    let [_, _, c, d, e, f, .., w, x, y, z] = ip.octets();
     match ip.segments() {
         [0x0064, 0xff9b, 0, 0, 0, 0, ..] | [0, 0, 0, 0, 0xffff, 0, ..] => Some(Ipv4Addr::new(w, x, y, z)),
         [0x2002, ..] => Some(Ipv4Addr::new(c, d, e, f)),
-        [0x2001, 0, ..] if (a, b) == (0x20, 0x01) => Some(Ipv4Addr::new(!w, !x, !y, !z)),
+        [0x2001, 0, ..] => Some(Ipv4Addr::new(!w, !x, !y, !z)),
         _ => None,
     }
 }

@@ -101,7 +101,7 @@ impl NodeBuilder {
     /// Exchanges addresses with Tendermint peers, on channel 0x00, unless the configuration says `pex = false`.
     pub fn with_pex(&mut self) -> &mut Self {
         if self.pex.is_none() && self.tendermint.as_ref().is_some_and(|config| config.pex) {
-            self.pex = Some(self.channels.channel(pex::channel_spec()));
+            self.pex = Some(self.channels.channel(pex::channel()));
         }
         self
     }

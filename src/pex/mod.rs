@@ -28,7 +28,8 @@ use crate::peers::Report;
 
 use self::allowance::{Allowance, Verdict};
 
-pub use reactor::{channel_spec, run};
+pub use crate::visit::channel;
+pub use reactor::run;
 
 /// Between two looks at the book for missing addresses (CometBFT `defaultEnsurePeersPeriod`); jittered by a quarter
 /// so that nodes started together do not ask together.
@@ -171,8 +172,7 @@ impl Pex {
         self.actions.extend([reachable_at, declared_at].into_iter().flatten().map(Action::Introduced));
     }
 
-    /// Notes that `peer` takes no more than so many addresses in one answer: Tendermint v0.35 hangs up on whoever sends it more than 100, in
-    /// either version, and does not say which it is but in its version.
+    /// Notes that `peer` takes no more than so many addresses in one answer.
     pub fn limit_answers(&mut self, peer: &PeerId, most: usize) {
         if let Some(peer) = self.peers.get_mut(peer) {
             peer.takes = most;

@@ -1,9 +1,6 @@
 //! The loop that carries a [`Pex`] machine: its channel on one side, the router with the book on the other.
 
-use kadwire_wire::{
-    tendermint::pex_message::{MAX_PEX_ADDRESSES_V2, MAX_PEX_MESSAGE_SIZE, PEX_CHANNEL, PexMessage},
-    transport::{ChannelSpec, Direction},
-};
+use kadwire_wire::{tendermint::pex_message::PexMessage, transport::Direction};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -14,15 +11,8 @@ use super::{Action, Pex, Stats, Version};
 use crate::{
     candidate::{Candidate, Source},
     router::{Channel, ChannelEvent, Handle, To, now},
+    visit::most_addresses,
 };
-
-/// How the version of a node begins that takes 100 addresses and no more.
-const TENDERMINT_V0_35: &str = "0.35.";
-
-/// What the channel must be opened with: priority 1, 10 messages waiting, 64,000 bytes (CometBFT `pex_reactor.go`, `GetChannels`).
-pub fn channel_spec() -> ChannelSpec {
-    ChannelSpec { send_queue: 10, max_message_size: MAX_PEX_MESSAGE_SIZE, ..ChannelSpec::new(PEX_CHANNEL) }
-}
 
 /// Exchanges addresses with every peer until the router stops. `seed` decides whom it asks and when; `stats` is kept up to date.
 pub async fn run(mut channel: Channel, router: Handle, seed: u64, stats: watch::Sender<Stats>) {
@@ -40,8 +30,8 @@ pub async fn run(mut channel: Channel, router: Handle, seed: u64, stats: watch::
                 Some(ChannelEvent::Up(peer)) => {
                     let dialed = peer.direction == Direction::Outbound;
                     pex.handle_peer_up(now(), peer.id, dialed, peer.reachable_at(), peer.declared_at());
-                    if peer.info.tendermint().is_some_and(|info| info.version.starts_with(TENDERMINT_V0_35)) {
-                        pex.limit_answers(&peer.id, MAX_PEX_ADDRESSES_V2);
+                    if let Some(node_info) = peer.info.tendermint() {
+                        pex.limit_answers(&peer.id, most_addresses(node_info));
                     }
                 }
                 Some(ChannelEvent::Message(envelope)) => pex.handle_message(now(), envelope.from, &envelope.message),

@@ -14,7 +14,7 @@ use kadwire_wire::{
     PeerAddress, PeerId,
     tendermint::{
         node_info::NodeInfo,
-        pex_message::{MAX_PEX_ADDRESSES, MAX_PEX_ADDRESSES_V2, PexError, PexMessage},
+        pex_message::{MAX_PEX_ADDRESSES_V2, PexError, PexMessage},
     },
     transport::HandshakeError,
 };
@@ -29,10 +29,8 @@ use super::{
 use crate::{
     dial::WhyNot,
     peers::{ConnectionId, host},
+    visit::most_addresses,
 };
-
-/// A peer whose version begins so takes an answer of more than a hundred addresses for misbehaviour (Tendermint v0.35, `maxAddresses`).
-const TENDERMINT_V0_35: &str = "0.35.";
 
 /// While hardly anybody is known, a request waits until nobody new was reached for so long …
 const QUIET: Duration = Duration::from_secs(1);
@@ -98,10 +96,8 @@ impl Seed {
             Err(why) => return Err(self.stats.refused.count(why)),
         }
         self.stats.guests += 1;
-        let most =
-            if node_info.version.starts_with(TENDERMINT_V0_35) { MAX_PEX_ADDRESSES_V2 } else { MAX_PEX_ADDRESSES };
         let (ip, claims) = (remote.map(|remote| remote.ip()), claims(node_info, remote));
-        self.guests.add(now.monotonic, number, peer, ip, claims, most);
+        self.guests.add(now.monotonic, number, peer, ip, claims, most_addresses(node_info));
         Ok(())
     }
 

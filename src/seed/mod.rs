@@ -40,7 +40,7 @@ use kadwire_wire::{PeerAddress, PeerId, tendermint::pex_message::PexMessage};
 use rand::{SeedableRng, rngs::StdRng};
 
 pub use driver::{Chain, Handle, Running, start};
-pub use status::{Failures, Stats, Status};
+pub use status::{Stats, Status};
 pub use visits::{Errand, Visit, Visited};
 
 use crate::{

@@ -4,36 +4,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 
 use super::Seed;
-use crate::{dial::Refusals, visit::Trouble};
-
-/// How often each trouble was met.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failures([u64; Trouble::ALL.len()]);
-
-impl Default for Failures {
-    fn default() -> Self {
-        Failures([0; Trouble::ALL.len()])
-    }
-}
-
-impl Failures {
-    pub(super) fn count(&mut self, trouble: Trouble) {
-        if let Some(counter) = self.0.get_mut(trouble as usize) {
-            *counter += 1;
-        }
-    }
-
-    /// How often this one.
-    pub fn of(&self, trouble: Trouble) -> u64 {
-        self.0.get(trouble as usize).copied().unwrap_or(0)
-    }
-
-    /// Those that were met, by name.
-    pub fn by_name(&self) -> BTreeMap<&'static str, u64> {
-        let all = Trouble::ALL.iter().map(|trouble| (trouble.name(), self.of(*trouble)));
-        all.filter(|(_, count)| *count > 0).collect()
-    }
-}
+use crate::{dial::Refusals, visit::Troubles};
 
 /// What has happened since the start; all values only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,9 +14,9 @@ pub struct Stats {
     /// Those that ended with a proven identity of our network.
     pub reached: u64,
     /// Those that did not, by what went wrong.
-    pub failures: Failures,
+    pub failures: Troubles,
     /// Handshakes of guests that failed, likewise.
-    pub guest_failures: Failures,
+    pub guest_failures: Troubles,
     /// New addresses taken from answers.
     pub learned: u64,
     /// Addresses of answers left out: beyond 100 of an answer, 32 of a network, or what their source has waiting unchecked.

@@ -113,7 +113,8 @@ fn a_peer_of_another_network_is_known_for_it_and_not_kept() {
     world.run(secs(600));
     assert_eq!((world.visits_to(&peer(1)).len(), world.visits_to(&peer(2)).len()), (1, 1));
     let stats = world.seed.stats();
-    assert_eq!(stats.failures.by_name(), [("wrong_network", 1), ("no_pex", 1)].into());
+    assert_eq!([Trouble::WrongNetwork, Trouble::NoPex].map(|trouble| stats.failures.of(trouble)), [1, 1]);
+    assert_eq!(stats.failures.total(), 2);
     assert_eq!((world.seed.status().known, stats.dropped), (1, 2));
 }
 
