@@ -225,9 +225,12 @@ impl Driver {
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
                 Err(error) => {
-                    // Some systems report here that an earlier datagram found no listener.
+                    // Some systems report here that an earlier datagram found no listener, or that the interface is gone. It may
+                    // be so again at once: then it is asked every few milliseconds.
                     self.stats.receive_errors = self.stats.receive_errors.saturating_add(1);
+                    self.useless = self.useless.saturating_add(FLOOD);
                     tracing::debug!(%error, "receive failed");
+                    return false;
                 }
             }
         }
@@ -386,12 +389,59 @@ mod tests {
     use super::*;
     use crate::{SecretKey, node_db::NodeDb};
 
+    fn key(number: u8) -> SecretKey {
+        SecretKey::from_bytes(&[number; 32]).unwrap()
+    }
+
+    /// With the sender that keeps it open.
+    async fn driver(config: Config) -> (Driver, mpsc::Sender<Command>) {
+        let (commands, queue) = mpsc::channel(1);
+        (Driver::new(config, queue, broadcast::channel(1).0).await.unwrap().0, commands)
+    }
+
+    /// A socket on which each read is an error, as long as there are any: what it sends finds no listener.
+    fn refused() -> std::net::UdpSocket {
+        let bind = || std::net::UdpSocket::bind("127.220.3.1:0").unwrap();
+        let (socket, closed) = (bind(), bind().local_addr().unwrap());
+        socket.connect(closed).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket
+    }
+
+    /// An interface that is down, a filter that answers for the other side: the loop must not spin on it, nor wait for ever.
+    #[tokio::test]
+    async fn a_socket_that_fails_is_read_again_after_a_rest() {
+        let (mut driver, _commands) = driver(Config::new(key(1), ([127, 220, 3, 2], 0).into())).await;
+        let (broken, working) = (refused(), driver.inlet);
+        driver.inlet = Inlet::new(broken.try_clone().unwrap()).unwrap();
+        driver.inlet.rest(); // the runtime wakes nobody for an error
+        for errors in 1..=20 {
+            broken.send(b"nobody hears this").unwrap();
+            // Once the system has brought the answer.
+            let refusal = async {
+                while driver.stats.receive_errors < errors {
+                    assert!(!driver.receive(Now::read()), "there is more");
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), refusal).await.expect("no error");
+            assert_eq!(driver.stats.receive_errors, errors);
+            assert!(driver.await_what() <= Now::read().after(REST).monotonic);
+            tokio::select! {
+                biased;
+                () = driver.inlet.readable() => panic!("woken from a rest"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        driver.inlet = working;
+        driver.close(None).await;
+    }
+
     /// The schedule is the store's; that the loop keeps it shows here.
     #[tokio::test]
     async fn a_round_after_an_hour_sweeps_the_database() {
         let folder = tempfile::tempdir().unwrap();
         let (path, start) = (folder.path().join("nodes.db"), Now::read());
-        let key = |number| SecretKey::from_bytes(&[number; 32]).unwrap();
         let hour = Duration::from_secs(60 * 60);
         let node = |number, last_pong| {
             let record = NodeRecord::new(*key(number).public(), [127, 220, 2, number].into(), 9, 0).unwrap();
@@ -403,8 +453,7 @@ mod tests {
             db.store(node(3, start.wall));
             db.close();
             let config = Config { node_db: Some(path.clone()), ..Config::new(key(1), ([127, 220, 2, 1], 0).into()) };
-            let (_commands, queue) = mpsc::channel(1);
-            let (mut driver, ..) = Driver::new(config, queue, broadcast::channel(1).0).await.unwrap();
+            let (mut driver, _commands) = driver(config).await;
             assert!(driver.await_what() <= start.after(hour + Duration::from_secs(1)).monotonic);
             driver.round(Now::read().after(later));
             driver.close(None).await;

@@ -60,3 +60,39 @@ impl Outlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outlet(at: &str) -> (Outlet, SocketAddr) {
+        let socket = UdpSocket::bind(at).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let at = socket.local_addr().unwrap();
+        (Outlet::new(socket).unwrap(), at)
+    }
+
+    /// Whatever the system has against one datagram, the next one goes out.
+    #[test]
+    fn what_the_system_does_not_take_is_counted_and_lost() {
+        let (outlet, own) = outlet("127.220.4.1:0");
+        let refused: [(&str, &[u8]); 4] = [
+            ("127.220.4.1:0", b"no port"),
+            ("255.255.255.255:9", b"broadcast is forbidden"),
+            ("[2a00::1]:9", b"of the other family"),
+            ("127.220.4.1:9", &[0; 70_000]), // EMSGSIZE
+        ];
+        for (errors, (to, datagram)) in (1..).zip(refused) {
+            outlet.send(to.parse().unwrap(), datagram);
+            outlet.send(own, b"goes out");
+            let stats = outlet.stats(UdpStats::default());
+            assert_eq!((stats.send_errors, stats.sent, stats.sent_bytes), (errors, errors, 8 * errors), "{to}");
+        }
+        // Nobody listens: the system says so to the next who reads or writes, if it says it at all.
+        let closed = UdpSocket::bind("127.220.4.2:0").unwrap().local_addr().unwrap();
+        (0..9).for_each(|_| outlet.send(closed, b"nobody"));
+        let before = outlet.stats(UdpStats::default()).sent;
+        outlet.send(own, b"goes out");
+        assert_eq!(outlet.stats(UdpStats::default()).sent, before + 1);
+    }
+}
