@@ -156,8 +156,15 @@ impl NodeDb {
         let (connection, remembered) = open_sound(path, local, now)?;
         let (own, counters) = (OwnRecord::default(), Arc::new(Counters::default()));
         let (writes, queue) = sync_channel(QUEUE);
-        let writer =
-            Writer { path: path.to_owned(), local, connection, own: own.clone(), counters: counters.clone(), now };
+        let writer = Writer {
+            path: path.to_owned(),
+            local,
+            connection,
+            own: own.clone(),
+            counters: counters.clone(),
+            now,
+            is_failing: false,
+        };
         let writer = std::thread::Builder::new()
             .name("kadwire-node-db".to_owned())
             .spawn(move || writer.run(&queue))
@@ -222,24 +229,41 @@ struct Writer {
     counters: Arc<Counters>,
     /// The last moment heard of: names a file that has to be set aside.
     now: SystemTime,
+    /// The last batch was lost.
+    is_failing: bool,
 }
 
 impl Writer {
     fn run(mut self, queue: &Receiver<Write>) {
         while let Ok(first) = queue.recv() {
             let batch: Vec<_> = std::iter::once(first).chain(queue.try_iter().take(MAX_BATCH)).collect();
-            let own = self.own.take();
-            if let Err(error) = self.commit(&batch, own.as_ref()) {
+            self.write(&batch);
+        }
+        // Folds the log into the file, so that a stopped node leaves one file.
+        let _ = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
+    }
+
+    /// Says once that nothing can be written, and once that it can again: a full disk stays full for many batches.
+    fn write(&mut self, batch: &[Write]) {
+        let own = self.own.take();
+        let path = self.path.display().to_string();
+        match self.commit(batch, own.as_ref()) {
+            Ok(()) if self.is_failing => {
+                self.is_failing = false;
+                tracing::info!(%path, "node database: written again");
+            }
+            Ok(()) => {}
+            Err(error) => {
                 self.own.put_back(own);
                 self.counters.failed.fetch_add(batch.len() as u64, Ordering::Relaxed);
-                tracing::warn!(path = %self.path.display(), %error, "node database: write failed");
+                if !std::mem::replace(&mut self.is_failing, true) {
+                    tracing::warn!(%path, %error, "node database: what is to be written is lost, until it can be");
+                }
                 if is_damage(&error) {
                     self.start_fresh();
                 }
             }
         }
-        // Folds the log into the file, so that a stopped node leaves one file.
-        let _ = self.connection.pragma_update(None, "wal_checkpoint", "TRUNCATE");
     }
 
     fn commit(&mut self, batch: &[Write], own: Option<&Enr>) -> rusqlite::Result<()> {

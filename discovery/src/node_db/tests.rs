@@ -343,8 +343,15 @@ fn our_own_record_is_written_however_full_the_queue_is() {
     let (connection, _) = open_sound(&path, local, now()).unwrap();
     let (writes, queue) = sync_channel(1);
     let (own, counters) = (OwnRecord::default(), Arc::new(Counters::default()));
-    let writer =
-        Writer { path: path.clone(), local, connection, own: own.clone(), counters: counters.clone(), now: now() };
+    let writer = Writer {
+        path: path.clone(),
+        local,
+        connection,
+        own: own.clone(),
+        counters: counters.clone(),
+        now: now(),
+        is_failing: false,
+    };
     let db = NodeDb { writes, own, counters, writer: std::thread::spawn(|| ()) };
     db.store(node(1));
     let records = [1, 2].map(|seq| Enr::builder(seq).sign(&key(7)).unwrap());
@@ -353,6 +360,39 @@ fn our_own_record_is_written_however_full_the_queue_is() {
     db.close();
     writer.run(&queue);
     assert_eq!(NodeDb::open(&path, local, now()).unwrap().1.local_record.as_ref(), records.last());
+}
+
+/// What comes meanwhile is lost and counted, our own record is not, and the file is as good as before.
+#[test]
+fn a_full_disk_costs_what_comes_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, local) = (folder.path().join("nodes.db"), key(999).public().node_id());
+    run(&path, now(), |db| db.store(node(1)));
+    let (connection, _) = open_sound(&path, local, now()).unwrap();
+    let room = |connection: &Connection, pages: i64| {
+        connection.execute_batch(&format!("PRAGMA max_page_count = {pages}")).unwrap();
+    };
+    room(&connection, 1); // as few as there are
+    let (own, counters) = (OwnRecord::default(), Arc::new(Counters::default()));
+    let record = Enr::builder(5).sign(&key(999)).unwrap();
+    own.put(record.clone());
+    let counted = counters.clone();
+    let mut writer = Writer { path: path.clone(), local, connection, own, counters, now: now(), is_failing: false };
+    let batch = |numbers: std::ops::Range<u32>| -> Vec<Write> {
+        numbers.map(|number| Write::Node(Box::new(node(number)))).collect()
+    };
+    for lost in [100, 200] {
+        writer.write(&batch(10..110));
+        assert_eq!((counted.failed.load(Ordering::Relaxed), writer.is_failing), (lost, true));
+    }
+    room(&writer.connection, 1 << 20);
+    writer.write(&batch(2..3));
+    assert_eq!((counted.failed.load(Ordering::Relaxed), writer.is_failing), (200, false));
+    drop(writer);
+    let (db, remembered) = NodeDb::open(&path, local, now()).unwrap();
+    db.close();
+    assert_eq!((remembered.local_record, remembered.set_aside), (Some(record), None));
+    assert_eq!(seeds(&path, now()).len(), 2);
 }
 
 /// The file goes bad under the writer: what it was writing is lost and counted, the file is set aside, and what comes next
@@ -373,7 +413,8 @@ fn damage_found_while_open_costs_one_batch() {
     let batch = MAX_BATCH as u32 + 1;
     (1..=batch + 1).for_each(|number| writes.send(Write::Node(Box::new(node(number)))).unwrap());
     drop(writes);
-    Writer { path: path.clone(), local, connection, own, counters: counters.clone(), now: now() }.run(&queue);
+    Writer { path: path.clone(), local, connection, own, counters: counters.clone(), now: now(), is_failing: false }
+        .run(&queue);
     assert_eq!(counters.failed.load(Ordering::Relaxed), u64::from(batch));
     assert!(folder.path().join("nodes.db.corrupt-1800000000").exists());
     assert_eq!(seeds(&path, now()), [node(batch + 1)]);

@@ -342,6 +342,59 @@ async fn a_flood_of_strangers_does_not_drown_an_acquaintance() {
     assert_eq!((stats.udp.dropped_known, stats.udp.dropped_outgoing), (0, 0));
 }
 
+/// To watch a socket takes a file descriptor, and the driver gives that one back while it rests. With none left to take, the
+/// socket is read every few milliseconds.
+#[cfg(unix)]
+#[test]
+fn a_process_without_file_descriptors_still_answers() {
+    const IN_CHILD: &str = "KADWIRE_TEST_FEW_FILES";
+    if std::env::var_os(IN_CHILD).is_none() {
+        // The limit is a process's, and other tests want files: this one goes on in a process of its own.
+        let again = r#"ulimit -n 64 && exec "$0" --exact udp::tests::a_process_without_file_descriptors_still_answers"#;
+        let mut child = std::process::Command::new("sh");
+        let child = child.args(["-c", again]).arg(std::env::current_exe().unwrap()).env(IN_CHILD, "1");
+        let output = child.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    tokio::runtime::Runtime::new().unwrap().block_on(async {
+        let (node, friend) = (start(17, 1).await, start(17, 2).await);
+        let stranger = Stranger::new(17, 3, &node).await;
+        friend.ping(&node.local_record()).await.unwrap();
+        let (done, files) =
+            (std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)), std::path::Path::new("/dev/null"));
+        let is_done = done.clone();
+        let hog = std::thread::spawn(move || {
+            let mut taken = Vec::new();
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                taken.extend(std::fs::File::open(files));
+            }
+        });
+        let errors = async || node.stats().await.unwrap().udp.receive_errors;
+        eventually("a rest after which nothing is left to watch with", async || {
+            for _ in 0..20 {
+                stranger.raw(b"rubbish").await;
+            }
+            (errors().await > 0).then_some(())
+        })
+        .await;
+        for _ in 0..5 {
+            eventually("an answer", async || friend.ping(&node.local_record()).await.ok()).await;
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        hog.join().unwrap();
+        friend.ping(&node.local_record()).await.unwrap();
+        // Watched again: nothing fails while nothing comes.
+        eventually("an end of the errors", async || {
+            let before = errors().await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            (errors().await == before).then_some(())
+        })
+        .await;
+    });
+}
+
 /// One run of a node with a data folder.
 async fn run(test: u8, path: &Path, tcp: u16, bootnodes: Vec<NodeRecord>) -> Discovery {
     let config =
