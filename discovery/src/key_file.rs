@@ -24,6 +24,9 @@ pub enum KeyFileError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is a file of that name. It may be an identity, and stays.
+    #[error("key file {} exists and is not overwritten: take another name", .0.display())]
+    Exists(PathBuf),
     /// Somebody else on this machine may read or write it.
     #[error("key file {} is open to others (mode {mode:03o}): run `chmod 600 {}`", path.display(), path.display())]
     OpenToOthers {
@@ -55,7 +58,11 @@ impl SecretKey {
         let path = path.as_ref();
         let io = |source| KeyFileError::Io { path: path.to_owned(), source };
         let mut file = fs::File::open(path).map_err(io)?;
-        refuse_if_open_to_others(path, &file.metadata().map_err(io)?)?;
+        let metadata = file.metadata().map_err(io)?;
+        if metadata.is_dir() {
+            return Err(io(io::ErrorKind::IsADirectory.into()));
+        }
+        refuse_if_open_to_others(path, &metadata)?;
         let mut content = Zeroizing::new([0; MAX_FILE_SIZE as usize + 1]);
         let mut length = 0_usize;
         loop {
@@ -77,10 +84,14 @@ impl SecretKey {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let written = options.open(path).and_then(|mut file| {
-            file.write_all(self.to_hex().as_bytes())?;
-            file.sync_all()
+            let written = file.write_all(self.to_hex().as_bytes()).and_then(|()| file.sync_all());
+            // Half a key, left by a full disk, would be in the way of every later start.
+            written.inspect_err(|_| drop(fs::remove_file(path)))
         });
-        written.map_err(|source| KeyFileError::Io { path: path.to_owned(), source })
+        written.map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => KeyFileError::Exists(path.to_owned()),
+            _ => KeyFileError::Io { path: path.to_owned(), source },
+        })
     }
 }
 
@@ -111,7 +122,9 @@ mod tests {
         key().save(&path).unwrap();
         assert_eq!(SecretKey::load(&path).unwrap().public(), key().public());
         // A second save would destroy an identity.
-        assert!(matches!(key().save(&path), Err(KeyFileError::Io { .. })));
+        assert!(matches!(key().save(&path), Err(KeyFileError::Exists(_))));
+        let folder = SecretKey::load(folder.path()).unwrap_err();
+        assert!(matches!(folder, KeyFileError::Io { .. }), "no advice on permissions: {folder}");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

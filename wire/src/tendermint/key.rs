@@ -1,7 +1,7 @@
 //! A node's ed25519 key, in CometBFT's `node_key.json`, and the id that follows from it.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, Read, Write},
     path::Path,
 };
@@ -55,9 +55,10 @@ impl NodeKey {
         options.write(true).create_new(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(path)?;
-        file.write_all(self.to_json().as_bytes())?;
-        file.sync_all()?;
+        let mut file = options.open(&path)?;
+        let written = file.write_all(self.to_json().as_bytes()).and_then(|()| file.sync_all());
+        // Half a key, left by a full disk, would be in the way of every later start.
+        written.inspect_err(|_| drop(fs::remove_file(&path)))?;
         Ok(())
     }
 
@@ -228,7 +229,7 @@ mod tests {
         {
             use std::os::unix::fs::PermissionsExt;
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+            fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
             assert!(matches!(NodeKey::load(&path), Err(KeyFileError::Exposed(0o640))));
         }
     }
