@@ -110,6 +110,26 @@ impl Forks {
         Forks::new(GENESIS, 0, BY_BLOCK, BY_TIME)
     }
 
+    /// The test network Sepolia, from the fork of the merge to Amsterdam (October 2026; go-ethereum v1.17.10, `params/chainspecs`).
+    pub fn sepolia() -> Self {
+        const GENESIS: [u8; 32] = [
+            0x25, 0xa5, 0xcc, 0x10, 0x6e, 0xea, 0x71, 0x38, 0xac, 0xab, 0x33, 0x23, 0x1d, 0x71, 0x60, 0xd6, 0x9c, 0xb7,
+            0x77, 0xee, 0x0c, 0x2c, 0x55, 0x3f, 0xcd, 0xdf, 0x51, 0x38, 0x99, 0x3e, 0x6d, 0xd9,
+        ];
+        const BY_TIME: [u64; 7] =
+            [1_677_557_088, 1_706_655_072, 1_741_159_776, 1_760_427_360, 1_761_017_184, 1_761_607_008, 1_791_294_816];
+        Forks::new(GENESIS, 1_633_267_481, [1_735_371], BY_TIME)
+    }
+
+    /// The test network Hoodi, from Prague to the second blob parameter fork (November 2025; go-ethereum v1.17.10, `params/chainspecs`).
+    pub fn hoodi() -> Self {
+        const GENESIS: [u8; 32] = [
+            0xbb, 0xe3, 0x12, 0x86, 0x8b, 0x37, 0x6a, 0x30, 0x01, 0x69, 0x2a, 0x64, 0x6d, 0xd2, 0xd7, 0xd1, 0xe4, 0x40,
+            0x63, 0x80, 0xdf, 0xd8, 0x6b, 0x98, 0xaa, 0x8a, 0x34, 0xd1, 0x55, 0x7c, 0x97, 0x1b,
+        ];
+        Forks::new(GENESIS, 1_742_212_800, [], [1_742_999_832, 1_761_677_592, 1_762_365_720, 1_762_955_544])
+    }
+
     /// What a node of this chain says of itself at `head`.
     pub fn id(&self, head: Head) -> ForkId {
         let passed = self.passed(head);
@@ -265,6 +285,20 @@ mod tests {
             (50_000_000, 2_000_000_000, id(0x07c9_462e, 0)),
         ] {
             assert_eq!(mainnet.id(head(block, time)), expected, "{block}, {time}");
+        }
+    }
+
+    /// go-ethereum v1.17.10, `core/forkid/forkid_test.go`, `TestCreation`: the first and the last identifier have all forks in them.
+    #[test]
+    fn the_identifiers_of_the_test_networks() {
+        for (forks, block, time, expected) in [
+            (Forks::sepolia(), 0, 0, id(0xfe33_66e7, 1_735_371)),
+            (Forks::sepolia(), 1_735_371, 0, id(0xb96c_bd13, 1_677_557_088)),
+            (Forks::sepolia(), 1_735_372, 2_000_000_000, id(0x6c1d_9423, 0)),
+            (Forks::hoodi(), 0, 0, id(0xbef7_1d30, 1_742_999_832)),
+            (Forks::hoodi(), 123, 2_000_000_000, id(0x23aa_1351, 0)),
+        ] {
+            assert_eq!(forks.id(head(block, time)), expected, "{block}, {time}");
         }
     }
 

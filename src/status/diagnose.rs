@@ -295,7 +295,7 @@ fn candidates(status: &Status, wire: &Wire, findings: &mut Findings) {
             findings.add(
                 Cause::NonePassesTheFilter,
                 says,
-                "They are of other chains: are the bootnodes of ours? Is the filter (fork id) right?",
+                "They are of other chains: are the bootnodes of ours? Is the filter (--eth-network) right?",
             );
         } else if found.other_wire > 0 && found.other_wire >= found.without_record {
             let says = format!("Discovery found {nodes}, and none of them speaks {}.", wire.name);

@@ -134,7 +134,10 @@ async fn serve(
     let mut shutdown = Shutdown::new()?;
     let reach = args.reach.reach(args.addr);
     args.bootnodes.check(&reach)?;
-    discovery.bootnodes = args.bootnodes.resolve(&reach).await;
+    discovery.bootnodes = tokio::select! {
+        found = args.bootnodes.resolve(&reach) => found,
+        () = shutdown.requested() => return Ok(Exit::Done),
+    };
     if args.datadir.is_none() && args.home.is_none() {
         warn!("this identity lasts until exit: keep one with --datadir");
     }
@@ -143,6 +146,9 @@ async fn serve(
     builder.with_discovery(discovery);
     if args.nat.given() {
         builder.with_nat(plan);
+    }
+    if let Some(filter) = args.rlpx.filter() {
+        builder.with_record_filter(filter);
     }
     let gossip = tendermint.then(|| builder.channel(gossip::channel()));
     let echo = if ethereum {
@@ -153,12 +159,14 @@ async fn serve(
         None
     };
     let node = builder.start().await.map_err(|error| Failure::Failed(error.to_string()))?;
-    let _serving = args.status.serve(NodeSource::new(&node)).await?;
-    let talk = talk(&node, gossip, echo, args.json);
-    let ended = tokio::select! {
-        ended = talk => ended,
-        () = shutdown.requested() => Ok(()),
-    };
+    let ended = async {
+        let _serving = args.status.serve(NodeSource::new(&node)).await?;
+        tokio::select! {
+            ended = talk(&node, gossip, echo, args.json) => ended,
+            () = shutdown.requested() => Ok(()),
+        }
+    }
+    .await;
     info!(peers = node.peers().len(), "stopping");
     // The address book is written even if nobody reads our output any more.
     shutdown.unless_asked_again(node.stop()).await;
@@ -173,6 +181,9 @@ impl Args {
             Some(key) => key,
             None => kept_key(datadir.as_deref())?,
         };
+        if let Some(datadir) = &datadir {
+            make_folder(datadir)?;
+        }
         let mut discovery = kadwire_discovery::Config::new(key, self.addr.address());
         discovery.netrestrict.clone_from(&self.reach.netrestrict.0);
         discovery.public_only = self.reach.public_only;

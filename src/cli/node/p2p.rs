@@ -6,7 +6,7 @@ use kadwire::config::NodeConfig;
 use kadwire_wire::{PeerAddress, PeerId};
 
 use super::super::exit::Failure;
-use super::super::options::{List, Listen};
+use super::super::options::{List, Listen, socket};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct P2pFlags {
@@ -15,7 +15,7 @@ pub(super) struct P2pFlags {
     laddr: Option<Listen>,
 
     /// Where peers reach us, if not where we listen
-    #[arg(long, alias = "external_address", value_name = "IP:PORT")]
+    #[arg(long, alias = "external_address", value_name = "IP:PORT", value_parser = socket)]
     external_address: Option<SocketAddr>,
 
     /// Tendermint peers that are asked for addresses when nobody is known

@@ -7,8 +7,9 @@ use std::str::FromStr;
 
 use bytes::Bytes;
 use kadwire::config::EthereumConfig;
+use kadwire::fork_id::{Forks, Head};
 use kadwire::protocol::{Message, PeerStream, Protocol, ProtocolError};
-use kadwire_discovery::SecretKey;
+use kadwire_discovery::{NodeRecord, SecretKey};
 use kadwire_wire::address::{AddressError, PeerAddress, PeerId};
 use tokio::sync::{broadcast, mpsc};
 
@@ -38,6 +39,10 @@ pub(super) struct RlpxFlags {
     #[arg(long, alias = "dialratio", value_name = "N", requires = "rlpx")]
     dial_ratio: Option<usize>,
 
+    /// Dial only nodes whose record's pair eth is of this chain (EIP-2124), and static ones
+    #[arg(long, value_enum, value_name = "CHAIN", requires = "rlpx")]
+    eth_network: Option<EthNetwork>,
+
     /// Dial no Ethereum peers but static ones
     #[arg(long, alias = "nodial", requires = "rlpx")]
     no_dial: bool,
@@ -47,10 +52,28 @@ pub(super) struct RlpxFlags {
     bootnode_fallback: bool,
 }
 
+/// A chain, as go-ethereum's flags and `devp2p nodeset filter -eth-network` name it.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum EthNetwork {
+    Mainnet,
+    Sepolia,
+    Hoodi,
+}
+
 impl RlpxFlags {
     /// Whether the node speaks RLPx.
     pub(super) fn given(&self) -> bool {
         self.rlpx.is_some()
+    }
+
+    /// Whether a node is dialed, by its record. We follow no chain: whoever is anywhere on it will do (go-ethereum `forkid.NewStaticFilter`).
+    pub(super) fn filter(&self) -> Option<impl Fn(&NodeRecord) -> bool + Send + Sync + 'static> {
+        let forks = match self.eth_network? {
+            EthNetwork::Mainnet => Forks::mainnet(),
+            EthNetwork::Sepolia => Forks::sepolia(),
+            EthNetwork::Hoodi => Forks::hoodi(),
+        };
+        Some(forks.filter(Head::default))
     }
 
     /// What the flags say, if the node speaks RLPx; `addr` is where discovery listens.
