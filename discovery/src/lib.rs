@@ -31,6 +31,8 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Types of other crates in its interface: `ipnet` 2, `rand` 0.10 (for keys and machines), `rlp` 0.6 (errors and lists).
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects))]
