@@ -70,6 +70,8 @@ pub struct Edge {
 pub struct Summary {
     /// `eth` or `tendermint`.
     pub network: &'static str,
+    /// That of this package, whose minor version changes when a field of these files changes its name or meaning.
+    pub version: &'static str,
     /// Nodes learned of.
     pub found: usize,
     /// Those that answered.
@@ -110,6 +112,7 @@ impl Summary {
         let turned_away = topology.turned_away();
         Summary {
             network: V::NETWORK,
+            version: env!("CARGO_PKG_VERSION"),
             found: topology.nodes().len(),
             reachable: topology.nodes().iter().filter(|node| node.is_reachable()).count(),
             edges: topology.edge_count(),
