@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use kadwire::nat::{Nat, Plan};
 use kadwire::status::BootnodeSource;
-use kadwire_discovery::{Config, Discovery, NodeRecord, SecretKey};
+use kadwire_discovery::{BindError, Config, Discovery, NodeRecord, SecretKey};
 use tracing::{info, warn};
 
 use super::bootnodes::Bootnodes;
@@ -68,6 +68,9 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
         output::line(key.public())?;
         return Ok(Exit::Done);
     }
+    if let Some(datadir) = &args.datadir {
+        make_folder(datadir)?;
+    }
     let plan = args.nat.plan(args.addr)?;
     args.bootnodes.check(&args.reach.reach(args.addr))?;
     if !is_kept {
@@ -102,17 +105,29 @@ pub(super) fn make_folder(datadir: &Path) -> Result<(), Failure> {
 
 async fn serve(args: Args, key: SecretKey, plan: Plan) -> Result<Exit, Failure> {
     let mut shutdown = Shutdown::new()?;
+    let reach = args.reach.reach(args.addr);
     let mut config = Config::new(key, args.addr.address());
     config.advertise_ips = plan.explicit_ips();
-    config.bootnodes = args.bootnodes.resolve(&args.reach.reach(args.addr)).await;
+    config.bootnodes = tokio::select! {
+        found = args.bootnodes.resolve(&reach) => found,
+        () = shutdown.requested() => return Ok(Exit::Done),
+    };
     config.netrestrict = args.reach.netrestrict.0;
     config.public_only = args.reach.public_only;
     config.node_db = args.datadir.map(|dir| dir.join("nodes.db"));
-    let discovery = Discovery::bind(config).await.map_err(|error| Failure::of("--addr", error))?;
-    let _serving = args.status.serve(BootnodeSource::new(&discovery)).await?;
-    announce(&discovery.local_record())?;
-    let nat = Nat::start(&plan, discovery.clone(), [None; 2]);
-    shutdown.requested().await;
+    let discovery = Discovery::bind(config).await.map_err(|error| match error {
+        BindError::NodeDb(error) => Failure::of("--datadir", error),
+        error => Failure::of("--addr", error),
+    })?;
+    let mut nat = None;
+    let served = async {
+        let _serving = args.status.serve(BootnodeSource::new(&discovery)).await?;
+        announce(&discovery.local_record())?;
+        nat = Nat::start(&plan, discovery.clone(), [None; 2]);
+        shutdown.requested().await;
+        Ok(Exit::Done)
+    }
+    .await;
     if let Ok(stats) = discovery.stats().await {
         let (nodes, udp) = (stats.table_nodes, stats.udp);
         let (malformed, withheld) = (udp.malformed.total(), stats.discv4.sends_withheld);
@@ -125,7 +140,7 @@ async fn serve(args: Args, key: SecretKey, plan: Plan) -> Result<Exit, Failure> 
         discovery.close().await;
     };
     shutdown.unless_asked_again(close).await;
-    Ok(Exit::Done)
+    served
 }
 
 /// The first two lines.

@@ -10,16 +10,18 @@
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 mod bootnode;
 mod bootnodes;
+mod completions;
 mod crawl;
 mod devnet;
 mod exit;
 mod key;
 mod logging;
+mod man;
 mod node;
 mod options;
 mod output;
@@ -37,7 +39,6 @@ use exit::Failure;
     name = "kadwire",
     version,
     arg_required_else_help = true,
-    disable_help_subcommand = true,
     after_help = "Exit codes: 0 done, also after SIGINT or SIGTERM; 1 failed, or why: no peers; 2 a bad flag; 3 a crawl that was cut short."
 )]
 struct Cli {
@@ -52,9 +53,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bootnode(bootnode::Args),
+    Completions(completions::Args),
     Crawl(crawl::Args),
     Devnet(devnet::Args),
     Key(key::Args),
+    Man(man::Args),
     Node(Box<node::Args>),
     Seed(Box<seed::Args>),
     Why(why::Args),
@@ -65,7 +68,7 @@ impl Command {
     fn default_verbosity(&self) -> u8 {
         match self {
             Command::Bootnode(_) | Command::Node(_) | Command::Seed(_) => 3,
-            Command::Crawl(_) | Command::Devnet(_) | Command::Key(_) | Command::Why(_) => 2,
+            _ => 2,
         }
     }
 }
@@ -75,7 +78,7 @@ pub(crate) fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().map(long).collect();
     let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
-        Err(error) => return usage(&error, &arguments),
+        Err(error) => return usage(error, &arguments),
     };
     match run(cli) {
         Ok(exit) => exit.into(),
@@ -87,9 +90,11 @@ fn run(cli: Cli) -> Result<exit::Exit, Failure> {
     logging::start(cli.verbosity, cli.command.default_verbosity());
     match cli.command {
         Command::Bootnode(args) => bootnode::run(args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Crawl(args) => crawl::run(args),
         Command::Devnet(args) => devnet::run(args),
         Command::Key(args) => key::run(args),
+        Command::Man(args) => man::run(&args, Cli::command()),
         Command::Node(args) => node::run(*args),
         Command::Seed(args) => seed::run(*args),
         Command::Why(args) => why::run(&args),
@@ -108,8 +113,11 @@ fn long(argument: OsString) -> OsString {
     }
 }
 
+/// Characters of a bad value that a message quotes: an enode URL with its address.
+const ENOUGH: usize = 200;
+
 /// Help and version as clap prints them; a bad flag in one line.
-fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
+fn usage(mut error: clap::Error, arguments: &[OsString]) -> ExitCode {
     let multiline = matches!(
         error.kind(),
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
@@ -118,8 +126,22 @@ fn usage(error: &clap::Error, arguments: &[OsString]) -> ExitCode {
         let _ = error.print();
         return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit::USAGE));
     }
+    if error.kind() == ErrorKind::InvalidUtf8 {
+        let bad = arguments.iter().find(|argument| argument.to_str().is_none());
+        let problem = format!("not in UTF-8: {:?}", bad.map(OsString::as_os_str).unwrap_or_default());
+        return Failure::Usage(problem).report(&command_of(arguments));
+    }
+    // A value of many lines would hide what is wrong with it.
+    let shortened = error.context().filter_map(|(kind, value)| match value {
+        ContextValue::String(text) => Some((kind, ContextValue::String(options::shorten(text, ENOUGH)))),
+        _ => None,
+    });
+    for (kind, value) in shortened.collect::<Vec<_>>() {
+        error.insert(kind, value);
+    }
     let text = error.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let text =
+        text.strip_prefix("error: ").unwrap_or(&text).replace("invalid digit found in string", "want a whole number");
     // The first paragraph, and the hint if there is one.
     let first = text.split("\n\n").next().unwrap_or_default();
     let tip = text.lines().map(str::trim).find(|line| line.starts_with("tip: "));

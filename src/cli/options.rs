@@ -1,5 +1,6 @@
 //! Values of flags: what text they take, and what is wrong with one that is not taken.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -41,7 +42,7 @@ impl NatFlags {
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct ReachFlags {
     /// Only deal with nodes in these networks
-    #[arg(long, value_name = "CIDR,…", default_value = "", hide_default_value = true)]
+    #[arg(long, value_name = "CIDR,…", default_value = "", hide_default_value = true, value_parser = networks)]
     pub(super) netrestrict: List<IpNet>,
 
     /// Never send to private, shared (CGNAT), loopback, link-local, multicast or special addresses, whoever names them
@@ -55,6 +56,15 @@ impl ReachFlags {
         let families = Families::of_socket(listen.address().ip());
         Reach { families, public_only: self.public_only, netrestrict: self.netrestrict.0.clone() }
     }
+}
+
+fn networks(text: &str) -> Result<List<IpNet>, String> {
+    text.parse().map_err(|error| format!("{error}: want networks such as 10.0.0.0/8,fd00::/8"))
+}
+
+/// The place of a socket.
+pub(super) fn socket(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "want IP:PORT, such as 127.0.0.1:6060 or [::1]:6060")
 }
 
 /// A comma-separated list; empty places are passed over.
@@ -73,7 +83,7 @@ impl<T: FromStr<Err: std::fmt::Display>> FromStr for List<T> {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
         let parsed = parts.map(|part| {
-            part.parse().map_err(|error| match shorten(part) {
+            part.parse().map_err(|error| match shorten(part, ENOUGH) {
                 whole if whole == text => format!("{error}"),
                 part => format!("{part:?}: {error}"),
             })
@@ -82,10 +92,12 @@ impl<T: FromStr<Err: std::fmt::Display>> FromStr for List<T> {
     }
 }
 
-/// Enough of a value to find it by.
-fn shorten(text: &str) -> String {
-    const ENOUGH: usize = 40;
-    match text.char_indices().nth(ENOUGH) {
+/// Characters of a value that are enough to find it by.
+const ENOUGH: usize = 40;
+
+/// At most so many characters of a value.
+pub(super) fn shorten(text: &str, enough: usize) -> String {
+    match text.char_indices().nth(enough) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -115,7 +127,7 @@ impl NodeKeyFlags {
         }
         let path = PathBuf::from(given);
         if !path.exists() {
-            let problem = format!("neither 64 hex digits nor a file: {} (--genkey makes one)", shorten(given));
+            let problem = format!("neither 64 hex digits nor a file: {} (--genkey makes one)", shorten(given, ENOUGH));
             return Err(Failure::usage("--nodekey", problem));
         }
         if path.is_dir() {

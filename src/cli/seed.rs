@@ -3,6 +3,7 @@
 //! For each chain one line on stdout, `id@ip:port`; with `--json` an object
 //! `{"event":"listening","chain_id":…,"mconn":"id@ip:port"}`, and then one `{"event":"status",…}` for each chain whenever it is time.
 
+use std::fs::{File, TryLockError};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -154,11 +155,25 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
         output::line(loaded.config.id())?;
         return Ok(Exit::Done);
     }
+    let _alone = alone(&home)?;
     loaded.warnings.iter().for_each(|warning| warn!("{warning}"));
     args.not_heeded(&loaded)?;
     let base = args.base(loaded);
     let chains = args.chains(&home, base)?;
     shutdown::runtime()?.block_on(serve(&args, chains))
+}
+
+/// Two seeds on one home folder would be one node twice, and each would write over the other's book. Held as long as the file is open.
+fn alone(home: &Path) -> Result<Option<File>, Failure> {
+    let Ok(folder) = File::open(home) else { return Ok(None) };
+    match folder.try_lock() {
+        Ok(()) => Ok(Some(folder)),
+        Err(TryLockError::WouldBlock) => {
+            Err(Failure::of("--home", format!("{} is in use by another process", home.display())))
+        }
+        // Not every file system has locks.
+        Err(TryLockError::Error(_)) => Ok(None),
+    }
 }
 
 impl Args {

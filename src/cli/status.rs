@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use kadwire::status::{self, Serving, Source};
 
 use super::exit::Failure;
+use super::options::socket;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(super) struct StatusFlag {
     /// Serve /status (JSON, read by `kadwire why`) and /metrics (Prometheus) over HTTP here, such as 127.0.0.1:6060. Whoever reaches it may read it
-    #[arg(long = "status", value_name = "IP:PORT")]
+    #[arg(long = "status", value_name = "IP:PORT", value_parser = socket)]
     address: Option<SocketAddr>,
 }
 

@@ -1,5 +1,9 @@
 //! A bad flag: exit code 2, one line that names the flag and says where to read on, nothing on stdout.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
+
 use kadwire_discovery::SecretKey;
 
 use crate::process::run;
@@ -36,12 +40,18 @@ fn a_bad_flag_is_answered_by_one_line_and_exit_code_2() {
         (&["node", "--public-only", "--persistent-peers", &tendermint], "127.0.0.1 is not a public address"),
         (&["crawl", "tendermint", "--public-only", "--devnet", "3"], "--devnet"),
         (&["bootnode", "--netrestrict", "127.0.0.1/99"], "--netrestrict"),
+        (&["bootnode", "--netrestrict", "127.0.0.1"], "want networks such as"),
+        (&["bootnode", "--status", ":6060"], "want IP:PORT"),
+        (&["node", "--external-address", "here"], "want IP:PORT"),
+        (&["node", "--max-peers", "many"], "want a whole number"),
         (&["bootnode", "--bootnodes", "enode://abcd@127.0.0.1:1"], "--bootnodes"),
         (&["bootnode", "--bootnodes", &no_curve_point], "--bootnodes"),
         (&["bootnode", "--bootnodes", "127.0.0.1:30303"], "want enode://KEY@IP:PORT or enr:"),
         (&["bootnode", "--bootnodes", "enrtree://AM5F@nodes.example.org"], "DNS lists are not read"),
         (&["node", "--rlpx", "--static", &no_curve_point], "no valid key"),
         (&["node", "--rlpx", "--trusted", &ethereum_id], "no valid key"),
+        (&["node", "--eth-network", "mainnet"], "--rlpx"),
+        (&["node", "--rlpx", "--eth-network", "main"], "mainnet, sepolia, hoodi"),
         (&["bootnode", "--verbosity", "9"], "--verbosity"),
         (&["node", "--laddr", "nonsense"], "IP:PORT"),
         (&["node", "--seeds", "127.0.0.1:26656"], "--seeds"),
@@ -88,10 +98,31 @@ fn a_bad_flag_is_answered_by_one_line_and_exit_code_2() {
 }
 
 #[test]
-fn help_and_version_go_to_stdout() {
-    for args in [&["--help"][..], &["bootnode", "-h"], &["--version"]] {
-        let output = run(args);
-        assert_eq!(output.status.code(), Some(0), "{args:?}");
-        assert!(String::from_utf8(output.stdout).unwrap().contains("kadwire"), "{args:?}");
+fn what_is_wrong_with_a_long_value_can_be_read() {
+    let long = "a".repeat(100_000);
+    for args in [["bootnode", "--addr", &long], ["bootnode", "--bootnodes", &long], ["node", "--static", &long]] {
+        let stderr = String::from_utf8(run(&args).stderr).unwrap();
+        assert!(stderr.len() < 600 && stderr.starts_with("error: invalid value 'aaa"), "{stderr}");
+        assert!(stderr.ends_with("--help')\n"), "what is wrong comes after the value: {stderr}");
     }
+}
+
+#[test]
+fn an_argument_that_is_no_text_is_named() {
+    let bad = OsStr::from_bytes(b"--addr=\xff");
+    let output = Command::new(env!("CARGO_BIN_EXE_kadwire")).arg("bootnode").arg(bad).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.contains(r#"not in UTF-8: "--addr=\xFF""#)), (Some(2), true), "{stderr}");
+}
+
+#[test]
+fn a_bad_log_filter_is_said_and_keeps_nobody_from_starting() {
+    let log = |filter: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kadwire"));
+        let output = command.args(["crawl", "eth", "--devnet", "2"]).env("RUST_LOG", filter).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(log("kadwire=loud").contains("RUST_LOG has no effect"));
+    assert_eq!(log("kadwire=warn"), "");
 }

@@ -46,6 +46,42 @@ fn genkey_makes_a_private_file_once_and_writeaddress_shows_its_public_key() {
     assert_eq!(fs::read(&file).unwrap(), before);
 }
 
+/// The README's command, on a machine where nothing has been made yet.
+#[test]
+fn a_key_of_its_own_and_a_data_folder_that_is_not_there_go_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let datadir = dir.path().join("var/kadwire");
+    let flags = ["--addr", "127.200.20.1:0", "--nodekey", KEY, "--datadir", text(&datadir)];
+    for command in [&["bootnode"][..], &["node", "--rlpx"]] {
+        let mut process = Process::start(&[command, &flags].concat());
+        assert!(process.line().starts_with("enode://"), "{command:?}");
+        let (code, stderr) = process.end("TERM");
+        assert_eq!(code, Some(0), "{command:?}: {stderr}");
+        assert!(datadir.join("nodes.db").exists() && !datadir.join("nodekey").exists(), "{command:?}");
+        fs::remove_dir_all(&datadir).unwrap();
+    }
+}
+
+#[test]
+fn what_another_process_has_is_said_by_its_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = Process::start(&["bootnode", "--addr", "127.200.20.2:30301", "--datadir", text(dir.path())]);
+    let http = std::net::TcpListener::bind("127.200.20.2:0").unwrap();
+    let taken = http.local_addr().unwrap().to_string();
+    first.line();
+    for (flags, problem) in [
+        (["--addr", "127.200.20.2:30301", "--nodekey", KEY], "--addr: cannot listen on UDP 127.200.20.2:30301"),
+        (["--addr", "127.200.20.2:0", "--datadir", text(dir.path())], "--datadir: node database"),
+        (["--addr", "127.200.20.2:0", "--status", &taken], "--status: cannot listen on"),
+    ] {
+        let output = run(&[&["bootnode"][..], &flags].concat());
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{flags:?}: {stderr}");
+        assert!(stderr.contains(&format!("error: {problem}")), "{flags:?}: {stderr}");
+        assert!(!stderr.contains("ERROR"), "it stops as it should: {stderr}");
+    }
+}
+
 #[test]
 fn a_key_that_others_may_read_is_refused_with_the_remedy() {
     let dir = tempfile::tempdir().unwrap();

@@ -7,7 +7,7 @@ use std::path::Path;
 use kadwire_wire::PeerAddress;
 use serde_json::Value;
 
-use crate::process::{Process, stdout_of};
+use crate::process::{Process, run, stdout_of};
 
 fn text(path: &Path) -> &str {
     path.to_str().unwrap()
@@ -36,6 +36,20 @@ fn addresses(book: &Path) -> Vec<String> {
     let mut all: Vec<_> = book["addrs"].as_array().unwrap().iter().map(address).collect();
     all.sort();
     all
+}
+
+#[test]
+fn a_home_folder_has_one_seed() {
+    let home = tempfile::tempdir().unwrap();
+    let flags = ["--chain-id", "test", "--laddr", "tcp://127.200.21.1:0"];
+    let mut first = start(home.path(), &flags);
+    first.line();
+    let second = run(&[&["seed", "--home", text(home.path())][..], &flags].concat());
+    let stderr = String::from_utf8(second.stderr).unwrap();
+    assert_eq!((second.status.code(), stderr.contains("--home: ")), (Some(1), true), "{stderr}");
+    assert!(stderr.contains("in use by another process"), "{stderr}");
+    assert_eq!(first.end("TERM").0, Some(0));
+    start(home.path(), &flags).line();
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use kadwire::crawl::{Config, discv4};
-use kadwire_discovery::{Discovery, SecretKey};
+use kadwire_discovery::discv4::Reach;
+use kadwire_discovery::{Discovery, NodeRecord, SecretKey};
 use tokio::time::{Instant, sleep};
 use tracing::debug;
 
@@ -49,6 +50,25 @@ pub(super) struct Args {
     common: Common,
 }
 
+impl Args {
+    /// Whom to ask first, and the nodes of our own if such are crawled.
+    async fn begin(&self, reach: &Reach) -> Result<(Vec<NodeRecord>, Option<Discoveries>), Failure> {
+        let mut start = self.bootnodes.resolve(reach).await;
+        let nodes = match self.common.devnet {
+            Some(count) => Some(Discoveries::start(count).await?),
+            None => None,
+        };
+        if let Some(nodes) = &nodes {
+            nodes.settled().await;
+            start.extend(nodes.bootnode());
+        }
+        match start.is_empty() {
+            true => Err(Failure::of("--bootnodes", "none has an address to ask at")),
+            false => Ok((start, nodes)),
+        }
+    }
+}
+
 pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     let mut shutdown = Shutdown::new()?;
     if args.bootnodes.0.is_empty() && args.common.devnet.is_none() {
@@ -58,16 +78,10 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
     args.bootnodes.check(&reach)?;
     args.common.prepare()?;
     let key = args.key.key()?.unwrap_or_else(|| SecretKey::random(&mut random::generator()));
-    let (mut start, mut devnet) = (args.bootnodes.resolve(&reach).await, None);
-    if let Some(count) = args.common.devnet {
-        let nodes = Discoveries::start(count).await?;
-        tokio::select! {
-            () = nodes.settled() => {}
-            () = shutdown.requested() => return Ok(Exit::Done),
-        }
-        start.extend(nodes.bootnode());
-        devnet = Some(nodes);
-    }
+    let (start, devnet) = tokio::select! {
+        begun = args.begin(&reach) => begun?,
+        () = shutdown.requested() => return Ok(Exit::Done),
+    };
     let mut settings = kadwire_discovery::Config::new(key, args.addr.address());
     settings.netrestrict = args.reach.netrestrict.0;
     settings.public_only = args.reach.public_only;

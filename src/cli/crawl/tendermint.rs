@@ -62,7 +62,10 @@ pub(super) async fn run(args: Args) -> Result<Exit, Failure> {
         let nodes = Nodes::start(count).await?;
         tokio::select! {
             () = nodes.connected(SETTLE) => {}
-            () = shutdown.requested() => return Ok(Exit::Done),
+            () = shutdown.requested() => {
+                shutdown.unless_asked_again(nodes.stop()).await;
+                return Ok(Exit::Done);
+            }
         }
         start.extend(nodes.first_peer());
         devnet = Some(nodes);

@@ -78,7 +78,7 @@ async fn show(args: Args) -> Result<Exit, Failure> {
     let report = tokio::select! {
         report = watch(&nodes, usize::from(args.nodes), started, Duration::from_secs(args.timeout)) => report?,
         () = shutdown.requested() => {
-            nodes.stop().await;
+            shutdown.unless_asked_again(nodes.stop()).await;
             return Ok(Exit::Done);
         }
     };
