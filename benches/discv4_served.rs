@@ -124,8 +124,8 @@ impl Client {
         loop {
             let length = client.socket.recv(&mut buffer)?;
             let Ok(packet) = Unverified::parse(&buffer[..length]) else { continue };
-            if packet.kind() == Kind::Ping {
-                let pong = Pong { to: us, ping_hash: packet.hash(), expiration: expiration(), enr_seq: None };
+            if packet.header().kind == Kind::Ping {
+                let pong = Pong { to: us, ping_hash: packet.header().hash, expiration: expiration(), enr_seq: None };
                 client.socket.send(&encode(&client.key, &Message::Pong(pong)).datagram)?;
                 std::thread::sleep(Duration::from_millis(50)); // until it has been looked at
                 return Ok(client);

@@ -293,6 +293,7 @@ impl FromStr for Enr {
 
 /// A record under construction. Setting a pair twice keeps the last value; a port of 0 leaves the pair out.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a builder is used up by each step, and makes a record when it signs"]
 pub struct EnrBuilder {
     seq: u64,
     pairs: BTreeMap<Vec<u8>, Vec<u8>>,

@@ -108,7 +108,7 @@ pub struct NodeDbStats {
     pub failed: u64,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Counters {
     dropped: AtomicU64,
     failed: AtomicU64,
@@ -123,7 +123,7 @@ enum Write {
 }
 
 /// Our own record until it is written: a full queue or a full disk must not lose it, or a number would be used twice.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 struct OwnRecord(Arc<Mutex<Option<Enr>>>);
 
 impl OwnRecord {
@@ -143,6 +143,7 @@ impl OwnRecord {
 }
 
 /// The open store. Dropping it ends the writer after what is queued; [`close`](Self::close) waits for that.
+#[derive(Debug)]
 pub struct NodeDb {
     writes: SyncSender<Write>,
     own: OwnRecord,

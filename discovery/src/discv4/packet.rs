@@ -129,21 +129,6 @@ impl Unverified {
         &self.header
     }
 
-    /// The datagram's first 32 bytes, found right.
-    pub fn hash(&self) -> [u8; 32] {
-        self.header.hash
-    }
-
-    /// Type byte.
-    pub fn kind(&self) -> Kind {
-        self.header.kind
-    }
-
-    /// When the packet is void, seconds since 1970; `None` for ENRResponse.
-    pub fn expiration(&self) -> Option<u64> {
-        self.header.expiration
-    }
-
     /// The message; `None` for ENRResponse, whose record is not verified yet.
     pub fn message(&self) -> Option<&Message> {
         self.message.as_ref()
@@ -221,9 +206,7 @@ impl Packet {
     pub fn signer(&self) -> Signer {
         Signer { key: self.from, id: self.id }
     }
-}
 
-impl Packet {
     /// What the datagram said of itself.
     pub fn header(&self) -> Header {
         let (kind, expiration) = (self.message.kind(), self.message.expiration());

@@ -84,7 +84,7 @@ fn the_pong_of_eip_8() {
     let expected = Pong { to, ping_hash, expiration: EXPIRATION, enr_seq: None };
     assert_eq!(vector(fixture!("pong_eip8")), Message::Pong(expected));
     let unverified = Unverified::parse(&unhex(fixture!("pong_eip8"))).unwrap();
-    assert_eq!((unverified.header().reply_to, unverified.expiration()), (Some(ping_hash), Some(EXPIRATION)));
+    assert_eq!((unverified.header().reply_to, unverified.header().expiration), (Some(ping_hash), Some(EXPIRATION)));
 }
 
 #[test]

@@ -24,7 +24,7 @@ struct Held {
 impl PongQueue {
     /// Takes the packet if it has to wait; gives it back otherwise.
     pub(super) fn hold(&mut self, from: SocketAddr, packet: Unverified) -> Option<Unverified> {
-        let is_question = matches!(packet.kind(), Kind::FindNode | Kind::EnrRequest);
+        let is_question = matches!(packet.header().kind, Kind::FindNode | Kind::EnrRequest);
         match self.0.get_mut(&from).filter(|held| is_question && held.questions.len() < MAX_HELD) {
             Some(held) => {
                 held.questions.push(packet);

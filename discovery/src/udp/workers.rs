@@ -261,7 +261,7 @@ impl Jobs {
 
 /// Answers are awaited, and so bounded by what we have asked.
 fn is_question(packet: &Unverified) -> bool {
-    matches!(packet.kind(), Kind::Ping | Kind::FindNode | Kind::EnrRequest)
+    matches!(packet.header().kind, Kind::Ping | Kind::FindNode | Kind::EnrRequest)
 }
 
 impl Queue {
@@ -352,7 +352,8 @@ impl Worker {
     fn done(&self, job: Job) -> Vec<Done> {
         match job {
             Job::Recover(received) => {
-                let whose: Vec<_> = received.iter().map(|received| (received.from, received.packet.kind())).collect();
+                let whose: Vec<_> =
+                    received.iter().map(|received| (received.from, received.packet.header().kind)).collect();
                 let packets = received.into_iter().map(|received| (received.packet, received.likely)).collect();
                 let recovered = whose.into_iter().zip(Unverified::recover_all(packets));
                 recovered.map(|((from, kind), packet)| Done::Recovered { from, kind, packet }).collect()
@@ -475,7 +476,7 @@ mod tests {
         let mut buffer = [0; 1280];
         for number in 0..100 {
             let (length, _) = receiver.recv_from(&mut buffer).unwrap();
-            assert_eq!(Unverified::parse(&buffer[..length]).unwrap().expiration(), Some(number));
+            assert_eq!(Unverified::parse(&buffer[..length]).unwrap().header().expiration, Some(number));
         }
         workers.join();
     }

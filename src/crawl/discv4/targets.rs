@@ -38,12 +38,6 @@ impl Targets {
     }
 }
 
-impl Default for Targets {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 fn target(number: u32) -> [u8; 64] {
     let mut bytes = *b"kadwire crawl: a lookup target, need not be a point of the curve";
     bytes[..4].copy_from_slice(&number.to_be_bytes());

@@ -4,7 +4,7 @@
 //! What holds, whatever happens: who has not proven its endpoint gets pongs and pings only; nothing leaves for an address out of reach; the
 //! table keeps its bounds; no timer fires for ever; whoever asked for something hears of it, once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -21,6 +21,12 @@ use crate::script::Script;
 
 /// Strangers, and as many addresses.
 const PEERS: usize = 32;
+
+/// Datagrams of the machine that strangers may answer.
+const REMEMBERED: usize = 64;
+
+/// Bytes of a story that are read: those of a page. Longer ones take long and find nothing else.
+const LONGEST: usize = 1024;
 
 struct Peer {
     key: PublicKey,
@@ -109,7 +115,8 @@ struct World {
     now: Now,
     machine: Discv4,
     table: TableConfig,
-    sent: Vec<Sent>,
+    /// The last of them.
+    sent: VecDeque<Sent>,
     hashes: u64,
     /// Who has answered a ping of ours, and where.
     proven: BTreeSet<(IpAddr, NodeId)>,
@@ -164,7 +171,10 @@ impl World {
                 _ => {}
             }
             request.into_iter().for_each(|request| self.machine.handle_sealed(request, hash));
-            self.sent.push(Sent { to, message, hash });
+            self.sent.push_back(Sent { to, message, hash });
+            if self.sent.len() > REMEMBERED {
+                self.sent.pop_front();
+            }
         }
         while let Some(event) = self.machine.poll_event() {
             match event {
@@ -265,13 +275,13 @@ impl World {
 
 /// Input: settings, then one thing after the other.
 pub(crate) fn run(data: &[u8]) {
-    let mut script = Script::new(data);
+    let mut script = Script::new(&data[..data.len().min(LONGEST)]);
     let now = Now { wall: UNIX_EPOCH + Duration::from_secs(1_700_000_000), ..Now::read() };
     let config = config(&mut script, now);
     let table = config.table.clone();
     let machine = Discv4::new(now, config, [7; 32]);
     let (proven, requests, lookups) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
-    let mut world = World { now, machine, table, sent: Vec::new(), hashes: 0, proven, requests, lookups };
+    let mut world = World { now, machine, table, sent: VecDeque::new(), hashes: 0, proven, requests, lookups };
     // A restored proof is one.
     world.proven.extend((4..12).map(|number| (address(number).ip(), ALL[number].id)));
     world.drain();
