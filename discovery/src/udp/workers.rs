@@ -55,6 +55,10 @@ const MAX_KNOWN: usize = 1024;
 /// three quarters of the queue for the others, whatever one address sends.
 const MAX_QUESTIONS_OF_ADDRESS: usize = MAX_KNOWN / 4;
 
+/// The same of all its packets. Who owes us an answer can send it any number of times, and so can whoever writes its address:
+/// which of them is true shows only when their signers are found.
+const MAX_OF_ADDRESS: usize = MAX_KNOWN / 2;
+
 /// Packets of strangers that may wait: 10 ms of work on two cores. More would only make every answer later.
 const MAX_STRANGERS: usize = 256;
 
@@ -183,8 +187,8 @@ struct Jobs {
     desks: Vec<Desk>,
     known: VecDeque<Received>,
     strangers: VecDeque<Received>,
-    /// How many in `known` are questions, by address.
-    questions: HashMap<IpAddr, usize>,
+    /// How many there are in `known`, by address.
+    by_address: HashMap<IpAddr, usize>,
     recovered: u64,
     closed: bool,
 }
@@ -209,13 +213,12 @@ impl Jobs {
         match class {
             Class::Stranger if self.strangers.len() < MAX_STRANGERS => self.strangers.push_back(received),
             Class::Known if self.known.len() < MAX_KNOWN => {
-                if is_question(&received.packet) {
-                    let questions = self.questions.entry(received.from.ip()).or_default();
-                    if *questions >= MAX_QUESTIONS_OF_ADDRESS {
-                        return false;
-                    }
-                    *questions = questions.saturating_add(1);
+                let limit = if is_question(&received.packet) { MAX_QUESTIONS_OF_ADDRESS } else { MAX_OF_ADDRESS };
+                let waiting = self.by_address.entry(received.from.ip()).or_default();
+                if *waiting >= limit {
+                    return false;
                 }
+                *waiting = waiting.saturating_add(1);
                 self.known.push_back(received);
             }
             Class::Stranger | Class::Known => return false,
@@ -226,10 +229,10 @@ impl Jobs {
     fn take_known(&mut self) -> Option<Received> {
         let received = self.known.pop_front()?;
         let ip = received.from.ip();
-        if let Some(questions) = self.questions.get_mut(&ip).filter(|_| is_question(&received.packet)) {
-            *questions = questions.saturating_sub(1);
-            if *questions == 0 {
-                self.questions.remove(&ip);
+        if let Some(waiting) = self.by_address.get_mut(&ip) {
+            *waiting = waiting.saturating_sub(1);
+            if *waiting == 0 {
+                self.by_address.remove(&ip);
             }
         }
         Some(received)
@@ -259,7 +262,6 @@ impl Jobs {
     }
 }
 
-/// Answers are awaited, and so bounded by what we have asked.
 fn is_question(packet: &Unverified) -> bool {
     matches!(packet.header().kind, Kind::Ping | Kind::FindNode | Kind::EnrRequest)
 }
@@ -270,7 +272,7 @@ impl Queue {
             desks: (0..workers).map(|_| Desk::default()).collect(),
             known: VecDeque::new(),
             strangers: VecDeque::new(),
-            questions: HashMap::new(),
+            by_address: HashMap::new(),
             recovered: 0,
             closed: false,
         };
@@ -379,7 +381,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::discv4::message::{EnrRequest, Message};
+    use crate::discv4::message::{EnrRequest, Message, Neighbors};
     use std::{net::UdpSocket, time::Duration};
 
     fn key() -> SecretKey {
@@ -397,6 +399,20 @@ mod tests {
 
     fn at(port: u16) -> SocketAddr {
         ([127, 0, 0, 1], port).into()
+    }
+
+    /// Nobody knows which of them is the answer that is awaited before their signers are found.
+    #[test]
+    fn a_flood_of_answers_leaves_room_for_others() {
+        let workers = idle(1);
+        let nodes = Message::Neighbors(Neighbors { nodes: Vec::new(), skipped: 0, expiration: 9 });
+        let answer = Unverified::parse(&encode(&key(), &nodes).datagram).unwrap();
+        let queued = |from| workers.recover(Class::Known, Received { from, packet: answer.clone(), likely: None });
+        assert_eq!((0..10_000).filter(|_| queued(at(2))).count(), MAX_OF_ADDRESS);
+        assert!(workers.recover(Class::Known, packet(([127, 0, 1, 1], 2).into(), 1)));
+        assert!(!workers.recover(Class::Known, packet(at(2), 1)), "nor does its question find a place");
+        while !next(&workers).is_empty() {}
+        assert!(workers.queue.lock().by_address.is_empty());
     }
 
     /// A queue for so many workers, at which nobody works.
@@ -455,7 +471,7 @@ mod tests {
         let taken: Vec<_> = (0..160_usize.div_ceil(AT_ONCE)).flat_map(|_| next(&workers)).collect();
         assert_eq!(taken.iter().filter(|job| *job == "recover 3").count(), 10);
         while !next(&workers).is_empty() {}
-        assert!(workers.queue.lock().questions.is_empty());
+        assert!(workers.queue.lock().by_address.is_empty());
     }
 
     fn outlet() -> Arc<Outlet> {
