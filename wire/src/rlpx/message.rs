@@ -164,10 +164,6 @@ const MAX_EXPANSION: (usize, usize) = (64, 3);
 
 /// The length that snappy data claims, if it may have it.
 fn decompressed_len(body: &[u8], max: usize) -> Result<usize, MessageError> {
-    // The crate takes no bytes for none; go-ethereum does not.
-    if body.is_empty() {
-        return Err(MessageError::Snappy);
-    }
     let len = snap::raw::decompress_len(body).map_err(|_| MessageError::Snappy)?;
     if len > max {
         return Err(MessageError::TooLarge { len, max });

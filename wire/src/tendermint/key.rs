@@ -269,4 +269,18 @@ mod tests {
         signature[0] = 1;
         assert_eq!(verify(&identity, b"anything", &signature), Err(VerifyError::Key));
     }
+
+    /// The owner of a key can sign with R = identity and s = H(R ‖ A ‖ M)·a. Other libraries disagree about whether that is a signature, so it is
+    /// none.
+    #[test]
+    fn a_signature_with_a_small_order_point_is_none() {
+        let key = NodeKey::from_seed(&[7; 32]);
+        let mut signature = [0; 64];
+        signature[0] = 1;
+        signature[32..].copy_from_slice(&data_encoding::HEXLOWER.decode(S.as_bytes()).unwrap());
+        const S: &str = "6f1294dc6d74201ab1354a4a768e130645dd62847301c056f04dd2996c77780b";
+        let by_equation = ed25519_dalek::Signature::from_bytes(&signature);
+        assert!(ed25519_dalek::Verifier::verify(&key.signing.verifying_key(), b"challenge", &by_equation).is_ok());
+        assert_eq!(verify(&key.public(), b"challenge", &signature), Err(VerifyError::Signature));
+    }
 }

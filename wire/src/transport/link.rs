@@ -297,7 +297,6 @@ impl Link {
         }
         let tell = inbox.arrived > before && std::mem::take(&mut inbox.parked);
         let room = inbox.has_room();
-        inbox.full = !room;
         drop(inbox);
         if tell {
             self.arrived.notify_one();

@@ -220,7 +220,7 @@ impl MConnection {
         // First complete the packet that was begun.
         while !self.partial.is_empty() {
             let Some((&next, rest)) = input.split_first() else { return Ok(()) };
-            let missing = missing_bytes(&self.partial, max)?;
+            let missing = missing_bytes(&self.partial);
             match input.split_at_checked(missing) {
                 // The prefix is not whole, so that one byte more is all that is known to belong to it.
                 _ if missing == 0 => {
@@ -281,16 +281,13 @@ fn split(bytes: &[u8], max: usize) -> Result<Option<(&[u8], usize)>, MConnection
     })
 }
 
-/// What is missing of the packet that `partial` begins; 0 if its length is not known yet.
-fn missing_bytes(partial: &[u8], max: usize) -> Result<usize, MConnectionError> {
+/// What is missing of the packet that `partial` begins; 0 if its length is not known yet. One that is too long was refused when it was.
+fn missing_bytes(partial: &[u8]) -> usize {
     match read_varint(partial) {
-        Err(()) => Err(MConnectionError::Undecodable("bad length")),
-        Ok(None) => Ok(0),
         Ok(Some((len, prefix))) => {
-            let size = usize::try_from(len).ok().filter(|size| *size <= max);
-            let size = size.ok_or(MConnectionError::PacketTooLarge { len, max })?;
-            Ok(size.saturating_add(prefix).saturating_sub(partial.len()))
+            usize::try_from(len).unwrap_or(usize::MAX).saturating_add(prefix).saturating_sub(partial.len())
         }
+        _ => 0,
     }
 }
 

@@ -1,4 +1,4 @@
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use super::*;
 
@@ -110,4 +110,36 @@ async fn a_waiting_receiver_hears_of_a_wanted_message_behind_others() {
     link.close(CloseReason::Remote);
     assert_eq!(link.pop(|id| id == TAKEN).await, None, "over, and nothing wanted is left");
     assert_eq!(link.pop(|_| true).await, Some((LEFT, message(1))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_driver_that_waits_for_room_reads_in_batches_and_for_a_receiver_that_finds_nothing() {
+    let link = link();
+    assert!(!link.deliver([(LEFT, message(MAX_WAITING_BYTES * 6 / 10)), (TAKEN, message(MAX_WAITING_BYTES / 2))]));
+    let driver = tokio::spawn({
+        let link = link.clone();
+        async move { link.room().await }
+    });
+    tokio::task::yield_now().await;
+    assert!(at_once(link.pop(|id| id == TAKEN)).await.is_some());
+    tokio::task::yield_now().await;
+    assert!(!driver.is_finished(), "more than half is taken");
+    assert_eq!(at_once(link.pop(|id| id == TAKEN)).await, None);
+    tokio::time::timeout(Duration::from_secs(1), driver).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_room_beyond_the_end_and_the_first_reason_for_it_stays() {
+    let link = link();
+    assert!(!link.deliver([(LEFT, message(MAX_WAITING_BYTES))]));
+    let driver = tokio::spawn({
+        let link = link.clone();
+        async move { link.room().await }
+    });
+    tokio::task::yield_now().await;
+    let first = CloseReason::requested("first");
+    link.flush(first.clone());
+    link.close(CloseReason::Remote);
+    assert_eq!(link.closed().await, first);
+    tokio::time::timeout(Duration::from_secs(1), driver).await.unwrap().unwrap();
 }

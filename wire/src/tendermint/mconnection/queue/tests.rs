@@ -144,6 +144,20 @@ fn a_channel_that_was_busy_alone_stands_still_under_priority_and_not_under_wdrr(
     }
 }
 
+/// Who sends little does not save its share up for later.
+#[test]
+fn a_quiet_channel_gathers_no_credit() {
+    let mut stream = Stream::new(QueueKind::Wdrr, &[1, 10]);
+    for _ in 0..100 {
+        stream.send(1, 100);
+        stream.run(Duration::from_millis(20), &[0]);
+    }
+    let woke = stream.now;
+    stream.run(Duration::from_millis(100), &[0, 1]);
+    let [small, large] = [0, 1].map(|id| stream.bytes(id, woke));
+    assert!(large < 11 * small, "{small} and {large} bytes");
+}
+
 proptest! {
     /// Nothing is lost or left, and each channel keeps its order: an end of a message is followed by the next message's packets only.
     #[test]
