@@ -75,7 +75,7 @@ impl NodeBuilder {
 
     /// Asks `filter` about every node that discovery found before it is dialed over RLPx; [`Forks::filter`] is one. It is given the node with
     /// its signed record: who came without is asked for it, sixteen at a time, and a node that gives none within 3 s is judged without.
-    /// The operator's static peers are not asked about.
+    /// The operator's static peers are not asked about, nor anchors, who passed in an earlier run.
     ///
     /// [`Forks::filter`]: crate::fork_id::Forks::filter
     pub fn with_record_filter(&mut self, filter: impl Fn(&NodeRecord) -> bool + Send + Sync + 'static) -> &mut Self {
