@@ -49,6 +49,8 @@
 //!
 //! Only a DHT, for somebody else's dialer: [`discovery::Discovery::random_walk`]. No runtime at all: the machines that all of
 //! this drives, [`discovery::discv4::Discv4`] and [`wire::tendermint::mconnection`].
+//!
+//! Types of other crates in its interface: `bytes` 1, `ipnet` 2, `rand` 0.10 (for keys), `rlp` 0.6.
 
 pub use kadwire_discovery as discovery;
 pub use kadwire_wire as wire;
