@@ -168,6 +168,46 @@ fn an_address_told_by_many_is_in_at_most_four_buckets() {
     book.check();
 }
 
+/// CometBFT's 1/(2n): whoever tells of an address again and again gains little.
+#[test]
+fn an_address_told_twice_gets_a_second_bucket_half_of_the_time() {
+    let mut book = book();
+    for source in [1, 2] {
+        (0..256).for_each(|n| _ = book.add(now(), &address(n * 256), &origin(source)));
+    }
+    let places = |n: u32| book.buckets.get(&id(n * 256)).map_or(0, |entry| entry.buckets.len());
+    let twice = (0..256).filter(|n| places(*n) == 2).count();
+    assert!((98..158).contains(&twice), "{twice} of 256");
+}
+
+#[test]
+fn who_told_the_truth_before_is_believed_up_to_nine_times_as_much() {
+    let mut book = book();
+    for n in 0..40 {
+        book.add(now(), &address(n), &origin(n % 2)).unwrap();
+    }
+    (0..8).for_each(|n| book.mark_good(now(), &id(2 * n)));
+    let picks: Vec<_> = (0..2_000).map(|_| book.pick(100).unwrap().id()).collect();
+    let of_liar = (0..20).map(|n| picks.iter().filter(|pick| **pick == id(2 * n + 1)).count()).sum::<usize>();
+    assert!((150..250).contains(&of_liar), "{of_liar} of 2,000");
+}
+
+#[test]
+fn a_file_whose_key_has_no_end_or_whose_ban_has_another_ones_address_is_read_without_them() {
+    let key = format!(r#"{{"key": "{}", "addrs": []}}"#, "k".repeat(129));
+    let (book, _) = Book::restore(BookConfig::default(), now(), Snapshot::parse(key.as_bytes()).unwrap().0);
+    assert_eq!(book.snapshot().key.len(), 2 * KEY_BYTES);
+
+    let mut book = self::book();
+    book.mark_reached(now(), &address(1));
+    book.mark_bad(now(), &id(1), DAY);
+    let json = String::from_utf8(book.snapshot().to_json().unwrap()).unwrap();
+    let json = json.replacen(&id(1).to_string(), &id(2).to_string(), 1);
+    let (mut book, _) = Book::restore(BookConfig::default(), now(), Snapshot::parse(json.as_bytes()).unwrap().0);
+    assert!(book.is_banned(now(), &id(2)) && !book.is_banned(now(), &id(1)));
+    assert_eq!((book.reinstate(now() + 2 * DAY), book.len()), (0, 0));
+}
+
 #[test]
 fn the_book_is_bounded() {
     let mut book = book();

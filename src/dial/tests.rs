@@ -150,6 +150,32 @@ fn the_operators_addresses_are_told_from_all_others() {
 }
 
 #[test]
+fn one_seed_at_a_time_is_asked_whichever_and_bootnodes_in_their_turn() {
+    let mut first = BTreeSet::new();
+    for (fallback, seeds) in [(Some(secs(20)), 1), (None, 20)] {
+        for seed in 0..seeds {
+            let (mut now, mut dialer) =
+                (Now::read(), dialer(|config| (config.fallback, config.seed) = (fallback, seed)));
+            (1..=3).for_each(|n| dialer.add_seed(address(n)));
+            let mut asked = Vec::new();
+            for _ in 0..6 {
+                let next = dialer.next_seed(now, nobody).unwrap();
+                dialer.start(now, next.clone(), Kind::Seed);
+                assert_eq!(dialer.next_seed(now, nobody), None, "one is under way");
+                dialer.succeeded(&next);
+                asked.push(next);
+                now = now.after(secs(20));
+            }
+            match fallback {
+                Some(_) => assert_eq!(asked, [1, 2, 3, 1, 2, 3].map(address)),
+                None => _ = first.insert(asked.swap_remove(0)),
+            }
+        }
+    }
+    assert_eq!(first, [1, 2, 3].map(address).into());
+}
+
+#[test]
 fn discovery_is_not_asked_for_a_peer_whose_address_the_operator_gave_later() {
     let (now, mut dialer) = (Now::read(), dialer(|_| {}));
     dialer.add_unplaced(id(1));

@@ -81,8 +81,10 @@ fn a_dialed_peer_is_asked_at_once_and_its_answer_is_learned() {
         .expect([Action::Ask(id(9))])
         .message(9, addresses(3))
         .expect([Action::Learned(id(9), (1..=3).map(address).collect())])
-        // With enough in the book nobody is asked.
+        // With enough in the book nobody is asked, old or new.
+        .at(20)
         .book(false)
+        .expect([])
         .up(8, true)
         .expect([]);
 }

@@ -365,3 +365,13 @@ fn a_persistent_peer_never_waits_longer_than_the_operator_says() {
         assert!(rounds.manager.is_dialing(&id(1)), "within 7 s of the last failure");
     }
 }
+
+/// It would be passed on as a peer: a seed node hangs up on whoever comes.
+#[test]
+fn a_seed_that_was_reached_is_not_kept_as_a_peer() {
+    Rounds::with(Slots::default(), |config| config.seeds = vec![address(9)])
+        .expect_dials([9])
+        .dialed([9])
+        .expect_taken()
+        .then(|manager, _| assert!(manager.book().is_empty()));
+}

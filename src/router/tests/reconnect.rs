@@ -68,3 +68,16 @@ async fn a_persistent_peer_may_be_named_and_given_up_while_the_node_runs() {
     let stats = one.stats().await.peers;
     assert!(one.peers().is_empty() && stats.dials - dials <= 17, "{stats:?}");
 }
+
+/// It has lost the old connection, which we do not know of yet.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_comes_again_stays_known_when_its_old_connection_ends() {
+    let world = World::default();
+    let (one, two) = (world.dialing(1, []), world.transport(2));
+    let old = two.dial(&address(1)).await.unwrap();
+    sleep(Duration::from_secs(80)).await;
+    let new = two.dial(&address(1)).await.unwrap();
+    old.closed().await;
+    sleep(SOON).await;
+    assert_eq!((one.peers(), new.sender.close_reason()), (vec![id(2)], None));
+}

@@ -88,3 +88,17 @@ async fn a_peer_that_does_not_read_is_closed_and_delays_a_broadcast_no_longer_th
     assert_eq!(one.peers(), [id(3)]);
     drop(two);
 }
+
+/// What a peer said before we hang up on it is of no use to anybody.
+#[tokio::test(start_paused = true)]
+async fn a_reactor_asleep_does_not_put_off_the_end_that_we_ask_for() {
+    let world = World::default();
+    let (one, two) = (world.dialing(1, []), world.dialing(2, [1]));
+    sleep(SOON).await;
+    while two.gossip.try_send(To::Peer(id(1)), text("more")).is_ok() {
+        sleep(Duration::from_millis(1)).await;
+    }
+    one.router.handle().disconnect(id(2)).await;
+    sleep(SOON).await;
+    assert_eq!(one.peers(), []);
+}
