@@ -33,6 +33,8 @@ fn while_both_are_there_the_one_dialed_by_the_smaller_id_stays_after_a_second() 
             let rounds = crossed(peer, first).after(secs(1)).expect_closes([(peer, Because::Replaced)]);
             let rounds = rounds.expect_direction(peer, stays);
             assert_eq!(rounds.manager.stats().refusals.of(WhyNot::LostCrossing), 1);
+            // The one that leaves takes no place any more, also while it closes.
+            assert_eq!(BOTH.map(|direction| rounds.manager.places_taken(direction).open).iter().sum::<usize>(), 1);
             if first == stays {
                 rounds.closed([peer]).expect_up([]).expect_down([]).expect_direction(peer, stays);
             } else {
@@ -229,4 +231,19 @@ fn who_is_being_closed_is_not_dialed_before_it_is_gone() {
         .discovered([1])
         .expect_dials([1])
         .then(|manager, _| assert_eq!(manager.book().address_of(&id(1)), Some(&address(1))));
+}
+
+/// It does not come back through the other connection.
+#[test]
+fn who_loses_its_place_while_two_connections_cross_loses_both() {
+    let slots = Slots { inbound: 1, outbound: 1, upgrade: 1, ..Slots::default() };
+    Rounds::with(slots, |config| config.scores = [(id(3), 5)].into())
+        .discovered([LARGER])
+        .accepted([LARGER])
+        .dialed([LARGER])
+        .expect_taken()
+        .accepted([3])
+        .expect_taken()
+        .expect_closes([(LARGER, Because::Evicted), (LARGER, Because::Evicted)])
+        .expect_peers([3]);
 }

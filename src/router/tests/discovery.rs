@@ -29,3 +29,15 @@ async fn discovery_is_asked_only_while_peers_are_wanted() {
     assert_eq!(asked.load(std::sync::atomic::Ordering::Relaxed), found, "nobody is wanted, nobody is looked for");
     drop(others);
 }
+
+#[test]
+fn a_candidate_is_offered_only_while_some_are_wanted_and_there_is_room() {
+    let (wanted, demanded) = watch::channel(0);
+    let (found, mut taken) = mpsc::channel(1);
+    let demand = Demand::new(demanded, found);
+    let offer = |n| demand.offer(Candidate::new(address(n), Source::Discv4));
+    assert!(!offer(1), "nobody is wanted");
+    wanted.send_replace(5);
+    assert_eq!([2, 3].map(offer), [true, false]);
+    assert_eq!(taken.try_recv().unwrap().address, address(2));
+}
