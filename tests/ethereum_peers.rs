@@ -285,8 +285,9 @@ async fn a_node_among_babblers_takes_an_honest_peer() {
         assert_eq!(connection.recv().await, Some((0, join(2, b"hello"))));
         loop {
             let transport = victim.stats().await.ethereum.unwrap().transport;
-            if transport.handshakes_malformed == 40 && transport.handshakes_failed == 40 {
-                assert_eq!(transport.accepts_completed, 1);
+            // On a very busy machine a babbler's time may be up before it is heard.
+            if transport.handshakes_malformed + transport.handshakes_failed == 80 {
+                assert!(transport.handshakes_malformed > 0 && transport.accepts_completed == 1, "{transport:?}");
                 break connection;
             }
             sleep(Duration::from_millis(20)).await;

@@ -14,7 +14,8 @@ use kadwire_wire::PeerAddress;
 use kadwire_wire::tendermint::key::NodeKey;
 use tokio::net::UdpSocket;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Generous: everything is over in a second or two, unless the machine is very busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the gateway was asked: (protocol, port inside, port outside that is asked for, lifetime in seconds).
 type Asked = (&'static str, u16, u16, u32);
@@ -35,7 +36,7 @@ async fn changing_gateway(
     let asked = Arc::new(Mutex::new(Vec::new()));
     let log = asked.clone();
     let task = tokio::spawn(async move {
-        let mut request = [0; 1100];
+        let (mut request, mut last_from) = ([0; 1100], None);
         loop {
             let (length, from) = socket.recv_from(&mut request).await.unwrap();
             let epoch = 77_u32.to_be_bytes();
@@ -45,7 +46,13 @@ async fn changing_gateway(
                     let (inside, outside) = (u16::from_be_bytes([*i0, *i1]), u16::from_be_bytes([*o0, *o1]));
                     let lifetime = u32::from_be_bytes([*t0, *t1, *t2, *t3]);
                     let protocol = if *kind == 1 { "UDP" } else { "TCP" };
-                    log.lock().unwrap().push((protocol, inside, outside, lifetime));
+                    let mut log = log.lock().unwrap();
+                    // A question is repeated after 250 ms if the answer is late, as on a busy machine; a refresh has a new source port.
+                    if last_from.replace(from) != Some(from)
+                        || log.last() != Some(&(protocol, inside, outside, lifetime))
+                    {
+                        log.push((protocol, inside, outside, lifetime));
+                    }
                     let given = if lifetime == 0 { 0 } else { inside + 1 };
                     let lifetime = lifetime.min(longest).to_be_bytes();
                     let mapping = [&inside.to_be_bytes()[..], &given.to_be_bytes(), &lifetime].concat();
@@ -139,14 +146,16 @@ async fn both_wires_are_mapped() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_is_refreshed_a_new_address_is_noticed_and_a_dead_gateway_is_forgotten() {
     let (move_to, external) = tokio::sync::watch::channel([24, 61, 0, 1]);
-    let (asked, life) = changing_gateway("127.61.10.1", external, 2).await;
+    // Half of it may pass until a busy machine has refreshed it.
+    const LEASE: u32 = 4;
+    let (asked, life) = changing_gateway("127.61.10.1", external, LEASE).await;
     let discovery = discovery("127.61.10.2", |_| {}).await;
     let udp = discovery.local_address().port();
     let nat = Nat::start(&plan(&["pmp:127.61.10.1"]), discovery.clone(), [None; 2]).unwrap();
     until("the first mapping", || discovery.local_record().ip() == IpAddr::from([24, 61, 0, 1])).await;
     until("refreshes", || asked.lock().unwrap().len() >= 3).await;
     // The port that was given is asked for again.
-    assert_eq!(asked.lock().unwrap()[1..3], [("UDP", udp, udp + 1, 2); 2]);
+    assert_eq!(asked.lock().unwrap()[1..3], [("UDP", udp, udp + 1, LEASE); 2]);
     let seq = discovery.local_record().seq();
     move_to.send_replace([24, 61, 0, 2]);
     until("the new address", || discovery.local_record().ip() == IpAddr::from([24, 61, 0, 2])).await;

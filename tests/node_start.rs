@@ -53,7 +53,9 @@ async fn an_address_book_that_cannot_be_opened_is_an_error_that_names_it() {
 
 #[tokio::test]
 async fn a_port_in_use_is_an_error_that_names_it() {
-    let first = Node::builder(config(1)).start().await.unwrap();
+    // On an IP of its own: on another's, others take free ports.
+    let laddr = "127.210.1.1:0".parse().unwrap();
+    let first = Node::builder(NodeConfig { laddr, ..config(1) }).start().await.unwrap();
     let taken = first.local_address().unwrap().socket_addr().unwrap();
     let error = Node::builder(NodeConfig { laddr: taken, ..config(2) }).start().await.err().unwrap();
     assert!(matches!(error, StartError::Transport(_)) && error.to_string().contains(&taken.to_string()), "{error}");

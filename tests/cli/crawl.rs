@@ -76,7 +76,7 @@ fn when_nobody_answers_it_fails_and_still_writes() {
 #[test]
 fn a_crawl_cut_short_by_its_timeout_is_partial() {
     let (_socket, enode) = silent();
-    let flags = ["--devnet", "2", "--timeout", "1", "--attempts", "10", "--json"];
+    let flags = ["--devnet", "2", "--timeout", "3", "--attempts", "10", "--json"];
     let output = run(&[&["crawl", "eth", "--bootnodes", &enode], &flags[..]].concat());
     assert_eq!(output.status.code(), Some(3));
     let summary: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -6,8 +6,19 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use serde_json::Value;
+
 /// No line or exit takes this long, even on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What was said is said again after this: of two nodes that dial each other at the same moment one connection gives way, and what was put on
+/// that is lost, as ADR-062 allows.
+const SOON: Duration = Duration::from_secs(5);
+
+/// The event that `say` leads to, sooner or later.
+pub(crate) fn until_heard(mut say: impl FnMut() -> Option<Value>) -> Value {
+    (0..PATIENCE.as_secs() / SOON.as_secs()).find_map(|_| say()).expect("nothing is heard")
+}
 
 fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kadwire"));
@@ -66,6 +77,17 @@ impl Process {
     /// Types a line.
     pub(crate) fn write_line(&mut self, line: &str) {
         writeln!(self.stdin, "{line}").unwrap();
+    }
+
+    /// Whether an event of that kind with this message comes soon; others are skipped.
+    pub(crate) fn hears(&mut self, kind: &str, message: &str) -> Option<Value> {
+        while let Ok(line) = self.lines.recv_timeout(SOON) {
+            let event: Value = serde_json::from_str(&line).unwrap();
+            if event["event"] == kind && event["message"] == message {
+                return Some(event);
+            }
+        }
+        None
     }
 
     /// Sends SIGINT or SIGTERM; gives exit code and stderr.

@@ -273,8 +273,9 @@ async fn a_peer_that_answers_no_ping_is_closed() {
     let reason = soon("end", connection.closed()).await;
     assert_eq!((reason.blame(), reason), (Blame::Local, CloseReason::Protocol(MConnectionError::PongTimeout)));
 
-    // If our own user takes nothing, so that no pong can be read, it is not the peer's fault.
+    // If our own user takes nothing, so that no pong can be read, it is not the peer's fault. The timers run when nothing more can be read.
     let (connection, mut peer) = live(&node).await;
+    tokio::time::pause();
     let reason = soon("end", async {
         let babble = async {
             while peer.try_write(&packet(true, &[0; 1000]).repeat(100)).await.is_ok() {}
@@ -337,6 +338,8 @@ async fn tiny_messages_that_nobody_takes_are_bounded_in_number() {
     config.mconnection = MConnectionConfig { ping_interval, pong_timeout, ..config.mconnection };
     let node = TendermintTransport::bind(config).await.unwrap();
     let (mut connection, mut peer) = live(&node).await;
+    // The timers run when nothing more can be read.
+    tokio::time::pause();
     let flood = async {
         // Large ones first, so that reads grow.
         for _ in 0..8 {

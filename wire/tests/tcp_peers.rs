@@ -289,8 +289,8 @@ async fn ourselves_are_recognized_by_both_ends() {
 
 #[tokio::test]
 async fn a_closed_transport_accepts_nobody_and_frees_its_port() {
-    let a = node(1, [127, 0, 0, 1]).await;
-    let b = node(2, [127, 0, 0, 2]).await;
+    // On an IP of its own: on another's, others take free ports.
+    let (a, b) = (node(1, [127, 0, 0, 1]).await, node(2, [127, 210, 2, 2]).await);
     let (to_b, mut to_a) = connect(&a, &b).await;
     let (accepted, ()) = tokio::join!(b.accept(), async {
         tokio::task::yield_now().await;
@@ -298,7 +298,7 @@ async fn a_closed_transport_accepts_nobody_and_frees_its_port() {
     });
     assert_eq!(accepted.unwrap_err(), AcceptError::Closed);
     assert_eq!(b.accept().await.unwrap_err(), AcceptError::Closed);
-    let mut config = config(4, [127, 0, 0, 2]);
+    let mut config = config(4, [127, 210, 2, 2]);
     config.listen = Some(socket(&b));
     TendermintTransport::bind(config).await.unwrap();
     // Live connections stay.

@@ -16,8 +16,8 @@ use crate::{
     node_db::NodeDb,
 };
 
-/// What takes longer on loopback will not happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Generous: everything is over in a second or two, unless the machine is very busy.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn key(number: u8) -> SecretKey {
     SecretKey::from_bytes(&[number; 32]).unwrap()
@@ -51,6 +51,15 @@ async fn eventually<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) ->
     tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("in vain: {what}"))
 }
 
+/// Asks until the answer comes: the kernel may drop a datagram, and a busy machine be late with one.
+async fn answered<T>(mut ask: impl AsyncFnMut() -> Result<T, DiscoveryError>) -> T {
+    eventually("an answer", async || match ask().await {
+        Err(DiscoveryError::Request(RequestError::Timeout)) => None,
+        done => Some(done.unwrap()),
+    })
+    .await
+}
+
 fn ids(nodes: &[NodeRecord]) -> Vec<NodeId> {
     let mut ids: Vec<_> = nodes.iter().map(NodeRecord::id).collect();
     ids.sort();
@@ -65,14 +74,14 @@ async fn two_nodes_ping_ask_and_learn_records() {
     let b = Discovery::bind(b).await.unwrap();
     assert_eq!(b.local_record().endpoint(), b.local_address());
 
-    let reply = a.ping(&b.local_record()).await.unwrap();
+    let reply = answered(async || a.ping(&b.local_record()).await).await;
     assert_eq!(reply.enr_seq, b.local_record().seq());
-    let record = a.request_enr(&b.local_record()).await.unwrap();
+    let record = answered(async || a.request_enr(&b.local_record()).await).await;
     assert_eq!(Some(&record), b.local_record().enr());
     assert_eq!((record.tendermint(), record.tcp()), (Some(entry), Some(30303)));
-    assert_eq!(a.resolve(&b.local_record()).await.unwrap(), b.local_record());
+    assert_eq!(answered(async || a.resolve(&b.local_record()).await).await, b.local_record());
     // Neither answered before the other had proven its endpoint, and nobody waited 500 ms for that.
-    a.find_node(&b.local_record(), [7; 64]).await.unwrap();
+    answered(async || a.find_node(&b.local_record(), [7; 64]).await).await;
 
     // A record changes when its content does.
     let before = b.local_record().seq();
@@ -82,7 +91,7 @@ async fn two_nodes_ping_ask_and_learn_records() {
     assert_eq!(events.recv().await.unwrap(), DiscoveryEvent::LocalRecord(b.local_record()));
     b.set_tendermint(None).await.unwrap();
     assert_eq!(b.local_record().seq(), before + 1);
-    assert_eq!(a.request_enr(&b.local_record()).await.unwrap().seq(), before + 1);
+    assert_eq!(answered(async || a.request_enr(&b.local_record()).await).await.seq(), before + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,15 +182,15 @@ async fn a_walk_that_nobody_pulls_sends_nothing() {
     eventually("the end of the refresh", async || (lookups().await == 4).then_some(())).await;
     let mut walk = b.random_walk();
     for _ in 0..10 {
-        b.ping(&a.local_record()).await.unwrap();
+        answered(async || b.ping(&a.local_record()).await).await;
     }
     assert_eq!(lookups().await, 4);
+    let begun = Now::read().monotonic;
     assert_eq!(walk.next().await.unwrap().id(), a.local_record().id());
     assert_eq!(lookups().await, 5);
     // Who dislikes what comes may pull as fast as it likes: one lookup a second is started, no more.
-    let begun = Now::read().monotonic;
     walk.next().await.unwrap();
-    assert!(begun.elapsed() > Duration::from_millis(500));
+    assert!(begun.elapsed() > Duration::from_millis(900));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,7 +298,8 @@ async fn every_kind_of_rubbish_is_counted_and_survived() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_question_right_behind_the_pong_is_answered() {
-    let node = start(6, 1).await;
+    // Of several workers another one may be done with the question first.
+    let node = Discovery::bind(Config { workers: Some(1), ..config(6, 1) }).await.unwrap();
     let stranger = Stranger::new(6, 2, &node).await;
     let question = Message::EnrRequest(EnrRequest { expiration: Now::read().unix_seconds() + 20 });
     // Without a proof there is nothing but a pong and a ping back.
@@ -320,7 +330,7 @@ async fn a_question_right_behind_the_pong_is_answered() {
 async fn a_flood_of_strangers_does_not_drown_an_acquaintance() {
     let node = start(12, 1).await;
     let friend = start(12, 2).await;
-    friend.ping(&node.local_record()).await.unwrap();
+    answered(async || friend.ping(&node.local_record()).await).await;
     eventually("each has proven itself", async || (node.stats().await.unwrap().bonds > 0).then_some(())).await;
     let Message::Ping(ping) = Stranger::new(12, 3, &node).await.ping() else { unreachable!() };
     let flood: Vec<_> = (0..3000)
@@ -494,9 +504,9 @@ async fn both_families_on_one_socket() {
     // Its record gives an address of IPv4 until it learns a better one.
     assert_eq!(node.local_record().ip(), Ipv4Addr::LOCALHOST);
     let v4 = start(11, 2).await;
-    assert!(v4.ping(&node.local_record()).await.is_ok());
-    assert!(node.ping(&v4.local_record()).await.is_ok());
+    answered(async || v4.ping(&node.local_record()).await).await;
+    answered(async || node.ping(&v4.local_record()).await).await;
     let v6 = Discovery::bind(Config::new(key(3), "[::1]:0".parse().unwrap())).await.unwrap();
     assert!(v6.local_record().ip().is_ipv6());
-    assert!(node.ping(&v6.local_record()).await.is_ok());
+    answered(async || node.ping(&v6.local_record()).await).await;
 }
