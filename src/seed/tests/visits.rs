@@ -257,3 +257,18 @@ fn who_is_never_to_be_checked_again_is_served_for_ever() {
     world.run(secs(3_600));
     assert_eq!((world.served([1]), world.visits.len()), (vec![1], 1));
 }
+
+#[test]
+fn who_is_not_there_twice_in_a_row_is_served_no_more() {
+    let mut world = World::new(seeds([1])).hosts([1]);
+    world.run(secs(5));
+    world.hosts.clear();
+    let reached = world.visits_to(&peer(1)).len();
+    for (visits, served) in [(1, vec![1]), (2, vec![])] {
+        while world.visits_to(&peer(1)).len() < reached + visits {
+            world.run(Duration::from_millis(100));
+        }
+        world.run(Duration::from_millis(100));
+        assert_eq!(world.served([1]), served, "after {visits}");
+    }
+}
