@@ -86,6 +86,9 @@ func (r *restarting) proofs() int {
 	return status.Discovery.Bonds
 }
 
+// backWithin is how long nine tenths of a table may take to be back, where the machine has time for the bootnode.
+const backWithin = 10 * time.Second
+
 // isBack starts it and wants the nodes of an earlier table: in its database at once, and live in its table soon. The network would come back
 // by itself, but later.
 func (r *restarting) isBack(after string, before map[enode.ID]bool) {
@@ -107,8 +110,12 @@ func (r *restarting) isBack(after string, before map[enode.ID]bool) {
 		}
 		return len(now)*10 >= len(before)*9 && again*10 >= len(before)*9, percent(again, len(before))
 	})
-	r.t.Logf("%s: %d live nodes before, %d in the database, %d live after %.1f s, %d of them again", after, len(before), stored, len(now),
-		time.Since(begin).Seconds(), again)
+	took, waited := time.Since(begin), r.process.Waited()
+	r.t.Logf("%s: %d live nodes before, %d in the database, %d live after %.1f s, %d of them again; it waited %v for a processor", after,
+		len(before), stored, len(now), took.Seconds(), again, waited.Round(time.Millisecond))
+	if took > backWithin && waited <= suitePatience {
+		r.t.Errorf("%s: nine tenths were back after %v, want %v", after, took, backWithin)
+	}
 }
 
 // TestKilledBootnodeHasItsTableBack: kill -9 at any moment, then a start without bootnodes. With a torn or corrupt database it starts too,
