@@ -1,7 +1,6 @@
 package ethereum
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,30 +12,8 @@ import (
 	"github.com/ethereum/go-ethereum/p2p/enode"
 
 	"kadwire/interop/ethereum/gethnet"
+	"kadwire/interop/harness"
 )
-
-// anchored are the addresses in a file of anchors, none if there is no file.
-func anchored(t *testing.T, path string) (addresses []string) {
-	t.Helper()
-	raw, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		return nil
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file struct {
-		Version int
-		Anchors []struct{ Address string }
-	}
-	if err := json.Unmarshal(raw, &file); err != nil || file.Version != 1 {
-		t.Fatalf("%s: %v: %s", path, err, raw)
-	}
-	for _, anchor := range file.Anchors {
-		addresses = append(addresses, anchor.Address)
-	}
-	return addresses
-}
 
 // TestKilledNodeDialsItsAnchors: a node of ours finds three go-ethereum servers by discovery and is killed after two minutes. Its bootnode is gone for
 // good. With its anchors and without its node database it has its peers back; what the database gives by itself is measured beside it.
@@ -60,7 +37,7 @@ func TestKilledNodeDialsItsAnchors(t *testing.T) {
 	file := filepath.Join(dir, "anchors-rlpx.json")
 	node := startRLPx(t, "127.230.20.2", "--datadir", dir, "--bootnodes", boot.URLv4())
 	eventually(t, 6*time.Minute, "all three are anchors", func() (bool, string) {
-		now := anchored(t, file)
+		now := harness.Anchors(t, file)
 		slices.Sort(now)
 		return slices.Equal(now, addresses), fmt.Sprint(now, node.Said())
 	})

@@ -44,3 +44,26 @@ func Objects(t testing.TB, path string) []Event {
 	}
 	return all
 }
+
+// Anchors reads the addresses in a file of anchors; there are none if there is no file.
+func Anchors(t testing.TB, path string) (addresses []string) {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Version int
+		Anchors []struct{ Address string }
+	}
+	if err := json.Unmarshal(raw, &file); err != nil || file.Version != 1 {
+		t.Fatalf("%s: %v: %s", path, err, raw)
+	}
+	for _, anchor := range file.Anchors {
+		addresses = append(addresses, anchor.Address)
+	}
+	return addresses
+}

@@ -4,35 +4,15 @@
 package tendermint
 
 import (
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	"kadwire/interop/harness"
 	"kadwire/interop/tendermint/comet"
 )
-
-// anchored is how many anchors a file has; none if there is no file.
-func anchored(t *testing.T, path string) int {
-	t.Helper()
-	raw, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		return 0
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	var file struct {
-		Version int
-		Anchors []struct{ Address string }
-	}
-	if err := json.Unmarshal(raw, &file); err != nil || file.Version != 1 {
-		t.Fatalf("%s: %v: %s", path, err, raw)
-	}
-	return len(file.Anchors)
-}
 
 // TestKilledNodeDialsItsAnchors: a node of ours hears of three CometBFT switches from a fourth, dials them, and is killed after two minutes. Its
 // address book is lost, nobody names the fourth again, and it lets nobody in: its anchors have it back in the network.
@@ -49,7 +29,7 @@ func TestKilledNodeDialsItsAnchors(t *testing.T) {
 	node, _ := startNode(t, "127.230.21.1", network, "--datadir", dir, "--persistent-peers", hub.Address.String())
 	becomesPeerOfAll(t, "127.230.21.1", switches.Switches)
 	waitUntil(t, 6*time.Minute, "the three are anchors, and the operator's peer is none", func() bool {
-		return anchored(t, filepath.Join(dir, "anchors-tendermint.json")) == len(others)
+		return len(harness.Anchors(t, filepath.Join(dir, "anchors-tendermint.json"))) == len(others)
 	})
 	node.Kill()
 	if err := os.Remove(filepath.Join(dir, "addrbook.json")); err != nil {
