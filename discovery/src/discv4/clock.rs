@@ -34,7 +34,7 @@ pub(crate) struct Drift {
     /// Seconds that the packets of an address have left.
     votes: VecDeque<(IpAddr, i64)>,
     told: Option<Instant>,
-    /// Since it went off.
+    /// It is off, and that was told.
     is_told: bool,
 }
 

@@ -35,7 +35,9 @@ impl Store {
     }
 
     pub(super) fn node(&self, node: StoredNode) {
-        self.db.iter().for_each(|db| db.store(node.clone()));
+        if let Some(db) = &self.db {
+            db.store(node);
+        }
     }
 
     pub(super) fn find_failures(&self, id: NodeId, ip: IpAddr, failures: u32) {
